@@ -1,0 +1,8 @@
+"""``python -m limbo_compress``, the same as ``limbo-compress``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""The command line: argv to Options; progress, messages, exit codes. Only this file prints."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import NoReturn
+
+from . import __version__, cpus
+from .compress import Report, compress
+from .errors import CompressError, UsageError
+from .options import Options
+from .outputs import Written
+from .pool import ONE_THREAD
+
+__all__ = ["main"]
+
+_NAME = "limbo-compress"
+_LOG_SECONDS = 30
+_NICENESS = 10
+
+_log = logging.getLogger(__package__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of this process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 when everything was published, 2 for a usage error, else 1.
+    """
+    os.environ.update(ONE_THREAD)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name may be any bytes
+    _log.addHandler(_SayLogged())
+    _log.propagate = False
+    try:
+        arguments = _parser().parse_args(argv)
+        if arguments.quiet:
+            _log.setLevel(logging.ERROR)
+        options = _options(arguments)
+        report = _compress(options, quiet=arguments.quiet)
+    except CompressError as error:
+        _say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted; nothing was published")
+        return 130
+    if not arguments.quiet:
+        for file in report.written:
+            print(_line(file))
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all others here."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, "", f"{_NAME} --help lists the options")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=_NAME,
+        description="Cache Limbo data sets in a few large files, in parallel.",
+        epilog="Outputs: PREFIX-images.npy (samples, H, W, 3) float16 linear light;"
+        " PREFIX-metadata.pickle, a list with a dict for each sample, in the same order.",
+    )
+    parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
+    what = parser.add_argument_group("what to write")
+    what.add_argument("--images", action="store_true", help="write the images")
+    what.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        default=(224, 224),
+        metavar=("W", "H"),
+        help="size of an image in pixels (default: 224 224)",
+    )
+    what.add_argument(
+        "--mask", nargs="*", metavar="NAME PATTERN", help="not yet supported by this version"
+    )
+    what.add_argument("--metadata", action="store_true", help="write the metadata")
+    what.add_argument(
+        "--strip-regions",
+        action="store_true",
+        help="keep only the categories of the annotations in the metadata",
+    )
+    which = parser.add_argument_group("from what, and to where")
+    which.add_argument(
+        "--prefix",
+        default="compressed",
+        help="what the names of the outputs begin with (default: compressed)",
+    )
+    which.add_argument(
+        "--start", type=int, metavar="N", help="first sample (default: 0, the first of all)"
+    )
+    which.add_argument(
+        "--end", type=int, metavar="N", help="end before this sample (default: after the last)"
+    )
+    which.add_argument("directory", nargs="+", help="directory of Limbo data, searched recursively")
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes (default: all the CPUs that this process may use)",
+    )
+    how.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return parser
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    if arguments.mask is not None:
+        raise UsageError("--mask is not supported yet by this version")
+    return Options(
+        directories=tuple(arguments.directory),
+        prefix=arguments.prefix,
+        images=arguments.images,
+        image_size=tuple(arguments.image_size),
+        metadata=arguments.metadata,
+        strip_regions=arguments.strip_regions,
+        start=arguments.start,
+        end=arguments.end,
+        workers=_login_node_workers() if arguments.workers is None else arguments.workers,
+    )
+
+
+def _login_node_workers() -> int | None:
+    """Be a good guest on a cluster's login node, where no number of workers was asked for."""
+    if not cpus.is_login_node():
+        return None
+    workers = min(cpus.LOGIN_NODE_WORKERS, cpus.usable())
+    os.nice(_NICENESS)
+    _log.warning(
+        "this is a SLURM login node: %d workers, niced by %d (--workers N overrides)",
+        workers,
+        _NICENESS,
+    )
+    return workers
+
+
+class _Bar:
+    """A bar of samples, on a terminal."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm  # in logs and with --quiet its start-up would be for nothing
+
+        self._bar = tqdm(unit="sample", delay=1e-9)
+
+    def __call__(self, done: int, samples: int) -> None:
+        self._bar.total = samples
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _Lines:
+    """A plain line now and then and at the end, in a log."""
+
+    def __init__(self) -> None:
+        self._begun = self._last = time.monotonic()
+
+    def __call__(self, done: int, samples: int) -> None:
+        now = time.monotonic()
+        if done == samples or now - self._last >= _LOG_SECONDS:
+            self._last = now
+            rate = done / max(now - self._begun, 1e-9)
+            _say(f"{done} of {samples} samples, {rate:.1f} samples/s")
+
+    def close(self) -> None:
+        pass
+
+
+def _compress(options: Options, quiet: bool) -> Report:
+    if quiet:
+        return compress(options)
+    with closing(_Bar() if sys.stderr.isatty() else _Lines()) as progress:
+        return compress(options, progress)
+
+
+def _line(file: Written) -> str:
+    return f"{file.path}  {file.shape}  {file.dtype}  {file.bytes:,} bytes"
+
+
+def _say(line: str) -> None:
+    print(f"{_NAME}: {line}", file=sys.stderr)
+
+
+class _SayLogged(logging.Handler):
+    """What the package has to tell on the way comes through `logging`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(record.getMessage())

@@ -1,0 +1,69 @@
+"""The exceptions of this package, each one clear line: what, where, and what to do.
+
+They are built from positional arguments only, so that they survive pickling on
+their way from a worker to the coordinator.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CompressError",
+    "InputError",
+    "OutputError",
+    "SampleError",
+    "UsageError",
+    "WorkerError",
+]
+
+
+class CompressError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    problem : str
+        What was found, and what was expected where that is not obvious.
+    path : str, optional
+        The file or folder concerned.
+    hint : str, optional
+        What to do next.
+
+    Attributes
+    ----------
+    exit_code : int
+        The status with which the command ends on this error.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, path: str = "", hint: str = "") -> None:
+        super().__init__(problem, path, hint)
+        self.problem = problem
+        self.path = path
+        self.hint = hint
+
+    def __str__(self) -> str:
+        line = f"{self.path}: {self.problem}" if self.path else self.problem
+        return f"{line}; {self.hint}" if self.hint else line
+
+
+class UsageError(CompressError):
+    """The options make no sense, or not on this machine: nothing was begun."""
+
+    exit_code = 2
+
+
+class InputError(CompressError):
+    """The directories cannot be listed, or hold no sample."""
+
+
+class SampleError(CompressError):
+    """One sample is bad: its metadata, its image, or its cryptomatte."""
+
+
+class OutputError(CompressError):
+    """An output could not be created, written, verified or published."""
+
+
+class WorkerError(CompressError):
+    """A worker process ended without an answer."""

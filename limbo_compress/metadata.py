@@ -1,0 +1,117 @@
+"""Metadata: parse it, strip it, and pickle samples so that the pieces can be joined as bytes.
+
+A pickle of protocol 3 written with `pickle.Pickler.fast` has no memo, so the bytes
+between its header and its STOP mean the same wherever they stand. A list is joined from such
+pieces as ``PROTO 3, EMPTY_LIST, (MARK, piece, piece, ..., APPENDS) for each group, STOP``;
+the opcodes are those of CPython's `pickletools`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from .errors import SampleError
+
+__all__ = ["LIST_END", "LIST_START", "Metadata", "group", "parse", "piece", "strip_regions"]
+
+Metadata = dict[str, Any]
+
+_PROTOCOL = 3
+_PROTO = b"\x80\x03"
+LIST_START = _PROTO + pickle.EMPTY_LIST
+LIST_END = pickle.STOP
+
+# All digits to "0" and all else to a space: a run of 19 digits is then one substring search.
+_DIGITS = bytes(48 if 48 <= byte <= 57 else 32 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
+
+
+def parse(data: bytes, path: str) -> Metadata:
+    """Parse a metadata file to what ``json.loads`` makes of it, mostly with orjson.
+
+    orjson refuses NaN, Infinity, a BOM, UTF-16 and lone surrogates, and turns
+    integers beyond 64 bits into floats: those files go to `json`.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    path : str
+        Its path, for errors.
+
+    Raises
+    ------
+    SampleError
+        If it is not JSON, or not an object.
+    """
+    try:
+        value = _loads(data)
+    except RecursionError as error:
+        raise SampleError("its metadata is nested too deeply", path) from error
+    except ValueError as error:
+        raise SampleError(f"its metadata is not JSON: {error}", path) from error
+    if not isinstance(value, dict):
+        raise SampleError(f"its metadata is a JSON {type(value).__name__}, not an object", path)
+    return value
+
+
+def _loads(data: bytes) -> Any:
+    if _LONG_NUMBER not in data.translate(_DIGITS):
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError:
+            pass
+    return json.loads(data)
+
+
+def strip_regions(metadata: Metadata, path: str) -> Metadata:
+    """Reduce the annotations to one ``{"category": ...}`` for each distinct category.
+
+    Returns
+    -------
+    dict
+        A shallow copy with the categories in the order they are first seen.
+
+    Raises
+    ------
+    SampleError
+        If the annotations are not a list of objects, or a category is not a plain value.
+    """
+    annotations = metadata.get("annotations", [])
+    try:
+        categories = dict.fromkeys(annotation.get("category") for annotation in annotations)
+    except (AttributeError, TypeError) as error:
+        raise SampleError(
+            "its annotations are not a list of objects with a category", path
+        ) from error
+    return metadata | {"annotations": [{"category": category} for category in categories]}
+
+
+def piece(metadata: Metadata, path: str) -> bytes:
+    """Pickle one sample's metadata as a piece of a list to be joined.
+
+    Raises
+    ------
+    SampleError
+        If it is nested deeper than `pickle` can follow.
+    """
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, _PROTOCOL)
+    pickler.fast = True
+    try:
+        pickler.dump(metadata)
+    except RecursionError as error:
+        raise SampleError("its metadata is nested too deeply", path) from error
+    return buffer.getvalue()[len(_PROTO) : -len(LIST_END)]
+
+
+def group(pieces: Iterable[bytes]) -> bytes:
+    """Join pieces to what extends a list by them; groups follow each other freely."""
+    joined = b"".join(pieces)
+    return pickle.MARK + joined + pickle.APPENDS if joined else b""

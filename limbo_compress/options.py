@@ -1,0 +1,105 @@
+"""What the user asks for, validated once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """A job, as the command line states it.
+
+    Parameters
+    ----------
+    directories : tuple of str
+        Where to look for samples.
+    prefix : str
+        Outputs are ``{prefix}-images.npy`` and ``{prefix}-metadata.pickle``.
+    images : bool
+        Whether to write the images.
+    image_size : (int, int)
+        Width and height of a row of the images, in pixels.
+    metadata : bool
+        Whether to write the metadata.
+    strip_regions : bool
+        Whether to reduce ``annotations`` to their distinct categories.
+    start, end : int, optional
+        Half-open range over the ordered samples; all of them by default.
+    workers : int, optional
+        Number of processes; by default as many as this process may use CPUs.
+
+    Raises
+    ------
+    UsageError
+        If the options contradict each other, or name a folder that is not there.
+    """
+
+    directories: tuple[str, ...]
+    prefix: str = "compressed"
+    images: bool = False
+    image_size: tuple[int, int] = (224, 224)
+    metadata: bool = False
+    strip_regions: bool = False
+    start: int | None = None
+    end: int | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.images or self.metadata):
+            raise UsageError("nothing to do: ask for --images, --metadata or both")
+        if min(self.image_size) < 1:
+            raise UsageError(f"--image-size {_words(self.image_size)}: sizes start at 1 pixel")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers {self.workers}: at least 1 is needed")
+        self._check_range()
+        self._check_prefix()
+        if not self.directories:
+            raise UsageError("name at least one directory of Limbo data")
+        for directory in self.directories:
+            if not os.path.isdir(directory):
+                raise UsageError("no such directory", directory)
+
+    def _check_range(self) -> None:
+        for flag, bound in (("--start", self.start), ("--end", self.end)):
+            if bound is not None and bound < 0:
+                raise UsageError(f"{flag} {bound}: bounds count from 0")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise UsageError(
+                f"--start {self.start or 0} --end {self.end}: the range is empty"
+                " (it ends before sample --end)"
+            )
+
+    def _check_prefix(self) -> None:
+        folder, name = os.path.split(os.path.abspath(self.prefix))
+        if not self.prefix or self.prefix.endswith(os.sep) or name in ("", os.curdir, os.pardir):
+            raise UsageError(f"--prefix {self.prefix!r}: it must end in a name for the files")
+        if "\0" in self.prefix:
+            raise UsageError(f"--prefix {self.prefix!r}: a file name cannot hold a null byte")
+        if not os.path.isdir(folder):
+            raise UsageError("no such folder for --prefix", folder, "create it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError("the folder of --prefix cannot be written", folder)
+
+    def rows(self, samples: int) -> range:
+        """Those of `samples` ordered samples that the job is about.
+
+        Raises
+        ------
+        UsageError
+            If there is none.
+        """
+        rows = range(samples)[slice(self.start, self.end)]
+        if not rows:
+            raise UsageError(
+                f"--start {self.start}: the range is empty, there are {samples} samples"
+            )
+        return rows
+
+
+def _words(numbers: tuple[int, ...]) -> str:
+    return " ".join(map(str, numbers))
