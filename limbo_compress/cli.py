@@ -158,7 +158,7 @@ class _Bar:
     def __init__(self) -> None:
         from tqdm import tqdm  # in logs and with --quiet its start-up would be for nothing
 
-        self._bar = tqdm(unit="sample", delay=1e-9)
+        self._bar = tqdm(unit="sample", delay=1e-9)  # draws nothing before the total is known
 
     def __call__(self, done: int, samples: int) -> None:
         self._bar.total = samples

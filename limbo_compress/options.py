@@ -75,8 +75,8 @@ class Options:
             )
 
     def _check_prefix(self) -> None:
-        folder, name = os.path.split(os.path.abspath(self.prefix))
-        if not self.prefix or self.prefix.endswith(os.sep) or name in ("", os.curdir, os.pardir):
+        folder = os.path.dirname(os.path.abspath(self.prefix))
+        if os.path.basename(self.prefix) in ("", os.curdir, os.pardir):
             raise UsageError(f"--prefix {self.prefix!r}: it must end in a name for the files")
         if "\0" in self.prefix:
             raise UsageError(f"--prefix {self.prefix!r}: a file name cannot hold a null byte")

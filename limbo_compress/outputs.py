@@ -94,6 +94,7 @@ class Outputs:
 
     def _create(self) -> None:
         self._discard()
+        self._check_targets()
         os.mkdir(self._job.folder)
         self._check_space()
         for array in self._job.arrays:
@@ -101,6 +102,16 @@ class Outputs:
         if self._job.options.metadata:
             self._metadata = open(self._job.work_path(_METADATA), "wb")  # noqa: SIM115
             self._metadata.write(LIST_START)
+
+    def _check_targets(self) -> None:
+        for file_name in self._file_names():
+            target = self._job.final_path(file_name)
+            if os.path.isdir(target):
+                raise OutputError("a folder stands where an output is to be written", target)
+
+    def _file_names(self) -> list[str]:
+        names = [array.file_name for array in self._job.arrays]
+        return [*names, _METADATA] if self._job.options.metadata else names
 
     def _check_space(self) -> None:
         needed = sum(array.file_bytes for array in self._job.arrays)

@@ -90,7 +90,7 @@ def axis_operator(n: int, m: int) -> tuple[Block, ...]:
 
 def _inverse_spline_kernel() -> Floats:
     distance = np.abs(np.arange(-_REACH, _REACH + 1))
-    kernel: Floats = math.sqrt(3) * np.float64(_POLE) ** distance
+    kernel: Floats = math.sqrt(3) * np.power(_POLE, distance)
     return kernel
 
 
@@ -99,8 +99,9 @@ def _gaussian_kernel(factor: float) -> Floats:
     radius = int(4 * sigma + 0.5)
     if radius == 0:
         return np.ones(1)
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    return kernel / kernel.sum()
+    kernel: Floats = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    return kernel
 
 
 def _spline_weights(t: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -123,7 +124,7 @@ def _block(first: int, sources: NDArray[np.int64], taps: Floats, keep: NDArray[n
     outputs = len(taps)
     low, high = int(sources[keep].min()), int(sources[keep].max()) + 1
     place = np.arange(outputs)[:, None] * (high - low) + sources - low
-    weights: Floats = np.bincount(place[keep], taps[keep], minlength=outputs * (high - low))
+    weights = np.bincount(place[keep], taps[keep], outputs * (high - low)).astype(np.float64)
     return Block(
         slice(first, first + outputs), slice(low, high), weights.reshape(outputs, high - low)
     )

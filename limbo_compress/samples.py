@@ -88,7 +88,7 @@ class _Walk:
             for entry in _entries(folder):
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     if entry.is_symlink():
                         links.append(entry.path)
                     else:
@@ -116,6 +116,13 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError as error:
         raise InputError(f"cannot list this folder: {error.strerror}", folder) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def own_file(metadata_path: str, section: Any, what: str) -> str:

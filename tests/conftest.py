@@ -52,7 +52,8 @@ def ulps(ours: NDArray[np.float16], reference: NDArray[np.float16]) -> NDArray[n
     assert ours.dtype == reference.dtype == np.float16
     assert ours.shape == reference.shape
     steps = [values.view(np.int16).astype(np.int64) for values in (ours, reference)]
-    return np.abs(steps[0] - steps[1])
+    apart: NDArray[np.int64] = np.abs(steps[0] - steps[1])
+    return apart
 
 
 def assert_parity(ours: NDArray[np.float16], reference: NDArray[np.float16]) -> None:

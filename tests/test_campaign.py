@@ -1,0 +1,39 @@
+"""The generator, on which the demo, the other tests and the benchmarks rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.campaign import Campaign, write_campaign
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_same_seed_gives_the_same_campaign(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_campaign(tmp_path / name, Campaign(4, photographs=2, size=(64, 48), seed=seed))
+    assert contents(tmp_path / "a") == contents(tmp_path / "b") != contents(tmp_path / "c")
+
+
+def test_renders_look_like_the_real_thing_to_a_program(tmp_path: Path) -> None:
+    write_campaign(tmp_path, Campaign(samples=6, photographs=0))
+    for path in sorted(tmp_path.rglob("*.json")):
+        assert 100_000 < path.stat().st_size < 950_000
+        metadata = json.loads(path.read_text())
+        assert metadata["image"]["res"] == [720, 720]
+        assert {"bbox", "contours"} < {key for a in metadata["annotations"] for key in a}
+        assert "parameters" in metadata["synthetic"]
+        image = path.with_name(metadata["image"]["filename"])
+        assert 450_000 < image.stat().st_size < 1_150_000
+
+
+def test_repeated_samples_are_whole(tmp_path: Path) -> None:
+    write_campaign(tmp_path, Campaign(samples=7, distinct=2, photographs=2, size=(64, 48)))
+    paths = sorted(tmp_path.rglob("*.json"))
+    assert len(paths) == 7
+    names = [json.loads(path.read_text())["image"]["filename"] for path in paths]
+    assert len(set(names)) == 7
+    assert all(path.with_name(name).exists() for path, name in zip(paths, names, strict=True))

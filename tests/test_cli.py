@@ -1,0 +1,147 @@
+"""The real command in a subprocess."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REAL_SAMPLES, Command
+
+import limbo_compress
+
+
+def test_the_line_of_the_reference_works(command: Command, campaign: Path, tmp_path: Path) -> None:
+    done = command("--prefix", "test", "--images", "--metadata", "--", campaign)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"{tmp_path}/test-images.npy  (12, 224, 224, 3)  float16  3,612,")
+    assert lines[1].startswith(f"{tmp_path}/test-metadata.pickle  (12,)  list of dict  ")
+    assert len(lines) == 2
+    assert done.stderr.startswith("limbo-compress: 12 of 12 samples, ")
+    assert done.stderr.count("\n") == 1
+    assert "\r" not in done.stderr
+    assert np.load(tmp_path / "test-images.npy").shape == (12, 224, 224, 3)
+
+
+def test_the_console_script_is_the_same_program() -> None:
+    script = Path(sys.executable).with_name("limbo-compress")
+    for program in ([str(script)], [sys.executable, "-m", "limbo_compress"]):
+        output = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
+        assert output.stdout == f"limbo-compress {limbo_compress.__version__}\n"
+
+
+def test_quiet_prints_nothing(command: Command, campaign: Path, tmp_path: Path) -> None:
+    done = command("--quiet", "--metadata", campaign, campaign / "0000", "--workers", 2)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "compressed-metadata.pickle").exists()
+
+
+def test_overlapping_directories_are_said(command: Command, campaign: Path) -> None:
+    done = command("--metadata", campaign, campaign / "0000")
+    assert done.returncode == 0
+    assert "12 metadata files were reached more than once" in done.stderr.splitlines()[0]
+    assert "(12,)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["DATA"],
+        ["--images"],
+        ["--images", "DATA", "--no-such-option"],
+        ["--images", "no-such-folder"],
+        ["--images", "--image-size", "0", "10", "DATA"],
+        ["--images", "--image-size", "ten", "10", "DATA"],
+        ["--images", "--start", "12", "DATA"],
+        ["--images", "--start", "3", "--end", "3", "DATA"],
+        ["--images", "--end", "-1", "DATA"],
+        ["--images", "--workers", "0", "DATA"],
+        ["--images", "--prefix", "no/such/folder", "DATA"],
+    ],
+)
+def test_a_usage_error_is_one_line(
+    command: Command, campaign: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    done = command(*[campaign if word == "DATA" else word for word in arguments])
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("limbo-compress: ")
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_sample_is_one_line(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = command("--images", "empty")
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"limbo-compress: no sample (no *.json file) found below {tmp_path / 'empty'}\n"
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bad_sample_is_one_line(command: Command, tmp_path: Path, workers: int) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.json").write_text('{"image": {"filename": "x.png"}}')
+    (tmp_path / "data" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    done = command("--images", "--workers", workers, "data")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"limbo-compress: {tmp_path}/data/x.json: x.png: the image is")
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_the_hash_seed_changes_no_byte(command: Command, campaign: Path, tmp_path: Path) -> None:
+    outputs = []
+    for seed in ("1", "2"):
+        flags = ["--prefix", seed, "--images", "--metadata", "--strip-regions", "--workers", "2"]
+        assert command(*flags, campaign, env={"PYTHONHASHSEED": seed}).returncode == 0
+        names = [tmp_path / f"{seed}-images.npy", tmp_path / f"{seed}-metadata.pickle"]
+        outputs.append([name.read_bytes() for name in names])
+    assert outputs[0] == outputs[1]
+
+
+def test_a_login_node_is_said_and_spared(command: Command, campaign: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "sbatch").chmod(0o755)
+    env = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    said = "this is a SLURM login node"
+    assert said in command("--metadata", campaign, env=env).stderr
+    assert said not in command("--metadata", campaign, "--workers", 2, env=env).stderr
+    assert said not in command("--metadata", campaign, env=env | {"SLURM_JOB_ID": "1"}).stderr
+
+
+def test_a_terminal_gets_a_bar(campaign: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    process = subprocess.run(
+        [sys.executable, "-m", "limbo_compress", "--metadata", campaign],
+        cwd=tmp_path,
+        stderr=theirs,
+        stdout=subprocess.DEVNULL,
+        timeout=120,
+        check=True,
+    )
+    os.close(theirs)
+    bar = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    assert "100%" in bar
+    assert "12/12" in bar
+
+
+@pytest.mark.skipif(not REAL_SAMPLES.is_dir(), reason="the real samples are not here")
+def test_real_samples(command: Command, tmp_path: Path) -> None:
+    done = command("--prefix", "real", "--images", "--metadata", "--", REAL_SAMPLES)
+    assert done.returncode == 0, done.stderr
+    images = np.load(tmp_path / "real-images.npy")
+    assert images.shape == (3, 224, 224, 3)
+    assert np.isfinite(images).all()
+    assert images.std(axis=(1, 2, 3)).min() > 0.01

@@ -1,0 +1,144 @@
+"""The whole job through the public API."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from limbo_compress import Options, OutputError, SampleError, compress
+
+
+def job(campaign: Path, folder: Path, **change: Any) -> Options:
+    defaults: dict[str, Any] = {
+        "prefix": str(folder / "out"),
+        "images": True,
+        "metadata": True,
+        "image_size": (32, 24),
+        "workers": 1,
+    }
+    return Options((str(campaign),), **defaults | change)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_rows_and_metadata_are_in_the_order_of_the_paths(campaign: Path, tmp_path: Path) -> None:
+    report = compress(job(campaign, tmp_path))
+    images = np.load(tmp_path / "out-images.npy")
+    metadata = pickle.loads((tmp_path / "out-metadata.pickle").read_bytes())
+    paths = sorted(campaign.rglob("*.json"))
+    assert metadata == [json.loads(path.read_text()) for path in paths]
+    assert images.shape == (12, 24, 32, 3)
+    assert images.dtype == np.float16
+    for row in range(12):
+        compress(job(campaign, tmp_path, prefix=str(tmp_path / "one"), start=row, end=row + 1))
+        np.testing.assert_array_equal(np.load(tmp_path / "one-images.npy")[0], images[row])
+    assert report.samples == 12
+    assert [file.shape for file in report.written] == [(12, 24, 32, 3), (12,)]
+    for file in report.written:
+        assert Path(file.path).stat().st_size == file.bytes
+
+
+@pytest.mark.parametrize("workers", [2, 7])
+def test_the_number_of_workers_changes_no_byte(
+    campaign: Path, tmp_path: Path, workers: int
+) -> None:
+    outputs = []
+    for count in (1, workers):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        compress(job(campaign, folder, workers=count))
+        outputs.append(contents(folder))
+    assert outputs[0] == outputs[1]
+    assert list(outputs[0]) == ["out-images.npy", "out-metadata.pickle"]
+
+
+def test_progress_counts_to_the_end(campaign: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    compress(job(campaign, tmp_path, workers=2), lambda done, samples: seen.append((done, samples)))
+    assert seen[0] == (0, 12)
+    assert seen[-1] == (12, 12)
+    assert seen == sorted(seen)
+
+
+def test_images_alone_and_metadata_alone(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path, metadata=False))
+    assert list(contents(tmp_path)) == ["out-images.npy"]
+    compress(job(campaign, tmp_path, prefix=str(tmp_path / "two"), images=False))
+    assert list(contents(tmp_path)) == ["out-images.npy", "two-metadata.pickle"]
+
+
+def break_image(folder: Path) -> None:
+    image = sorted(folder.rglob("*.png"))[1]
+    image.write_bytes(image.read_bytes()[:-200])
+
+
+def lose_image(folder: Path) -> None:
+    sorted(folder.rglob("*.png"))[1].unlink()
+
+
+def break_metadata(folder: Path) -> None:
+    sorted(folder.rglob("*.json"))[1].write_text('{"image": ')
+
+
+def list_metadata(folder: Path) -> None:
+    sorted(folder.rglob("*.json"))[1].write_text("[]")
+
+
+def point_outside(folder: Path) -> None:
+    sorted(folder.rglob("*.json"))[1].write_text('{"image": {"filename": "../0000/x.png"}}')
+
+
+def forget_image(folder: Path) -> None:
+    sorted(folder.rglob("*.json"))[1].write_text("{}")
+
+
+def other_image(folder: Path) -> None:
+    sorted(folder.rglob("*.png"))[1].write_bytes(b"GIF89a" + bytes(100))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (break_image, r"image_0000001\.png: the image is truncated"),
+        (lose_image, r"image_0000001\.png: cannot read it: No such file"),
+        (break_metadata, "its metadata is not JSON"),
+        (list_metadata, "its metadata is a JSON list, not an object"),
+        (point_outside, r"image\.filename '\.\./0000/x\.png' is not a plain file name"),
+        (forget_image, r"its metadata has no image\.filename"),
+        (other_image, r"image_0000001\.png: the image is neither a PNG nor a JPEG"),
+    ],
+)
+def test_a_bad_sample_stops_the_job_and_leaves_older_files(
+    campaign: Path, tmp_path: Path, spoil: Any, reason: str, workers: int
+) -> None:
+    data, target = tmp_path / "data", tmp_path / "target"
+    shutil.copytree(campaign, data)
+    target.mkdir()
+    (target / "out-images.npy").write_text("older")
+    spoil(data)
+    with pytest.raises(SampleError, match=rf"image_0000001\.json: {reason}"):
+        compress(job(data, target, workers=workers))
+    assert contents(target) == {"out-images.npy": b"older"}
+
+
+def test_an_output_that_cannot_be_replaced_is_an_error(campaign: Path, tmp_path: Path) -> None:
+    (tmp_path / "out-images.npy").mkdir()
+    with pytest.raises(OutputError, match="a folder stands"):
+        compress(job(campaign, tmp_path))
+    assert os.listdir(tmp_path) == ["out-images.npy"]
+
+
+def test_too_little_space_is_an_error_before_the_work(campaign: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"bytes needed, [\d,]+ free"):
+        compress(job(campaign, tmp_path, image_size=(2**20, 2**20)))
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import assert_parity
+from numpy.typing import NDArray
+from PIL import Image
+
+from limbo_compress.errors import SampleError
+from limbo_compress.images import convert, decode, linear_light, read_header
+
+WIDTH, HEIGHT = 40, 30
+
+
+def picture() -> Image.Image:
+    x, y = np.linspace(0, 1, WIDTH)[None, :], np.linspace(0, 1, HEIGHT)[:, None]
+    shade = np.stack([x * y, x * (1 - y), (x + y) / 2], axis=-1)
+    return Image.fromarray((255 * shade).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png(depth: int, colour_type: int, lines: list[bytes]) -> bytes:
+    """A PNG of a kind that Pillow cannot write."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + line for line in lines))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def row(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.float16]:
+    out = np.full((size[1], size[0], 3), np.nan, np.float16)
+    convert(data, "image", size, out)
+    return out
+
+
+RGB = np.array(picture())
+GREY = np.array(picture().convert("L"))
+DEEP = np.linspace(0, 65535, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(">u2")
+ALPHA = Image.fromarray(np.linspace(0, 255, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint8))
+PALETTE = picture().quantize(16)
+
+KINDS = {
+    "RGB": (encoded(picture()), RGB),
+    "RGBA: alpha dropped": (encoded(Image.merge("RGBA", (*picture().split(), ALPHA))), RGB),
+    "palette": (encoded(PALETTE), np.array(PALETTE.convert("RGB"))),
+    "palette with a clear colour": (
+        encoded(PALETTE, transparency=3),
+        np.array(PALETTE.convert("RGB")),
+    ),
+    "grey with alpha": (encoded(Image.merge("LA", (picture().convert("L"), ALPHA))), GREY),
+    "1-bit": (encoded(picture().convert("1")), np.array(picture().convert("1").convert("L"))),
+    "16-bit grey": (png(16, 0, [line.tobytes() for line in DEEP]), DEEP >> 8),
+    "16-bit RGB": (
+        png(16, 2, [(np.repeat(line, 3)).tobytes() for line in DEEP]),
+        np.repeat(DEEP[..., None] >> 8, 3, axis=2),
+    ),
+    "16-bit grey with alpha": (
+        png(16, 4, [np.repeat(line, 2).tobytes() for line in DEEP]),
+        DEEP >> 8,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_png_kind_becomes_linear_rgb(kind: str) -> None:
+    data, values = KINDS[kind]
+    rgb = values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
+    np.testing.assert_array_equal(row(data), linear_light(False)[rgb].astype(np.float16))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_grey_is_left_without_srgb_decoding(kind: str) -> None:
+    data = encoded(picture().convert("L"), kind)
+    values = np.array(Image.open(io.BytesIO(data)))
+    expected = np.repeat((values / 255)[..., None], 3, axis=2).astype(np.float16)
+    assert read_header(data, "").grey
+    np.testing.assert_allclose(row(data), expected, atol=1e-3)
+    np.testing.assert_array_equal(row(data)[..., 0], row(data)[..., 2])
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 2, "quality": 60}])
+def test_jpeg_decodes_as_pillow_does(options: dict[str, Any]) -> None:
+    data = encoded(picture(), "JPEG", **options)
+    np.testing.assert_array_equal(decode(data, ""), np.array(Image.open(io.BytesIO(data))))
+
+
+def test_a_turned_jpeg_is_not_turned_back() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(picture(), "JPEG", exif=exif)
+    np.testing.assert_array_equal(decode(data, ""), np.array(Image.open(io.BytesIO(data))))
+
+
+def test_cmyk_is_converted() -> None:
+    data = encoded(picture().convert("CMYK"), "JPEG", quality=98)
+    pillow = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+    assert np.abs(decode(data, "").astype(int) - pillow).max() <= 2
+
+
+def test_the_linear_light_is_srgb_in_float16() -> None:
+    value = np.arange(256) / 255
+    exact = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    np.testing.assert_allclose(linear_light(False), exact, rtol=4e-3, atol=1e-7)
+    np.testing.assert_allclose(linear_light(True), value, rtol=1e-3)
+    for grey in (False, True):
+        assert (np.diff(linear_light(grey)) > 0).all()
+        assert (linear_light(grey).astype(np.float16) == linear_light(grey)).all()
+
+
+def test_rows_stay_in_the_range_of_their_image() -> None:
+    steps = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    steps[:, WIDTH // 2 :] = 200
+    out = row(encoded(Image.fromarray(steps)), (17, 51))
+    assert out.min() == 0
+    assert out.max() == linear_light(False)[200]
+
+
+def test_a_flat_image_stays_flat() -> None:
+    flat = Image.new("RGB", (313, 200), (10, 100, 250))
+    expected = np.broadcast_to(linear_light(False)[[10, 100, 250]].astype(np.float16), (64, 48, 3))
+    assert_parity(row(encoded(flat), (48, 64)), expected.copy())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("part", [0.05, 0.3, 0.9, 0.99])
+def test_a_truncated_image_is_a_bad_sample(kind: str, part: float) -> None:
+    data = encoded(picture(), kind)
+    with pytest.raises(SampleError, match=r"truncated|PNG nor a JPEG"):
+        row(data[: int(part * len(data))])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"GIF89a" + bytes(50), b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]
+)
+def test_what_is_no_image_is_a_bad_sample(data: bytes) -> None:
+    with pytest.raises(SampleError, match="the image"):
+        row(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True})]
+)
+def test_the_header_tells_the_size(kind: str, options: dict[str, Any]) -> None:
+    header = read_header(encoded(picture(), kind, **options), "")
+    assert (header.width, header.height, header.grey) == (WIDTH, HEIGHT, False)

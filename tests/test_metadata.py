@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from limbo_compress.errors import SampleError
+from limbo_compress.metadata import LIST_END, LIST_START, group, parse, piece, strip_regions
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=30,
+)
+samples = st.dictionaries(st.text(max_size=8), values, max_size=5)
+
+
+def same(a: object, b: object) -> bool:
+    """Equal to the type and to the order of keys."""
+    return repr(a) == repr(b)
+
+
+@given(st.lists(st.lists(samples, max_size=5), max_size=5))
+@example([[{}]])
+@example([[], [{"a": []}], []])
+@example([[{"n": list(range(1001)), "one": [1], "big": 2**3000}]])
+def test_joined_pieces_are_the_pickled_list(groups: list[list[dict[str, Any]]]) -> None:
+    joined = b"".join(group(piece(sample, "") for sample in samples) for samples in groups)
+    loaded = pickle.loads(LIST_START + joined + LIST_END)
+    assert same(loaded, [sample for samples in groups for sample in samples])
+
+
+@given(samples, st.booleans(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
+@example({"n": 2**64, "m": -(2**63) - 1, "k": 2**63, "e": 1e22}, True, "utf-8")
+@example({"nan": math.nan, "inf": [math.inf, -math.inf]}, True, "utf-8")
+@example({"lone": "\ud800"}, True, "utf-8")
+def test_parse_is_json_loads(sample: dict[str, Any], ascii_only: bool, encoding: str) -> None:
+    text = json.dumps(sample, ensure_ascii=ascii_only)
+    data = text.encode(encoding, "surrogatepass")
+    assert same(parse(data, ""), json.loads(data))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a": -0, "b": -0.0, "c": 0e5, "d": 1E+2, "e": 1e999}',
+        b'{"a": 1, "b": 2, "a": 3}',
+        b'{"a": 9999999999999999999, "b": 18446744073709551616, "c": -9223372036854775809}',
+        b'{"a": 0.12345678901234567890123, "b": 123456789012345678.9}',
+        b'{"a": "\\ud83d\\ude00 \\u0000 \\/"}',
+        b' \t\r\n{"a": 5e-324, "b": 1.7976931348623157e308, "c": 2.2250738585072011e-308}\n',
+    ],
+)
+def test_numbers_and_escapes_are_those_of_json(text: bytes) -> None:
+    assert same(parse(text, ""), json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b'{"a": 01}', b"[1, 2]", b"null", b"\xff\xff", b'{"a": "\t"}', b"nonsense",
+     b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", b'{"a": ' + b"1" * 5000 + b"}"],
+)  # fmt: skip
+def test_what_is_no_json_object_is_a_bad_sample(data: bytes) -> None:
+    with pytest.raises(SampleError, match="its metadata is"):
+        parse(data, "x.json")
+
+
+def test_strip_regions_keeps_the_categories_as_first_seen() -> None:
+    annotations = [{"category": "b", "bbox": [1]}, {"category": "a"}, {"category": "b"}, {}]
+    metadata = {"annotations": annotations, "image": {}}
+    expected = [{"category": "b"}, {"category": "a"}, {"category": None}]
+    assert same(strip_regions(metadata, ""), {"annotations": expected, "image": {}})
+    assert metadata["annotations"] is annotations
+    assert same(strip_regions({"image": {}}, ""), {"image": {}, "annotations": []})
+
+
+@pytest.mark.parametrize("annotations", [5, [5], [{"category": []}], "text", None])
+def test_annotations_of_another_shape_are_a_bad_sample(annotations: object) -> None:
+    with pytest.raises(SampleError, match="annotations"):
+        strip_regions({"annotations": annotations}, "x.json")
+
+
+def test_the_pickle_needs_no_class_of_ours() -> None:
+    data = LIST_START + group([piece({"a": [1, 2.5, "x", None, True]}, "")]) + LIST_END
+    opcodes = {opcode.name for opcode, _, _ in __import__("pickletools").genops(data)}
+    assert not opcodes & {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MEMOIZE", "BINPUT"}
+    assert data[:2] == b"\x80\x03"

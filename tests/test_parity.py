@@ -1,0 +1,51 @@
+"""Against recorded outputs of the reference (tests/reference/record.py)."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_parity
+
+from limbo_compress import Options, compress
+
+REFERENCE = Path(__file__).parent / "reference"
+SAMPLES = (str(REFERENCE / "samples"),)
+RECORDED = np.load(REFERENCE / "images.npz")
+
+
+@pytest.mark.parametrize("size", sorted(RECORDED))
+def test_images_are_those_of_the_reference(tmp_path: Path, size: str) -> None:
+    width, height = map(int, size.split("x"))
+    options = Options(
+        SAMPLES, str(tmp_path / "out"), images=True, image_size=(width, height), workers=1
+    )
+    compress(options)
+    ours = np.load(tmp_path / "out-images.npy")
+    assert ours.shape == (12, height, width, 3)
+    assert_parity(ours, RECORDED[size])
+
+
+def test_metadata_is_that_of_the_reference(tmp_path: Path) -> None:
+    compress(Options(SAMPLES, str(tmp_path / "out"), metadata=True, workers=1))
+    ours = pickle.loads((tmp_path / "out-metadata.pickle").read_bytes())
+    expected = pickle.loads((REFERENCE / "metadata.pickle").read_bytes())
+    assert ours == expected
+    assert repr(ours) == repr(expected)  # the order of keys, and 1 or 1.0
+
+
+def test_stripped_metadata_is_that_of_the_reference(tmp_path: Path) -> None:
+    options = Options(SAMPLES, str(tmp_path / "out"), metadata=True, strip_regions=True, workers=1)
+    compress(options)
+    ours = pickle.loads((tmp_path / "out-metadata.pickle").read_bytes())
+    expected = pickle.loads((REFERENCE / "stripped.pickle").read_bytes())
+    assert len(ours) == len(expected) == 12
+    for sample, reference in zip(ours, expected, strict=True):
+        assert sample | {"annotations": []} == reference | {"annotations": []}
+        assert list(sample) == list(reference)
+        # The reference's order is that of a set; ours is that of the file.
+        categories = [annotation["category"] for annotation in sample["annotations"]]
+        assert categories == ["30B", None, sample["image"]["filename"]]
+        assert {a["category"] for a in reference["annotations"]} == set(categories)
