@@ -64,6 +64,9 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         If anything is wrong; nothing is published then, and older files are left as they were.
     """
     begun = time.monotonic()
+    workers = options.workers or cpus.usable()
+    if workers > 1:
+        pool.prepare(PRELOAD)
     samples = find_samples(options.directories)
     if samples.repeated:
         _log.warning(
@@ -74,11 +77,10 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     rows = options.rows(len(samples.paths))
     paths = samples.paths[rows.start : rows.stop]
     job = plan(options, len(paths))
-    workers = options.workers or cpus.usable()
     with Outputs(job, len(paths)) as outputs:
         done = 0
         _report(progress, done, len(paths))
-        for part in pool.run(compress_shard, _tasks(job, paths), workers, PRELOAD):
+        for part in pool.run(compress_shard, _tasks(job, paths), workers):
             if part.failures:
                 raise SampleError(part.failures[0].text, part.failures[0].path)
             outputs.collect(part)

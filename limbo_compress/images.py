@@ -17,6 +17,9 @@ __all__ = ["Header", "convert", "decode", "linear_light", "read_header"]
 
 Pixels = NDArray[np.uint8]
 
+# A worker is one thread: see limbo_compress.pool.
+cv2.setNumThreads(1)
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -167,5 +170,16 @@ def convert(data: bytes, path: str, size: tuple[int, int], out: NDArray[np.float
         return converted
 
     resized = resample(strip, (height, len(planes), width), size).astype(np.float32)
-    np.clip(resized, light[pixels.min()], light[pixels.max()], out=resized)
-    np.copyto(out, resized.transpose(0, 2, 1), casting="same_kind")
+    darkest, lightest = (np.float32(light[value]) for value in (pixels.min(), pixels.max()))
+    np.clip(resized, darkest, lightest, out=resized)
+    _interleave(resized, out)
+
+
+def _interleave(planes: NDArray[np.float32], out: NDArray[np.float16]) -> None:
+    """Write (height, channels, width) as (height, width, 3), rounded to nearest even.
+
+    OpenCV converts with the CPU's instruction for it: 0.1 ms where numpy takes 0.7.
+    """
+    channels = [planes[:, channel] for channel in range(planes.shape[1])]
+    interleaved = cv2.merge(channels * (3 // len(channels)))
+    out[...] = cv2.addWeighted(interleaved, 1, interleaved, 0, 0, dtype=cv2.CV_16F)

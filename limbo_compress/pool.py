@@ -17,26 +17,49 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection, forkserver, get_context, parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.context import BaseContext
 from typing import Any, Generic, TypeVar
 
 from .errors import CompressError, WorkerError
 
-__all__ = ["ONE_THREAD", "run"]
+__all__ = ["ONE_THREAD", "prepare", "run"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-_Context = ForkServerContext | SpawnContext
 
 # A worker is one thread: left alone, the libraries start one for each CPU in every worker.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# And glibc keeps what it has freed: to get the buffers of each sample from the system again
+# took half of a worker's time.
+_ENVIRONMENT = ONE_THREAD | {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 27),
+}
+
+
+def prepare(modules: Sequence[str]) -> None:
+    """Begin to load what all workers need, once for all of them, and go on meanwhile.
+
+    Parameters
+    ----------
+    modules : sequence of str
+        Names of modules.
+    """
+    if sys.platform == "linux":
+        _context().set_forkserver_preload(list(modules))
+        with _signals_blocked(), _environment(_ENVIRONMENT):
+            forkserver.ensure_running()
+
+
+def _context() -> BaseContext:
+    """How to start processes: OpenCV is not safe after a plain fork."""
+    return get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
 def run(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
     workers: int,
-    preload: Sequence[str] = (),
 ) -> Iterator[Result]:
     """Call a function with each task, in as many processes as asked for.
 
@@ -48,8 +71,6 @@ def run(
         Small picklable values.
     workers : int
         Number of processes; 1 means this one.
-    preload : sequence of str, optional
-        Modules that all workers need, to be loaded once for all of them.
 
     Yields
     ------
@@ -66,13 +87,12 @@ def run(
     if workers == 1:
         yield from map(function, tasks)
         return
-    context = _context(preload)
     waiting = deque(tasks)
     crew: dict[Connection, _Worker[Task, Result]] = {}
     try:
         while waiting or any(worker.task is not None for worker in crew.values()):
             while waiting and len(crew) < workers:
-                hired = _Worker[Task, Result](context, function)
+                hired = _Worker[Task, Result](function)
                 crew[hired.pipe] = hired
             for worker in crew.values():
                 if waiting and worker.task is None:
@@ -95,11 +115,14 @@ class _Worker(Generic[Task, Result]):
         What it is doing.
     """
 
-    def __init__(self, context: _Context, function: Callable[[Task], Result]) -> None:
+    def __init__(self, function: Callable[[Task], Result]) -> None:
+        context = _context()
         self.pipe, theirs = context.Pipe()
         self.task: Task | None = None
-        self._process = context.Process(target=_serve, args=(theirs, function), daemon=True)
-        with _signals_blocked(), _environment(ONE_THREAD):
+        self._process = context.Process(  # type: ignore[attr-defined]
+            target=_serve, args=(theirs, function), daemon=True
+        )
+        with _signals_blocked(), _environment(_ENVIRONMENT):
             self._process.start()
         theirs.close()
 
@@ -130,17 +153,6 @@ class _Worker(Generic[Task, Result]):
         self._process.kill()
         self._process.join()
         self.pipe.close()
-
-
-def _context(preload: Sequence[str]) -> _Context:
-    """How to start processes: OpenCV is not safe after a plain fork."""
-    if sys.platform != "linux":
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
-    with _signals_blocked(), _environment(ONE_THREAD):
-        forkserver.ensure_running()
-    return context
 
 
 @contextmanager

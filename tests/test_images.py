@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from limbo_compress.errors import SampleError
-from limbo_compress.images import convert, decode, linear_light, read_header
+from limbo_compress.images import _interleave, convert, decode, linear_light, read_header
 
 WIDTH, HEIGHT = 40, 30
 
@@ -130,6 +130,15 @@ def test_rows_stay_in_the_range_of_their_image() -> None:
     out = row(encoded(Image.fromarray(steps)), (17, 51))
     assert out.min() == 0
     assert out.max() == linear_light(False)[200]
+
+
+def test_rounding_to_float16_is_that_of_numpy() -> None:
+    values = np.random.default_rng(1).random((60, 3, 50), dtype=np.float32) ** 20
+    steps = np.arange(0, 30, dtype=np.float32) * 2.0**-25  # ties, and numbers below 2^-14
+    values[0, 0, :30], values[0, 1, :30] = steps, 1 + 2.0**14 * steps
+    out = np.empty((60, 50, 3), np.float16)
+    _interleave(values, out)
+    np.testing.assert_array_equal(out, values.transpose(0, 2, 1).astype(np.float16))
 
 
 def test_a_flat_image_stays_flat() -> None:

@@ -1,0 +1,43 @@
+# Everything is installed into .venv, from this project's own files.
+PYTHON ?= python3
+BIN := .venv/bin
+REFERENCE := .venv-reference
+CAMPAIGN := build/demo/campaign
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check parity record clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(BIN)/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(REFERENCE)/installed:
+	$(PYTHON) -m venv $(REFERENCE)
+	$(REFERENCE)/bin/python -m pip install --quiet limbo-ml==0.4.0
+	@touch $@
+
+demo: $(BIN)/installed  ## generate a small campaign, compress it, and show what came out
+	$(BIN)/python -m benchmarks.campaign $(CAMPAIGN) --samples 100 --distinct 20
+	$(BIN)/limbo-compress --prefix build/demo/test --images --metadata -- $(CAMPAIGN)
+	$(BIN)/python -m benchmarks.show build/demo/test
+
+test: $(BIN)/installed  ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(BIN)/installed  ## lint, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+parity: $(BIN)/installed $(REFERENCE)/installed  ## compare with the reference, run side by side
+	PYTHONPATH=. $(BIN)/python tests/parity.py $(REFERENCE)/bin/limbo-compress
+
+record: $(REFERENCE)/installed  ## record the reference's outputs anew, for the tests
+	$(REFERENCE)/bin/python tests/reference/record.py
+
+clean:  ## remove all that was made
+	rm -rf .venv $(REFERENCE) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
