@@ -5,7 +5,7 @@ REFERENCE := .venv-reference
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check parity record clean
+.PHONY: help demo picture test check parity record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +22,11 @@ $(REFERENCE)/installed:
 
 demo: $(BIN)/installed  ## generate a small campaign, compress it, and show what came out
 	$(BIN)/python -m benchmarks.campaign $(CAMPAIGN) --samples 100 --distinct 20
-	$(BIN)/limbo-compress --prefix build/demo/test --images --metadata -- $(CAMPAIGN)
+	$(BIN)/limbo-compress --prefix build/demo/test --images --metadata --mask big '^48' -- $(CAMPAIGN)
 	$(BIN)/python -m benchmarks.show build/demo/test
+
+picture: demo  ## draw the README's picture anew
+	$(BIN)/python -m benchmarks.picture build/demo/test big docs/mask.png
 
 test: $(BIN)/installed  ## run all tests
 	$(BIN)/python -m pytest

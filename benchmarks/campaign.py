@@ -2,8 +2,8 @@
 
 A render is a handful of shaded, antialiased ellipses, one in front of the other, with the grain
 of a path tracer; its metadata has their contours (one number a line, as the real files have),
-boxes and tags. A photograph has an image, a box and tags, and nothing synthetic. The demo,
-the tests and the benchmarks all use it::
+boxes and tags, and its cryptomatte how much of each pixel each of them covers. A photograph has an
+image, a box and tags, and nothing synthetic. The demo, the tests and the benchmarks all use it::
 
     python -m benchmarks.campaign FOLDER --samples 1000 --distinct 50
 """
@@ -20,14 +20,20 @@ from typing import Any
 
 import cv2
 import numpy as np
+import OpenEXR
 from numpy.typing import NDArray
 
-__all__ = ["Campaign", "Instance", "Scene", "write_campaign"]
+from limbo_compress.masks import label_id
+
+__all__ = ["Campaign", "Instance", "Scene", "write_campaign", "write_cryptomatte"]
 
 Floats = NDArray[np.float32]
 
 _CATEGORIES = ("30B", "48X", "48Y", "48G")
 _SAMPLES_A_FOLDER = 1000
+_GROUND = "/mat/ground"
+_LAYER = "CryptoMaterial"
+_MOST_RANKS = 12
 _PNG = (
     *(cv2.IMWRITE_PNG_COMPRESSION, 6),
     *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS),
@@ -135,6 +141,27 @@ class Scene:
             left = left * (1 - coverage)
         return seen
 
+    def ranks(self) -> tuple[NDArray[np.float32], Floats]:
+        """Ids and coverages by falling coverage, of shape (ranks, height, width).
+
+        Of an even number of ranks and at most 12, as renderers write; a pixel's ranks
+        without coverage have no id.
+        """
+        seen = self.mattes()
+        covers = np.stack([matte for _, matte, _ in seen])
+        covers = np.concatenate([covers, 1 - covers.sum(axis=0, keepdims=True)])
+        covers[covers < 1e-6] = 0
+        ids = np.array(
+            [label_id(label) for label in (*(i.label for i, _, _ in seen), _GROUND)], np.float32
+        )
+        most = min(_MOST_RANKS, len(ids) + len(ids) % 2)
+        order = np.argsort(-covers, axis=0, kind="stable")[:most]
+        coverage = np.zeros((most, *covers.shape[1:]), np.float32)
+        coverage[: len(order)] = np.take_along_axis(covers, order, axis=0)
+        rank_ids = np.zeros_like(coverage)
+        rank_ids[: len(order)] = ids[order]
+        return np.where(coverage > 0, rank_ids, 0).astype(np.float32), coverage
+
     def render(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         """The image, RGB."""
         width, height = self.size
@@ -172,13 +199,19 @@ def _write_sample(place: Path, index: int, campaign: Campaign) -> Path:
 def _write_render(place: Path, index: int, rng: np.random.Generator, campaign: Campaign) -> Path:
     scene = Scene.random(rng, campaign.size, campaign.instances)
     name = f"image_{index:07d}"
+    cryptomatte = f"cryptomatte_{index:07d}.cryptomatte.exr"
     _write_image(place / f"{name}.png", scene.render(rng))
+    write_cryptomatte(place / cryptomatte, *scene.ranks())
     return _write_metadata(
         place / f"{name}.json",
         {
             "annotations": _annotations(scene),
             "image": _file(f"{name}.png", "image/png", scene.size),
             "synthetic": {
+                "cryptomatte": {
+                    **_file(cryptomatte, "image/x-exr", scene.size),
+                    "manifest": [instance.label for instance in scene.instances],
+                },
                 "image": _file(f"{name}.exr", "image/x-exr", scene.size),
                 "parameters": {
                     "/background/env_map": "driving_school_8k",
@@ -189,6 +222,38 @@ def _write_render(place: Path, index: int, rng: np.random.Generator, campaign: C
             },
         },
     )
+
+
+def write_cryptomatte(
+    path: Path,
+    ids: NDArray[np.float32],
+    coverage: NDArray[Any],
+    letters: Sequence[str] = "RGBA",
+    header: dict[str, Any] | None = None,
+) -> None:
+    """Write ranks, of shape (ranks, height, width), as an OpenEXR file.
+
+    Parameters
+    ----------
+    letters : sequence of str
+        What the channels of a layer are called; some programs write ``red``, ``green``, ...
+    header : dict, optional
+        Attributes beside, or instead of, those of the cryptomatte.
+    """
+    channels = {}
+    for rank, planes in enumerate(zip(ids, coverage, strict=True)):
+        for half, plane in enumerate(planes):
+            letter = letters[2 * (rank % 2) + half]
+            channels[f"{_LAYER}{rank // 2:02d}.{letter}"] = np.ascontiguousarray(plane)
+    attributes = {
+        "compression": OpenEXR.ZIPS_COMPRESSION,
+        "type": OpenEXR.scanlineimage,
+        "cryptomatte/be359d6/name": _LAYER,
+        "cryptomatte/be359d6/hash": "MurmurHash3_32",
+        "cryptomatte/be359d6/conversion": "uint32_to_float32",
+    }
+    with OpenEXR.File(attributes | (header or {}), channels) as file:
+        file.write(str(path))
 
 
 def _annotations(scene: Scene) -> list[dict[str, Any]]:

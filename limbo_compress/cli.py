@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         prog=_NAME,
         description="Cache Limbo data sets in a few large files, in parallel.",
         epilog="Outputs: PREFIX-images.npy (samples, H, W, 3) float16 linear light;"
+        " PREFIX-masks-NAME.npy (samples, H, W, 1) float32 coverage;"
         " PREFIX-metadata.pickle, a list with a dict for each sample, in the same order.",
     )
     parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
@@ -90,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         help="size of an image in pixels (default: 224 224)",
     )
     what.add_argument(
-        "--mask", nargs="*", metavar="NAME PATTERN", help="not yet supported by this version"
+        "--mask",
+        nargs="*",
+        default=[],
+        metavar="NAME PATTERN",
+        help="write masks: each is the coverage of the labels that a regular expression finds",
     )
     what.add_argument("--metadata", action="store_true", help="write the metadata")
     what.add_argument(
@@ -123,13 +128,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    if arguments.mask is not None:
-        raise UsageError("--mask is not supported yet by this version")
+    names, patterns = arguments.mask[0::2], arguments.mask[1::2]
+    if len(names) != len(patterns):
+        raise UsageError(f"--mask {' '.join(arguments.mask)}: names and patterns go in pairs")
     return Options(
         directories=tuple(arguments.directory),
         prefix=arguments.prefix,
         images=arguments.images,
         image_size=tuple(arguments.image_size),
+        masks=tuple(zip(names, patterns, strict=True)),
         metadata=arguments.metadata,
         strip_regions=arguments.strip_regions,
         start=arguments.start,

@@ -14,7 +14,7 @@ from .options import Options
 from .outputs import Outputs, Written
 from .samples import find_samples
 from .shards import shard_size, split
-from .worker import PRELOAD, Task, compress_shard
+from .worker import Task, compress_shard, initialize, preload
 
 __all__ = ["Report", "compress"]
 
@@ -66,7 +66,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     begun = time.monotonic()
     workers = options.workers or cpus.usable()
     if workers > 1:
-        pool.prepare(PRELOAD)
+        pool.prepare(preload(options))
     samples = find_samples(options.directories)
     if samples.repeated:
         _log.warning(
@@ -80,7 +80,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     with Outputs(job, len(paths)) as outputs:
         done = 0
         _report(progress, done, len(paths))
-        for part in pool.run(compress_shard, _tasks(job, paths), workers):
+        for part in pool.run(compress_shard, _tasks(job, paths), workers, initialize):
             if part.failures:
                 raise SampleError(part.failures[0].text, part.failures[0].path)
             outputs.collect(part)

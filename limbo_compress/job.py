@@ -86,19 +86,14 @@ class Job:
         Absolute prefix of the outputs.
     folder : str
         Where work happens, beside the target: outputs under way and part-files.
-    images : ArrayFile or None
-        The images, where asked for.
+    arrays : tuple of ArrayFile
+        The images, where asked for, and the masks.
     """
 
     options: Options
     target: str
     folder: str
-    images: ArrayFile | None
-
-    @property
-    def arrays(self) -> tuple[ArrayFile, ...]:
-        """All the arrays to write."""
-        return (self.images,) if self.images else ()
+    arrays: tuple[ArrayFile, ...]
 
     def work_path(self, file_name: str) -> str:
         """Where an output stands while it is worked on."""
@@ -114,5 +109,8 @@ def plan(options: Options, rows: int) -> Job:
     target = os.path.abspath(options.prefix)
     folder, name = os.path.split(target)
     width, height = options.image_size
-    images = ArrayFile("images", rows, (height, width, 3), "float16") if options.images else None
-    return Job(options, target, os.path.join(folder, f".{name}.partial"), images)
+    images = [ArrayFile("images", rows, (height, width, 3), "float16")] if options.images else []
+    masks = [
+        ArrayFile(f"masks-{mask}", rows, (height, width, 1), "float32") for mask, _ in options.masks
+    ]
+    return Job(options, target, os.path.join(folder, f".{name}.partial"), (*images, *masks))

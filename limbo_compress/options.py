@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from .errors import UsageError
 
@@ -19,11 +21,14 @@ class Options:
     directories : tuple of str
         Where to look for samples.
     prefix : str
-        Outputs are ``{prefix}-images.npy`` and ``{prefix}-metadata.pickle``.
+        Outputs are ``{prefix}-images.npy``, ``{prefix}-masks-{NAME}.npy`` and
+        ``{prefix}-metadata.pickle``.
     images : bool
         Whether to write the images.
     image_size : (int, int)
-        Width and height of a row of the images, in pixels.
+        Width and height of a row of the images and masks, in pixels.
+    masks : tuple of (str, str)
+        For each mask its name and the regular expression that finds its labels.
     metadata : bool
         Whether to write the metadata.
     strip_regions : bool
@@ -43,6 +48,7 @@ class Options:
     prefix: str = "compressed"
     images: bool = False
     image_size: tuple[int, int] = (224, 224)
+    masks: tuple[tuple[str, str], ...] = ()
     metadata: bool = False
     strip_regions: bool = False
     start: int | None = None
@@ -50,12 +56,13 @@ class Options:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        if not (self.images or self.metadata):
-            raise UsageError("nothing to do: ask for --images, --metadata or both")
+        if not (self.images or self.masks or self.metadata):
+            raise UsageError("nothing to do: ask for --images, --mask or --metadata")
         if min(self.image_size) < 1:
             raise UsageError(f"--image-size {_words(self.image_size)}: sizes start at 1 pixel")
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers {self.workers}: at least 1 is needed")
+        self._check_masks()
         self._check_range()
         self._check_prefix()
         if not self.directories:
@@ -63,6 +70,24 @@ class Options:
         for directory in self.directories:
             if not os.path.isdir(directory):
                 raise UsageError("no such directory", directory)
+
+    def _check_masks(self) -> None:
+        names = [name for name, _ in self.masks]
+        for name, pattern in self.masks:
+            if not name or "/" in name or os.sep in name or "\0" in name:
+                raise UsageError(f"--mask {name!r}: the name becomes part of a file's name")
+            if names.count(name) > 1:
+                raise UsageError(f"--mask {name}: the name is given twice")
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UsageError(
+                    f"--mask {name} {pattern!r}: no regular expression: {error}"
+                ) from error
+        if self.masks and not all(map(find_spec, ("OpenEXR", "mmh3"))):
+            raise UsageError(
+                "--mask needs OpenEXR and mmh3", "", "pip install 'limbo-compress[masks]'"
+            )
 
     def _check_range(self) -> None:
         for flag, bound in (("--start", self.start), ("--end", self.end)):

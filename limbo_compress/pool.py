@@ -29,12 +29,6 @@ Result = TypeVar("Result")
 
 # A worker is one thread: left alone, the libraries start one for each CPU in every worker.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-# And glibc keeps what it has freed: to get the buffers of each sample from the system again
-# took half of a worker's time.
-_ENVIRONMENT = ONE_THREAD | {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 27),
-}
 
 
 def prepare(modules: Sequence[str]) -> None:
@@ -47,7 +41,7 @@ def prepare(modules: Sequence[str]) -> None:
     """
     if sys.platform == "linux":
         _context().set_forkserver_preload(list(modules))
-        with _signals_blocked(), _environment(_ENVIRONMENT):
+        with _signals_blocked(), _environment(ONE_THREAD):
             forkserver.ensure_running()
 
 
@@ -60,6 +54,7 @@ def run(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
     workers: int,
+    initialize: Callable[[], object] = bool,
 ) -> Iterator[Result]:
     """Call a function with each task, in as many processes as asked for.
 
@@ -71,6 +66,8 @@ def run(
         Small picklable values.
     workers : int
         Number of processes; 1 means this one.
+    initialize : callable, optional
+        Called first in each of these processes; of the top level of a module as well.
 
     Yields
     ------
@@ -85,6 +82,7 @@ def run(
         Whatever of these the function raises.
     """
     if workers == 1:
+        initialize()
         yield from map(function, tasks)
         return
     waiting = deque(tasks)
@@ -92,7 +90,7 @@ def run(
     try:
         while waiting or any(worker.task is not None for worker in crew.values()):
             while waiting and len(crew) < workers:
-                hired = _Worker[Task, Result](function)
+                hired = _Worker[Task, Result](function, initialize)
                 crew[hired.pipe] = hired
             for worker in crew.values():
                 if waiting and worker.task is None:
@@ -115,14 +113,16 @@ class _Worker(Generic[Task, Result]):
         What it is doing.
     """
 
-    def __init__(self, function: Callable[[Task], Result]) -> None:
+    def __init__(
+        self, function: Callable[[Task], Result], initialize: Callable[[], object]
+    ) -> None:
         context = _context()
         self.pipe, theirs = context.Pipe()
         self.task: Task | None = None
         self._process = context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(theirs, function), daemon=True
+            target=_serve, args=(theirs, function, initialize), daemon=True
         )
-        with _signals_blocked(), _environment(_ENVIRONMENT):
+        with _signals_blocked(), _environment(ONE_THREAD):
             self._process.start()
         theirs.close()
 
@@ -179,9 +179,12 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Connection, function: Callable[[Any], Any]) -> None:
+def _serve(
+    pipe: Connection, function: Callable[[Any], Any], initialize: Callable[[], object]
+) -> None:
     """What a worker does: answer tasks until the coordinator is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    initialize()
     while True:
         try:
             task = pipe.recv()

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import InputError, SampleError
 
-__all__ = ["Samples", "find_samples", "own_file"]
+__all__ = ["Samples", "cryptomatte_section", "find_samples", "own_file"]
 
 
 @dataclass(frozen=True)
@@ -156,3 +156,25 @@ def own_file(metadata_path: str, section: Any, what: str) -> str:
             metadata_path,
         )
     return os.path.join(os.path.dirname(metadata_path), name)
+
+
+def cryptomatte_section(metadata: dict[str, Any], path: str) -> dict[str, Any] | None:
+    """Give what a sample's metadata says of its cryptomatte, or None where it has none.
+
+    Raises
+    ------
+    SampleError
+        If it says something that is not a file name and a list of labels.
+    """
+    synthetic = metadata.get("synthetic")
+    section = synthetic.get("cryptomatte") if isinstance(synthetic, dict) else None
+    if section is None:
+        return None
+    labels = section.get("manifest") if isinstance(section, dict) else None
+    if (
+        isinstance(section, dict)
+        and isinstance(labels, list)
+        and all(isinstance(label, str) for label in labels)
+    ):
+        return section
+    raise SampleError("its synthetic.cryptomatte.manifest is not a list of labels", path)
