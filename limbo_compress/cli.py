@@ -6,15 +6,17 @@ import argparse
 import io
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from types import FrameType
 from typing import NoReturn
 
 from . import __version__, cpus
 from .compress import Report, compress
-from .errors import CompressError, UsageError
+from .errors import CompressError, Stopped, UsageError
 from .options import Options
 from .outputs import Written
 from .pool import ONE_THREAD
@@ -24,6 +26,9 @@ __all__ = ["main"]
 _NAME = "limbo-compress"
 _LOG_SECONDS = 30
 _NICENESS = 10
+_WARNINGS_SHOWN = 10
+# Schedulers send SIGUSR1 where they are asked to warn ahead of the time limit.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 _log = logging.getLogger(__package__)
 
@@ -39,29 +44,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 when everything was published, 2 for a usage error, else 1.
+        The exit code: 0 when everything was published, 2 for a usage error, 128 and the
+        signal's number for a signal, else 1.
     """
     os.environ.update(ONE_THREAD)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name may be any bytes
     _log.addHandler(_SayLogged())
     _log.propagate = False
+    _install_signal_handlers()
     try:
         arguments = _parser().parse_args(argv)
         if arguments.quiet:
             _log.setLevel(logging.ERROR)
         options = _options(arguments)
         report = _compress(options, quiet=arguments.quiet)
-    except CompressError as error:
+    except (CompressError, Stopped) as error:
         _say(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        _say("interrupted; nothing was published")
-        return 130
     if not arguments.quiet:
-        for file in report.written:
-            print(_line(file))
+        _tell(report)
     return 0
+
+
+def _tell(report: Report) -> None:
+    if report.failures:
+        path = next(file.path for file in report.written if file.path.endswith(".jsonl"))
+        _say(f"{len(report.failures)} bad samples were left out; {path} lists them")
+    for warning in report.warnings[:_WARNINGS_SHOWN]:
+        _say(f"warning: {warning}")
+    if len(report.warnings) > _WARNINGS_SHOWN:
+        _say(f"warning: {len(report.warnings) - _WARNINGS_SHOWN} more like these")
+    for file in report.written:
+        print(_line(file))
+
+
+def _install_signal_handlers() -> None:
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    for other in _SIGNALS:  # once is enough: another one would disturb the end
+        signal.signal(other, signal.SIG_IGN)
+    raise Stopped(signal.Signals(number).name, 128 + number)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -123,6 +150,33 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes (default: all the CPUs that this process may use)",
     )
+    how.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="whether a bad sample stops the job, or is left out of every output (default: stop)",
+    )
+    how.add_argument(
+        "--max-failures",
+        metavar="N",
+        help="with --on-error skip: fail if more than N, or N%%, of the samples are bad",
+    )
+    how.add_argument(
+        "--max-pixels",
+        type=int,
+        default=Options.max_pixels,
+        metavar="N",
+        help="largest image to decode (default: %(default)s)",
+    )
+    how.add_argument(
+        "--fresh", action="store_true", help="start over where there is unfinished work"
+    )
+    how.add_argument(
+        "--write-rows",
+        choices=("auto", "mmap", "pwrite"),
+        default="auto",
+        help="how rows are written (default: auto, as the filesystem allows)",
+    )
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return parser
 
@@ -142,6 +196,11 @@ def _options(arguments: argparse.Namespace) -> Options:
         start=arguments.start,
         end=arguments.end,
         workers=_login_node_workers() if arguments.workers is None else arguments.workers,
+        on_error=arguments.on_error,
+        max_failures=arguments.max_failures,
+        max_pixels=arguments.max_pixels,
+        fresh=arguments.fresh,
+        write_rows=arguments.write_rows,
     )
 
 

@@ -1,10 +1,10 @@
-"""The whole job on one screen: find, plan, create, run, collect, publish."""
+"""The whole job on one screen: find, plan, go on, run, collect, publish."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from . import cpus, pool
@@ -12,6 +12,8 @@ from .errors import SampleError
 from .job import Job, plan
 from .options import Options
 from .outputs import Outputs, Written
+from .partial import Partial, gaps
+from .parts import Finding
 from .samples import find_samples
 from .shards import shard_size, split
 from .worker import Task, compress_shard, initialize, preload
@@ -33,15 +35,24 @@ class Report:
         Number of rows of each output.
     written : tuple of Written
         The files that were published.
+    failures : tuple of Finding
+        The bad samples that were left out.
+    warnings : tuple of Finding
+        What libraries said about samples that they could decode all the same.
     repeated : int
         Metadata files that were reached more than once, and count once.
+    resumed : int
+        Samples that an earlier run had done.
     seconds : float
         How long it took.
     """
 
     samples: int
     written: tuple[Written, ...]
+    failures: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
     repeated: int
+    resumed: int
     seconds: float
 
 
@@ -52,7 +63,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     ----------
     options : Options
     progress : callable, optional
-        Called as ``progress(done, samples)``, at the start with 0 done and after each shard.
+        Called as ``progress(done, samples)``, at the start and after each shard.
 
     Returns
     -------
@@ -68,31 +79,67 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     if workers > 1:
         pool.prepare(preload(options))
     samples = find_samples(options.directories)
-    if samples.repeated:
-        _log.warning(
-            "%d metadata files were reached more than once (overlapping directories or links);"
-            " each counts once",
-            samples.repeated,
-        )
+    _say_repeated(samples.repeated)
     rows = options.rows(len(samples.paths))
     paths = samples.paths[rows.start : rows.stop]
     job = plan(options, len(paths))
-    with Outputs(job, len(paths)) as outputs:
-        done = 0
+    with Partial(job, paths) as partial, Outputs(job, len(paths)) as outputs:
+        done = resumed = sum(part.stop - part.start for part in partial.done)
+        _say_resumed(resumed, len(paths))
         _report(progress, done, len(paths))
-        for part in pool.run(compress_shard, _tasks(job, paths), workers, initialize):
-            if part.failures:
-                raise SampleError(part.failures[0].text, part.failures[0].path)
+        for part in partial.done:
+            outputs.collect(part)
+        tasks = _tasks(job, paths, gaps(partial.done, len(paths)))
+        for part in pool.run(compress_shard, tasks, workers, initialize):
+            _judge(options, [*outputs.failures, *part.failures], len(paths))
             outputs.collect(part)
             done += part.stop - part.start
             _report(progress, done, len(paths))
         written = outputs.publish()
-    return Report(len(paths), written, samples.repeated, time.monotonic() - begun)
+        partial.remove()
+    return Report(
+        samples=len(paths) - len(outputs.failures),
+        written=written,
+        failures=tuple(outputs.failures),
+        warnings=tuple(outputs.warnings),
+        repeated=samples.repeated,
+        resumed=resumed,
+        seconds=time.monotonic() - begun,
+    )
 
 
-def _tasks(job: Job, paths: tuple[str, ...]) -> Iterator[Task]:
-    for rows in split([range(len(paths))], shard_size(len(paths))):
-        yield Task(job, rows.start, paths[rows.start : rows.stop])
+def _tasks(job: Job, paths: Sequence[str], missing: Iterable[range]) -> list[Task]:
+    shards = split(missing, shard_size(len(paths)))
+    return [Task(job, rows.start, tuple(paths[rows.start : rows.stop])) for rows in shards]
+
+
+def _judge(options: Options, failures: Sequence[Finding], samples: int) -> None:
+    """Stop where too many samples are bad, with one line for each of them."""
+    if len(failures) <= min(options.most_failures(samples), samples - 1):
+        return
+    if options.on_error == "stop":
+        *others, last = failures
+        for failure in others:
+            _log.error("%s", failure)
+        raise SampleError(last.text, last.path, "--on-error skip leaves bad samples out")
+    for failure in failures:
+        _log.error("%s", failure)
+    allowed = options.max_failures or "none that is good"
+    raise SampleError(f"{len(failures)} of {samples} samples are bad (--max-failures: {allowed})")
+
+
+def _say_repeated(repeated: int) -> None:
+    if repeated:
+        _log.warning(
+            "%d metadata files were reached more than once (overlapping directories or links);"
+            " each counts once",
+            repeated,
+        )
+
+
+def _say_resumed(resumed: int, samples: int) -> None:
+    if resumed:
+        _log.warning("%d of %d samples were done already; going on", resumed, samples)
 
 
 def _report(progress: Progress | None, done: int, samples: int) -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "InputError",
     "OutputError",
     "SampleError",
+    "Stopped",
     "UsageError",
     "WorkerError",
 ]
@@ -67,3 +68,24 @@ class OutputError(CompressError):
 
 class WorkerError(CompressError):
     """A worker process ended without an answer."""
+
+
+class Stopped(BaseException):
+    """A signal asked the job to end; like KeyboardInterrupt, no ``except Exception`` sees it.
+
+    Parameters
+    ----------
+    name : str
+        Of the signal.
+    exit_code : int
+        128 and the signal's number, as shells have it.
+    """
+
+    def __init__(self, name: str, exit_code: int) -> None:
+        super().__init__(name, exit_code)
+        self.name = name
+        self.exit_code = exit_code
+        self.hint = ""
+
+    def __str__(self) -> str:
+        return f"stopped by {self.name}; {self.hint}" if self.hint else f"stopped by {self.name}"

@@ -138,7 +138,9 @@ def linear_light(grey: bool) -> Floats:
     return np.where(value <= half(0.04045), value / half(12.92), power).astype(np.float64)
 
 
-def convert(data: bytes, path: str, size: tuple[int, int], out: NDArray[np.float16]) -> None:
+def convert(
+    data: bytes, path: str, size: tuple[int, int], out: NDArray[np.float16], max_pixels: int
+) -> None:
     """Decode an image, bring it to linear light, resize it, and write it into a row.
 
     Parameters
@@ -151,13 +153,19 @@ def convert(data: bytes, path: str, size: tuple[int, int], out: NDArray[np.float
         Width and height of the row, in pixels.
     out : ndarray of float16, shape (height, width, 3)
         Receives the row, clipped to the range of the image's own linear values.
+    max_pixels : int
+        The largest image to decode.
 
     Raises
     ------
     SampleError
-        If the image cannot be decoded.
+        If the image cannot be decoded, or is too large.
     """
     header = read_header(data, path)
+    if header.width * header.height > max_pixels:
+        raise SampleError(
+            f"the image is too large: {header.width} x {header.height} pixels (--max-pixels)", path
+        )
     pixels = decode(data, path)
     light = linear_light(header.grey)
     planes = cv2.split(pixels)[: 1 if header.grey else 3]

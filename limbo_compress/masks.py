@@ -63,7 +63,7 @@ def label_id(label: str) -> float:
     return value
 
 
-def read_cryptomatte(data: bytes, path: str) -> Cryptomatte:
+def read_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
     """Read the only cryptomatte of an OpenEXR file, all ranks at once.
 
     Parameters
@@ -72,15 +72,18 @@ def read_cryptomatte(data: bytes, path: str) -> Cryptomatte:
         The whole file, of scan lines or tiles, half or float.
     path : str
         Its path, for errors.
+    max_pixels : int
+        The largest image to decode.
 
     Raises
     ------
     SampleError
-        If it is no OpenEXR file, or a damaged one, or has not exactly one cryptomatte.
+        If it is no OpenEXR file, a damaged or too large one, or has not exactly one cryptomatte.
     """
     try:
         file = OpenEXR.InputFile(io.BytesIO(data))
         header = file.header()
+        _check_size(header, path, max_pixels)
         name = _only_name(header, path)
         channels = _channels(name, header["channels"])
         pixels = file.channels(channels, Imath.PixelType(Imath.PixelType.FLOAT))
@@ -90,6 +93,14 @@ def read_cryptomatte(data: bytes, path: str) -> Cryptomatte:
         raise SampleError(f"the cryptomatte {name} has {len(channels)} channels, not pairs", path)
     planes = _in_display_window(header, [np.frombuffer(plane, np.float32) for plane in pixels])
     return Cryptomatte(planes[0].shape, tuple(zip(planes[0::2], planes[1::2], strict=True)))
+
+
+def _check_size(header: dict[str, Any], path: str, max_pixels: int) -> None:
+    for window in (header["dataWindow"], header["displayWindow"]):
+        width = window.max.x - window.min.x + 1
+        height = window.max.y - window.min.y + 1
+        if width < 1 or height < 1 or width * height > max_pixels:
+            raise SampleError(f"the cryptomatte has {width} x {height} pixels (--max-pixels)", path)
 
 
 def _only_name(header: dict[str, Any], path: str) -> str:

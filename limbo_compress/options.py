@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from importlib.util import find_spec
 from .errors import UsageError
 
 __all__ = ["Options"]
+
+_OPENCV_MOST_PIXELS = 1 << 30
+_MAX_FAILURES = re.compile(r"(\d+)|(\d+(?:\.\d+)?)%")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,16 @@ class Options:
         Half-open range over the ordered samples; all of them by default.
     workers : int, optional
         Number of processes; by default as many as this process may use CPUs.
+    on_error : {"stop", "skip"}
+        Whether a bad sample stops the job, or is left out of every output.
+    max_failures : str, optional
+        How many bad samples may be skipped, as a number or, ``"2%"``, as a part of all.
+    max_pixels : int
+        The largest image or cryptomatte to decode, in pixels.
+    fresh : bool
+        Whether to start over where there is unfinished work.
+    write_rows : {"auto", "mmap", "pwrite"}
+        How workers write rows; by default as the filesystem allows.
 
     Raises
     ------
@@ -54,6 +68,11 @@ class Options:
     start: int | None = None
     end: int | None = None
     workers: int | None = None
+    on_error: str = "stop"
+    max_failures: str | None = None
+    max_pixels: int = 179_000_000
+    fresh: bool = False
+    write_rows: str = "auto"
 
     def __post_init__(self) -> None:
         if not (self.images or self.masks or self.metadata):
@@ -62,6 +81,15 @@ class Options:
             raise UsageError(f"--image-size {_words(self.image_size)}: sizes start at 1 pixel")
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"--workers {self.workers}: at least 1 is needed")
+        if not 1 <= self.max_pixels <= _OPENCV_MOST_PIXELS:
+            raise UsageError(f"--max-pixels {self.max_pixels}: from 1 to {_OPENCV_MOST_PIXELS}")
+        if self.on_error not in ("stop", "skip"):
+            raise UsageError(f"--on-error {self.on_error}: stop or skip")
+        if self.write_rows not in ("auto", "mmap", "pwrite"):
+            raise UsageError(f"--write-rows {self.write_rows}: auto, mmap or pwrite")
+        if self.max_failures is not None and self.on_error == "stop":
+            raise UsageError("--max-failures goes with --on-error skip")
+        self.most_failures(0)
         self._check_masks()
         self._check_range()
         self._check_prefix()
@@ -109,6 +137,18 @@ class Options:
             raise UsageError("no such folder for --prefix", folder, "create it first")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UsageError("the folder of --prefix cannot be written", folder)
+
+    def most_failures(self, samples: int) -> float:
+        """How many bad samples out of `samples` are too few to fail the job."""
+        if self.on_error == "stop":
+            return 0
+        if self.max_failures is None:
+            return math.inf
+        match = _MAX_FAILURES.fullmatch(self.max_failures)
+        if match is None:
+            raise UsageError(f"--max-failures {self.max_failures}: a number, or a part like 2%")
+        number, percentage = match.groups()
+        return float(number) if number else samples * float(percentage) / 100
 
     def rows(self, samples: int) -> range:
         """Those of `samples` ordered samples that the job is about.

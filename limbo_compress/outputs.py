@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import heapq
+import json
 import os
 import shutil
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import TracebackType
 from typing import BinaryIO
 
 from .errors import OutputError
 from .job import ArrayFile, Job
 from .metadata import LIST_END, LIST_START
-from .parts import Part, append_metadata
+from .parts import Finding, Part, append_metadata
 
 __all__ = ["Outputs", "Written", "output_errors"]
 
 _METADATA = "metadata.pickle"
+_FAILURES = "failures.jsonl"
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -52,15 +57,21 @@ def output_errors(path: str) -> Iterator[None]:
 
 
 class Outputs:
-    """The files of a job from creation to publication.
+    """The files of a job under way, from creation to publication.
 
-    A context manager: leaving it discards whatever was not published.
+    A context manager.
 
     Parameters
     ----------
     job : Job
+        Its folder exists; arrays of an earlier run in it are gone on with.
     rows : int
         Number of samples.
+
+    Attributes
+    ----------
+    failures, warnings : list of Finding
+        Those of the parts collected.
 
     Raises
     ------
@@ -74,14 +85,18 @@ class Outputs:
         self._joined = 0
         self._waiting: list[tuple[int, Part]] = []
         self._metadata: BinaryIO | None = None
+        self.failures: list[Finding] = []
+        self.warnings: list[Finding] = []
 
     def __enter__(self) -> Outputs:
-        try:
-            with output_errors(self._job.folder):
-                self._create()
-        except OutputError:
-            self._discard()
-            raise
+        with output_errors(self._job.folder):
+            self._check_targets()
+            self._check_space()
+            for array in self._job.arrays:
+                self._create(array)
+            if self._job.options.metadata:
+                self._metadata = open(self._job.work_path(_METADATA), "wb")
+                self._metadata.write(LIST_START)
         return self
 
     def __exit__(
@@ -90,31 +105,18 @@ class Outputs:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._discard()
-
-    def _create(self) -> None:
-        self._discard()
-        self._check_targets()
-        os.mkdir(self._job.folder)
-        self._check_space()
-        for array in self._job.arrays:
-            self._create_array(array)
-        if self._job.options.metadata:
-            self._metadata = open(self._job.work_path(_METADATA), "wb")  # noqa: SIM115
-            self._metadata.write(LIST_START)
+        if self._metadata is not None:
+            with suppress(OSError):  # publish has closed it, or this error is not the first
+                self._metadata.close()
 
     def _check_targets(self) -> None:
-        for file_name in self._file_names():
+        for file_name in (*(array.file_name for array in self._job.arrays), _METADATA, _FAILURES):
             target = self._job.final_path(file_name)
             if os.path.isdir(target):
                 raise OutputError("a folder stands where an output is to be written", target)
 
-    def _file_names(self) -> list[str]:
-        names = [array.file_name for array in self._job.arrays]
-        return [*names, _METADATA] if self._job.options.metadata else names
-
     def _check_space(self) -> None:
-        needed = sum(array.file_bytes for array in self._job.arrays)
+        needed = sum(array.file_bytes for array in self._job.arrays if not self._has(array))
         free = shutil.disk_usage(self._job.folder).free
         if free < needed:
             raise OutputError(
@@ -123,11 +125,22 @@ class Outputs:
                 "free some, or choose a --prefix elsewhere",
             )
 
-    def _create_array(self, array: ArrayFile) -> None:
+    def _has(self, array: ArrayFile) -> bool:
+        """Whether an array of an earlier run is there, whole and with all its space."""
+        try:
+            with open(self._job.work_path(array.file_name), "rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                return size == array.file_bytes and stream.read(len(array.header)) == array.header
+        except FileNotFoundError:
+            return False
+
+    def _create(self, array: ArrayFile) -> None:
         """Create an array with all its space: on a full disk a mapping dies of SIGBUS."""
-        with open(self._job.work_path(array.file_name), "wb") as stream:
-            stream.write(array.header)
-            stream.flush()
+        with open(self._job.work_path(array.file_name), "ab") as stream:
+            if not self._has(array):
+                stream.truncate(0)
+                stream.write(array.header)
+                stream.flush()
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(stream.fileno(), 0, array.file_bytes)
             else:  # macOS
@@ -141,11 +154,13 @@ class Outputs:
         OutputError
             If the metadata cannot be written.
         """
+        self.failures += part.failures
+        self.warnings += part.warnings
         heapq.heappush(self._waiting, (part.start, part))
         while self._waiting and self._waiting[0][0] == self._joined:
             _, part = heapq.heappop(self._waiting)
             if self._metadata is not None:
-                with output_errors(self._job.folder):
+                with output_errors(self._job.work_path(_METADATA)):
                     append_metadata(self._job.folder, part, self._metadata)
             self._joined = part.stop
 
@@ -155,44 +170,85 @@ class Outputs:
         Raises
         ------
         OutputError
-            If something is missing, or the files cannot be renamed.
+            If something is missing, or the files cannot be written or renamed.
         """
         if self._joined != self._rows:
             raise OutputError(f"{self._joined} of {self._rows} samples came back", self._job.folder)
-        sizes = {array.file_name: array.file_bytes for array in self._job.arrays}
+        bad = sorted(failure.row for failure in self.failures)
+        good = self._rows - len(bad)
+        written = []
         with output_errors(self._job.folder):
+            for array in self._job.arrays:
+                final = replace(array, rows=good)
+                if bad:
+                    _close_gaps(self._job.work_path(array.file_name), array, final, bad)
+                shape = (good, *array.row_shape)
+                written.append(self._finish(array.file_name, shape, array.dtype, final.file_bytes))
+            if bad:
+                size = self._write_failures()
+                written.append(self._finish(_FAILURES, (len(bad),), "JSON lines", size))
             if self._metadata is not None:
                 self._metadata.write(LIST_END)
-                sizes[_METADATA] = self._metadata.tell()
+                size = self._metadata.tell()
                 self._metadata.close()
-            for file_name, size in sizes.items():
-                self._verify(file_name, size)
-            self._rename(sizes)
-        return tuple(self._written(file_name, size) for file_name, size in sizes.items())
+                written.append(self._finish(_METADATA, (good,), "list of dict", size))
+            self._rename(written)
+        return tuple(written)
 
-    def _verify(self, file_name: str, size: int) -> None:
+    def _write_failures(self) -> int:
+        with open(self._job.work_path(_FAILURES), "w", encoding="utf-8") as stream:
+            for failure in sorted(self.failures, key=lambda failure: failure.row):
+                record = {"path": failure.path, "row": failure.row, "reason": failure.text}
+                stream.write(json.dumps(record) + "\n")
+            return stream.tell()
+
+    def _finish(self, file_name: str, shape: tuple[int, ...], dtype: str, size: int) -> Written:
+        """Bring a file to the disk and check its size."""
         path = self._job.work_path(file_name)
         with open(path, "rb") as stream:
             os.fsync(stream.fileno())
             found = os.fstat(stream.fileno()).st_size
         if found != size:
             raise OutputError(f"{found:,} bytes where {size:,} were written", path)
+        return Written(self._job.final_path(file_name), shape, dtype, size)
 
-    def _rename(self, file_names: Iterable[str]) -> None:
+    def _rename(self, written: Iterable[Written]) -> None:
         # Older metadata goes first: should this be the moment of a power cut, there are
         # images without metadata, but never with those of another run.
-        if self._metadata is not None:
-            with suppress(FileNotFoundError):
-                os.remove(self._job.final_path(_METADATA))
-        for file_name in file_names:
-            os.replace(self._job.work_path(file_name), self._job.final_path(file_name))
+        with _no_signals():
+            for file_name in (_FAILURES, *([_METADATA] if self._metadata else [])):
+                with suppress(FileNotFoundError):
+                    os.unlink(self._job.final_path(file_name))
+            for file in written:
+                name = file.path.removeprefix(self._job.final_path(""))
+                os.replace(self._job.work_path(name), file.path)
 
-    def _written(self, file_name: str, size: int) -> Written:
-        shapes = {array.file_name: (array.row_shape, array.dtype) for array in self._job.arrays}
-        row_shape, dtype = shapes.get(file_name, ((), "list of dict"))
-        return Written(self._job.final_path(file_name), (self._rows, *row_shape), dtype, size)
 
-    def _discard(self) -> None:
-        if self._metadata is not None:
-            self._metadata.close()
-        shutil.rmtree(self._job.folder, ignore_errors=True)
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    """Let a signal wait until all files have their names."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _close_gaps(path: str, array: ArrayFile, final: ArrayFile, bad: list[int]) -> None:
+    """Move the rows after each bad one down, and shorten the file.
+
+    In place: a second copy may not fit the disk. A run that dies in between finds by the
+    checksums in its part-files which shards were moved, and does those again.
+    """
+    with open(path, "r+b") as stream:
+        to = array.offset(bad[0])
+        for row, after in pairwise([*bad, array.rows]):
+            at, end = array.offset(row + 1), array.offset(after)
+            while at < end:
+                data = os.pread(stream.fileno(), min(_CHUNK, end - at), at)
+                if not data:
+                    raise OutputError("it is shorter than what was written", path)
+                os.pwrite(stream.fileno(), data, to)
+                at, to = at + len(data), to + len(data)
+        stream.write(final.header)
+        stream.truncate(final.file_bytes)

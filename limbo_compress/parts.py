@@ -1,21 +1,25 @@
 """Part-files: the record that a shard is done, with its pickled metadata.
 
 A part-file is one line of JSON, the record, and after it the bytes of its pickle group (see
-`limbo_compress.metadata`). It appears by rename, so one that is there is whole.
+`limbo_compress.metadata`). It appears by rename, and nothing else tells that a shard is done.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from typing import BinaryIO
+
+__all__ = ["Finding", "Part", "append_metadata", "read_parts", "write_part"]
 
 # Larger ones are returned to the system after each read, and cost their pages anew.
 _CHUNK = 1 << 16
-
-__all__ = ["Finding", "Part", "append_metadata", "write_part"]
+_NAME = re.compile(r"rows-(\d{9})-(\d{9})\.part")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Finding:
     path: str
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -45,8 +52,10 @@ class Part:
     ----------
     start, stop : int
         Its half-open range of rows.
-    metadata_bytes : int
-        Length of its pickle group.
+    metadata_bytes, metadata_checksum : int
+        Length and CRC-32 of its pickle group.
+    checksums : dict of str to int
+        CRC-32 of its good rows, for each array: to know them again in a later run.
     failures : tuple of Finding
         Its bad samples; they have no metadata, and their rows mean nothing.
     warnings : tuple of Finding
@@ -55,7 +64,9 @@ class Part:
 
     start: int
     stop: int
-    metadata_bytes: int
+    metadata_bytes: int = 0
+    metadata_checksum: int = 0
+    checksums: dict[str, int] = field(default_factory=dict)
     failures: tuple[Finding, ...] = ()
     warnings: tuple[Finding, ...] = ()
 
@@ -64,7 +75,7 @@ class Part:
         return os.path.join(folder, f"rows-{self.start:09d}-{self.stop:09d}.part")
 
 
-def write_part(folder: str, part: Part, metadata: bytes) -> None:
+def write_part(folder: str, part: Part, metadata: bytes = b"") -> None:
     """Write a part-file under a name of its own, then give it the final one.
 
     Raises
@@ -80,10 +91,36 @@ def write_part(folder: str, part: Part, metadata: bytes) -> None:
     os.replace(draft, path)
 
 
-def append_metadata(folder: str, part: Part, stream: BinaryIO) -> int:
-    """Append the pickle group of a part to an open file; return how many bytes it had."""
+def read_parts(folder: str) -> Iterator[Part]:
+    """Read the parts of an earlier run in the order of their rows; damaged ones are left out.
+
+    Raises
+    ------
+    OSError
+        If they cannot be read.
+    """
+    for name in sorted(filter(_NAME.fullmatch, os.listdir(folder))):
+        with open(os.path.join(folder, name), "rb") as stream:
+            part = _parse(stream.readline())
+            metadata = stream.read()
+        if part is None or os.path.basename(part.path(folder)) != name:
+            continue
+        if (len(metadata), zlib.crc32(metadata)) == (part.metadata_bytes, part.metadata_checksum):
+            yield part
+
+
+def _parse(line: bytes) -> Part | None:
+    try:
+        record = json.loads(line)
+        for name in ("failures", "warnings"):
+            record[name] = tuple(Finding(**finding) for finding in record[name])
+        return Part(**record)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def append_metadata(folder: str, part: Part, stream: BinaryIO) -> None:
+    """Append the pickle group of a part to an open file."""
     with open(part.path(folder), "rb") as source:
         source.readline()
-        start = stream.tell()
         shutil.copyfileobj(source, stream, _CHUNK)
-        return stream.tell() - start

@@ -7,26 +7,35 @@ a worker's death is seen at once, and concerns one task only.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, forkserver, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from .errors import CompressError, WorkerError
 
-__all__ = ["ONE_THREAD", "prepare", "run"]
+__all__ = ["ONE_THREAD", "Task", "prepare", "run"]
 
-Task = TypeVar("Task")
+_log = logging.getLogger(__package__)
+
 Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+AnyTask = TypeVar("AnyTask", bound="Task[Any]")
 
+# What a terminal or a scheduler sends to all processes of a job.
+_FOR_THE_COORDINATOR = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
+_MOST_FAILED_STARTS = 5
+_PATIENCE_SECONDS = 5.0
 # A worker is one thread: left alone, the libraries start one for each CPU in every worker.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -50,19 +59,33 @@ def _context() -> BaseContext:
     return get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
+class Task(Protocol[Result_co]):
+    """What the pool has to know of a task."""
+
+    def divide(self) -> Sequence[Self]:
+        """Cut the task into the smallest ones that do the same together."""
+
+    def give_up(self, ending: str) -> Result_co:
+        """Give the result of a smallest task that ends every worker; `ending` says how."""
+
+
 def run(
-    function: Callable[[Task], Result],
-    tasks: Iterable[Task],
+    function: Callable[[AnyTask], Result],
+    tasks: Sequence[AnyTask],
     workers: int,
     initialize: Callable[[], object] = bool,
 ) -> Iterator[Result]:
     """Call a function with each task, in as many processes as asked for.
 
+    A worker that dies is replaced, and its task done over. A task that loses two
+    workers is divided, and the pieces run alone at the end; a piece that again loses two is
+    given up.
+
     Parameters
     ----------
     function : callable
         Of the top level of a module, for it is called in other processes.
-    tasks : iterable
+    tasks : sequence of Task
         Small picklable values.
     workers : int
         Number of processes; 1 means this one.
@@ -77,7 +100,8 @@ def run(
     Raises
     ------
     WorkerError
-        If a worker dies, or the function fails in a way that it does not foresee.
+        If workers die again and again, whatever they do, or the function fails in a way that
+        it does not foresee.
     CompressError
         Whatever of these the function raises.
     """
@@ -85,40 +109,96 @@ def run(
         initialize()
         yield from map(function, tasks)
         return
-    waiting = deque(tasks)
-    crew: dict[Connection, _Worker[Task, Result]] = {}
+    crew = _Crew(function, initialize)
     try:
-        while waiting or any(worker.task is not None for worker in crew.values()):
-            while waiting and len(crew) < workers:
-                hired = _Worker[Task, Result](function, initialize)
-                crew[hired.pipe] = hired
-            for worker in crew.values():
-                if waiting and worker.task is None:
-                    worker.give(waiting.popleft())
-            for pipe in connection.wait(crew):
-                yield crew[pipe].take()  # type: ignore[index]  # it waits for connections only
+        suspects = yield from crew.work(tasks, workers)
+        pieces = [piece for task, _ in suspects for piece in task.divide()]
+        guilty = yield from crew.work(pieces, 1)
+        for task, ending in guilty:
+            yield task.give_up(ending)
     finally:
-        for worker in crew.values():
+        crew.dismiss()
+
+
+class _Crew(Generic[AnyTask, Result]):
+    """The workers of a run."""
+
+    def __init__(
+        self, function: Callable[[AnyTask], Result], initialize: Callable[[], object]
+    ) -> None:
+        self._function = function
+        self._initialize = initialize
+        self._workers: dict[Connection, _Worker[AnyTask, Result]] = {}
+        self._failed_starts = 0
+
+    def work(
+        self, tasks: Iterable[AnyTask], size: int
+    ) -> Generator[Result, None, list[tuple[AnyTask, str]]]:
+        """Do tasks with so many workers; return those that lost two, and how the second ended."""
+        self.dismiss()
+        waiting = deque((task, 0) for task in tasks)
+        lost: list[tuple[AnyTask, str]] = []
+        while waiting or any(worker.job for worker in self._workers.values()):
+            while len(self._workers) < min(size, len(waiting)):
+                hired = _Worker[AnyTask, Result](self._function, self._initialize)
+                self._workers[hired.pipe] = hired
+            for worker in self._workers.values():
+                if waiting and worker.ready and not worker.job:
+                    worker.give(*waiting.popleft())
+            for pipe in connection.wait(list(self._workers)):
+                worker = self._workers[pipe]  # type: ignore[index]  # only these are waited for
+                try:
+                    results = worker.take()
+                except EOFError:
+                    ending = self._bury(worker)
+                    if worker.job:
+                        task, losses = worker.job
+                        if losses:
+                            lost.append((task, ending))
+                        else:
+                            waiting.appendleft((task, losses + 1))
+                else:
+                    self._failed_starts = 0
+                    yield from results
+        return lost
+
+    def _bury(self, worker: _Worker[AnyTask, Result]) -> str:
+        """Take leave of a dead worker; say how it ended."""
+        del self._workers[worker.pipe]
+        ending = worker.ending()
+        _log.warning("a worker process %s; its work is done over", ending)
+        self._failed_starts += not worker.ready
+        if self._failed_starts == _MOST_FAILED_STARTS:
+            raise WorkerError(f"worker processes do not even start: the last one {ending}")
+        return ending
+
+    def dismiss(self) -> None:
+        """End all workers at once; what they had not finished is done over another time."""
+        for worker in self._workers.values():
             worker.end()
+        self._workers.clear()
 
 
-class _Worker(Generic[Task, Result]):
+class _Worker(Generic[AnyTask, Result]):
     """A worker process, seen from the coordinator.
 
     Attributes
     ----------
     pipe : Connection
-        Readable when an answer is there, or the process has ended.
-    task : object or None
-        What it is doing.
+        Readable when a message is there, or the process has ended.
+    ready : bool
+        Whether it has started well.
+    job : tuple or None
+        The task that it has, and how many workers that has cost so far.
     """
 
     def __init__(
-        self, function: Callable[[Task], Result], initialize: Callable[[], object]
+        self, function: Callable[[AnyTask], Result], initialize: Callable[[], object]
     ) -> None:
         context = _context()
         self.pipe, theirs = context.Pipe()
-        self.task: Task | None = None
+        self.ready = False
+        self.job: tuple[AnyTask, int] | None = None
         self._process = context.Process(  # type: ignore[attr-defined]
             target=_serve, args=(theirs, function, initialize), daemon=True
         )
@@ -126,41 +206,50 @@ class _Worker(Generic[Task, Result]):
             self._process.start()
         theirs.close()
 
-    def give(self, task: Task) -> None:
-        self.task = task
-        self.pipe.send(task)
+    def give(self, task: AnyTask, losses: int) -> None:
+        self.job = (task, losses)
+        with suppress(ConnectionError):  # a dead worker is noticed by take
+            self.pipe.send(task)
 
-    def take(self) -> Result:
+    def take(self) -> list[Result]:
+        """Read a message: the greeting of a worker that is ready, or a result."""
         try:
             good, answer = self.pipe.recv()
-        except (EOFError, ConnectionError) as error:
-            raise WorkerError(f"a worker process {self._ending()}") from error
-        self.task = None
+        except ConnectionError as error:
+            raise EOFError from error
         if not good:
             raise answer
-        result: Result = answer
-        return result
+        if not self.ready:
+            self.ready = True
+            return []
+        self.job = None
+        return [answer]
 
-    def _ending(self) -> str:
-        self._process.join()
+    def ending(self) -> str:
+        """How the process ended."""
+        self._process.join(_PATIENCE_SECONDS)
         code = self._process.exitcode
+        if code == -signal.SIGKILL:
+            return "was killed by SIGKILL, as when memory runs out (fewer --workers need less)"
         if code is not None and code < 0:
             return f"was killed by {signal.Signals(-code).name}"
-        return f"ended by itself with exit code {code}"
+        return f"ended with exit code {code}"
 
     def end(self) -> None:
-        """End the process at once; work is done over where it was not finished."""
         self._process.kill()
-        self._process.join()
+        self._process.join(_PATIENCE_SECONDS)
         self.pipe.close()
 
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach: it is for the coordinator to end them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Start processes that these signals do not reach: the coordinator ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_COORDINATOR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # multiprocessing warns when one of its helpers was killed; it replaces it, too.
+            warnings.simplefilter("ignore")
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -185,12 +274,10 @@ def _serve(
     """What a worker does: answer tasks until the coordinator is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     initialize()
-    while True:
-        try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(_answer(function, task))
+    pipe.send((True, None))
+    with suppress(EOFError, ConnectionError):
+        while True:
+            pipe.send(_answer(function, pipe.recv()))
 
 
 def _answer(function: Callable[[Any], Any], task: Any) -> tuple[bool, Any]:

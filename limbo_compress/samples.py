@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import InputError, SampleError
 
-__all__ = ["Samples", "cryptomatte_section", "find_samples", "own_file"]
+__all__ = ["Samples", "cryptomatte_section", "find_samples", "own_file", "read_file"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,37 @@ def own_file(metadata_path: str, section: Any, what: str) -> str:
             metadata_path,
         )
     return os.path.join(os.path.dirname(metadata_path), name)
+
+
+def read_file(path: str, most: int) -> bytes:
+    """Read a file of a sample, be it through a link, but nothing that is no regular file.
+
+    Parameters
+    ----------
+    path : str
+    most : int
+        The largest file to read, in bytes.
+
+    Raises
+    ------
+    SampleError
+        If it cannot be read, is a pipe or a device, is too large, or changes meanwhile.
+    """
+    try:
+        # Without blocking: to open a pipe that nobody writes to would wait for ever.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            before = os.fstat(stream.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise SampleError("it is not a regular file", path)
+            if before.st_size > most:
+                raise SampleError(f"it is too large: {before.st_size:,} bytes of {most:,}", path)
+            data = stream.read(most)
+            after = os.fstat(stream.fileno())
+    except (OSError, ValueError) as error:
+        raise SampleError(f"cannot read it: {getattr(error, 'strerror', error)}", path) from error
+    if (len(data), before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise SampleError("it changed while it was read", path)
+    return data
 
 
 def cryptomatte_section(metadata: dict[str, Any], path: str) -> dict[str, Any] | None:

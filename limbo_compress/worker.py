@@ -5,18 +5,21 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
+import traceback
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import messages, metadata
-from .errors import SampleError
+from .errors import OutputError, SampleError
 from .job import Job
 from .options import Options
 from .outputs import output_errors
 from .parts import Finding, Part, write_part
-from .samples import cryptomatte_section, own_file
+from .samples import cryptomatte_section, own_file, read_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Task", "compress_shard", "initialize", "preload"]
 
 
+# The largest files that are read, in bytes: real ones are a thousand times smaller.
+_MOST_METADATA = 1 << 28
+_MOST_DATA = 1 << 30
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -48,6 +54,20 @@ class Task:
     @property
     def rows(self) -> range:
         return range(self.start, self.start + len(self.paths))
+
+    def divide(self) -> list[Task]:
+        """Make a task of each sample."""
+        return [
+            Task(self.job, row, (path,)) for row, path in zip(self.rows, self.paths, strict=True)
+        ]
+
+    def give_up(self, ending: str) -> Part:
+        """Count the sample, the only one, as bad: it ends the processes that work on it."""
+        finding = Finding(self.start, self.paths[0], f"the worker process {ending}")
+        part = Part(self.start, self.start + 1, failures=(finding,))
+        with output_errors(part.path(self.job.folder)):
+            write_part(self.job.folder, part)
+        return part
 
 
 def preload(options: Options) -> list[str]:
@@ -82,31 +102,54 @@ def compress_shard(task: Task) -> Part:
     OutputError
         If what it made cannot be written.
     """
-    from .rows import map_rows
+    from .rows import Rows
 
     pieces: list[bytes] = []
     failures: list[Finding] = []
     warnings: list[Finding] = []
-    arrays = {array.name: map_rows(task.job, array, task.rows) for array in task.job.arrays}
-    with _no_garbage_collection(), messages.captured() as take_messages:
-        for index, (row, path) in enumerate(zip(task.rows, task.paths, strict=True)):
+    with ExitStack() as stack:
+        stack.enter_context(_no_garbage_collection())
+        take_messages = stack.enter_context(messages.captured())
+        arrays = {
+            array.name: stack.enter_context(Rows(task.job, array, task.rows))
+            for array in task.job.arrays
+        }
+        for row, path in zip(task.rows, task.paths, strict=True):
             try:
-                rows = {name: array[index] for name, array in arrays.items()}
-                pieces.append(_compress_sample(task.job.options, path, rows))
-            except SampleError as error:
+                with ExitStack() as places:
+                    rows = {
+                        name: places.enter_context(array.row(row)) for name, array in arrays.items()
+                    }
+                    piece = _compress_sample(task.job.options, path, rows)
+            except OutputError:
+                raise
+            except Exception as error:  # whatever one sample does, the others go on
                 failures.append(Finding(row, path, _reason(error, path)))
-            else:
-                warnings += [Finding(row, path, line) for line in take_messages()]
-            finally:
                 take_messages()
+            else:
+                pieces.append(piece)
+                warnings += [Finding(row, path, line) for line in take_messages()]
     pickled = metadata.group(pieces)
-    part = Part(task.rows.start, task.rows.stop, len(pickled), tuple(failures), tuple(warnings))
-    with output_errors(task.job.folder):
-        write_part(task.job.folder, part, pickled)
+    part = Part(
+        start=task.rows.start,
+        stop=task.rows.stop,
+        metadata_bytes=len(pickled),
+        metadata_checksum=zlib.crc32(pickled),
+        checksums={name: array.checksum for name, array in arrays.items()},
+        failures=tuple(failures),
+        warnings=tuple(warnings),
+    )
+    if not failures or task.job.options.on_error == "skip":
+        with output_errors(part.path(task.job.folder)):
+            write_part(task.job.folder, part, pickled)
     return part
 
 
-def _reason(error: SampleError, path: str) -> str:
+def _reason(error: Exception, path: str) -> str:
+    if not isinstance(error, SampleError):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        return f"unexpected {type(error).__name__} at {place}: {error}"
     if error.path in ("", path):
         return error.problem
     return f"{os.path.basename(error.path)}: {error.problem}"
@@ -114,12 +157,14 @@ def _reason(error: SampleError, path: str) -> str:
 
 def _compress_sample(options: Options, path: str, rows: dict[str, NDArray[Any]]) -> bytes:
     """Fill a sample's rows; return its metadata as a piece of a pickled list."""
-    sample = metadata.parse(_read(path), path)
+    _crash_on_request(path)
+    sample = metadata.parse(read_file(path, _MOST_METADATA), path)
     if options.images:
         from . import images
 
         image_path = own_file(path, sample.get("image"), "image")
-        images.convert(_read(image_path), image_path, options.image_size, rows["images"])
+        data = read_file(image_path, _MOST_DATA)
+        images.convert(data, image_path, options.image_size, rows["images"], options.max_pixels)
     if options.masks:
         _fill_masks(options, path, sample, rows)
     if not options.metadata:
@@ -127,6 +172,13 @@ def _compress_sample(options: Options, path: str, rows: dict[str, NDArray[Any]])
     if options.strip_regions:
         sample = metadata.strip_regions(sample, path)
     return metadata.piece(sample, path)
+
+
+def _crash_on_request(path: str) -> None:
+    """Die as a decoder might, for tests: on samples whose path contains a given text."""
+    wanted = os.environ.get("LIMBO_COMPRESS_CRASH_ON")
+    if wanted and wanted in path:
+        os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def _fill_masks(
@@ -141,19 +193,13 @@ def _fill_masks(
             rows[f"masks-{name}"][...] = 0
         return
     exr_path = own_file(path, section, "synthetic.cryptomatte")
-    cryptomatte = masks.read_cryptomatte(_read(exr_path), exr_path)
+    cryptomatte = masks.read_cryptomatte(
+        read_file(exr_path, _MOST_DATA), exr_path, options.max_pixels
+    )
     patterns = [pattern for _, pattern in options.masks]
     mattes = masks.mattes(cryptomatte, section["manifest"], patterns, exr_path)
     for (name, _), matte in zip(options.masks, mattes, strict=True):
         masks.resize_matte(matte, options.image_size, rows[f"masks-{name}"])
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            return stream.read()
-    except OSError as error:
-        raise SampleError(f"cannot read it: {error.strerror or error}", path) from error
 
 
 @contextmanager

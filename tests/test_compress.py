@@ -27,7 +27,8 @@ def job(campaign: Path, folder: Path, **change: Any) -> Options:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """The files of a folder; work that is kept for another run stands in a folder of its own."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def test_rows_and_metadata_are_in_the_order_of_the_paths(campaign: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def png(depth: int, colour_type: int, lines: list[bytes]) -> bytes:
 
 def row(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.float16]:
     out = np.full((size[1], size[0], 3), np.nan, np.float16)
-    convert(data, "image", size, out)
+    convert(data, "image", size, out, max_pixels=10**6)
     return out
 
 
@@ -169,3 +169,12 @@ def test_what_is_no_image_is_a_bad_sample(data: bytes) -> None:
 def test_the_header_tells_the_size(kind: str, options: dict[str, Any]) -> None:
     header = read_header(encoded(picture(), kind, **options), "")
     assert (header.width, header.height, header.grey) == (WIDTH, HEIGHT, False)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_large_image_is_refused_before_it_is_decoded(kind: str) -> None:
+    data = bytearray(encoded(picture(), kind))
+    at = data.index(HEIGHT.to_bytes(2, "big") + WIDTH.to_bytes(2, "big")) if kind == "JPEG" else 16
+    data[at : at + 4] = b"\xff\xff\xff\xff" if kind == "JPEG" else b"\x00\x01\xff\xff"
+    with pytest.raises(SampleError, match=r"too large: \d+ x \d+ pixels"):
+        row(bytes(data))

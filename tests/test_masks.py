@@ -29,7 +29,7 @@ def scene(instances: int = 9, seed: int = 3) -> Scene:
 
 
 def read_all(path: Path, labels: list[str], *patterns: str) -> list[NDArray[np.float64]]:
-    cryptomatte = read_cryptomatte(path.read_bytes(), str(path))
+    cryptomatte = read_cryptomatte(path.read_bytes(), str(path), 10**6)
     return list(mattes(cryptomatte, labels, patterns, str(path)))
 
 
@@ -133,7 +133,13 @@ def test_a_damaged_file_is_a_bad_sample(tmp_path: Path, part: float) -> None:
     data = (tmp_path / "x.exr").read_bytes()
     end = int(part * len(data)) if isinstance(part, float) else part
     with pytest.raises(SampleError, match=r"x\.exr: OpenEXR cannot read"):
-        read_cryptomatte(data[:end], "x.exr")
+        read_cryptomatte(data[:end], "x.exr", 10**6)
+
+
+def test_a_large_cryptomatte_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    write_cryptomatte(tmp_path / "x.exr", *scene().ranks())
+    with pytest.raises(SampleError, match="has 50 x 40 pixels"):
+        read_cryptomatte((tmp_path / "x.exr").read_bytes(), "x.exr", 1999)
 
 
 def test_coverage_that_is_no_number_is_a_bad_sample(tmp_path: Path) -> None:
@@ -270,7 +276,7 @@ def test_without_the_extra_it_says_what_to_install(campaign: Path, tmp_path: Pat
 def test_the_campaign_has_ranks_as_renderers_write_them(tmp_path: Path) -> None:
     write_campaign(tmp_path, Campaign(1, photographs=0, size=SIZE, instances=40))
     (path,) = tmp_path.rglob("*.exr")
-    cryptomatte = read_cryptomatte(path.read_bytes(), str(path))
+    cryptomatte = read_cryptomatte(path.read_bytes(), str(path), 10**6)
     coverage = np.stack([amount for _, amount in cryptomatte.ranks])
     assert coverage.shape == (12, *SIZE[::-1])
     assert (np.diff(coverage, axis=0) <= 0).all()

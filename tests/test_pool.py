@@ -4,7 +4,10 @@ import os
 import pickle
 import signal
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,49 +16,89 @@ from limbo_compress import pool
 from limbo_compress.errors import SampleError, WorkerError
 
 
-def double(task: int) -> int:
-    return 2 * task
+@dataclass(frozen=True)
+class Numbers:
+    """A task for these tests: some numbers, and a folder to leave notes in."""
+
+    numbers: tuple[int, ...]
+    folder: str = ""
+
+    def divide(self) -> list[Numbers]:
+        return [Numbers((number,), self.folder) for number in self.numbers]
+
+    def give_up(self, ending: str) -> list[str]:
+        assert len(self.numbers) == 1
+        return [f"{self.numbers[0]} {ending}"]
 
 
-def whose(task: int) -> tuple[int, str | None]:
+def double(task: Numbers) -> list[Any]:
+    return [2 * number for number in task.numbers]
+
+
+def whose(task: Numbers) -> list[Any]:
     time.sleep(0.05)
-    return os.getpid(), os.environ.get("OPENBLAS_NUM_THREADS")
+    return [(os.getpid(), os.environ.get("OPENBLAS_NUM_THREADS"))]
 
 
-def refuse(task: int) -> int:
-    raise SampleError("bad", f"/{task}", "mend it")
+def refuse(task: Numbers) -> list[Any]:
+    raise SampleError("bad", f"/{task.numbers[0]}", "mend it")
 
 
-def stumble(task: int) -> float:
-    return 1 / task
+def stumble(task: Numbers) -> list[Any]:
+    return [1 / number for number in task.numbers]
 
 
-def die(task: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return task
+def die_on_sevens(task: Numbers) -> list[Any]:
+    if 7 in task.numbers:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if 13 in task.numbers:
+        os._exit(3)
+    return double(task)
 
 
-def leave(task: int) -> int:
-    os._exit(3)
+def die_once(task: Numbers) -> list[Any]:
+    """Die in the first process that does this task, as under random kills."""
+    note = Path(task.folder, str(task.numbers))
+    if not note.exists():
+        note.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return double(task)
 
 
-def linger(task: str) -> int:
-    Path(task).write_text(str(os.getpid()))
+def linger(task: Numbers) -> list[Any]:
+    if task.numbers == (0,):
+        return []
+    Path(task.folder, str(task.numbers[0])).write_text(str(os.getpid()))
     time.sleep(600)
-    return 0
+    return []
+
+
+def exit_at_once() -> None:
+    os._exit(9)
+
+
+def tasks(count: int, size: int = 3, folder: Path | None = None) -> list[Numbers]:
+    return [
+        Numbers(tuple(range(at, at + size)), str(folder or ""))
+        for at in range(0, count * size, size)
+    ]
+
+
+def run(function: Callable[[Numbers], list[Any]], count: int, workers: int) -> list[Any]:
+    return [item for result in pool.run(function, tasks(count), workers) for item in result]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_every_task_is_done_once(workers: int) -> None:
-    assert sorted(pool.run(double, range(50), workers)) == [2 * task for task in range(50)]
+    assert sorted(run(double, 17, workers)) == [2 * number for number in range(51)]
 
 
 def test_no_task_no_result() -> None:
-    assert list(pool.run(double, [], 3)) == []
+    assert run(double, 0, 3) == []
 
 
 def test_workers_are_processes_of_one_thread() -> None:
-    answers = list(pool.run(whose, range(12), 3))
+    answers = run(whose, 12, 3)
     assert len({pid for pid, _ in answers}) == 3
     assert os.getpid() not in {pid for pid, _ in answers}
     assert {threads for _, threads in answers} == {"1"}
@@ -64,34 +107,60 @@ def test_workers_are_processes_of_one_thread() -> None:
 
 def test_an_error_of_ours_comes_back_as_it_was() -> None:
     with pytest.raises(SampleError) as caught:
-        list(pool.run(refuse, [7], 2))
-    assert str(caught.value) == "/7: bad; mend it"
+        run(refuse, 1, 2)
+    assert str(caught.value) == "/0: bad; mend it"
 
 
 def test_an_unforeseen_error_names_itself_and_keeps_its_cause() -> None:
     with pytest.raises(WorkerError, match="ZeroDivisionError") as caught:
-        list(pool.run(stumble, [0], 2))
+        run(stumble, 1, 2)
     assert "in stumble" in "".join(caught.value.__notes__)
 
 
-@pytest.mark.parametrize(("death", "word"), [(die, "SIGKILL"), (leave, "exit code 3")])
-def test_a_dead_worker_is_noticed(death: object, word: str) -> None:
-    with pytest.raises(WorkerError, match=word):
-        list(pool.run(death, [1], 2))  # type: ignore[arg-type]
+@pytest.mark.parametrize("workers", [2, 4])
+def test_what_ends_its_workers_is_found_and_given_up(workers: int) -> None:
+    results = run(die_on_sevens, 10, workers)
+    lost = sorted(item for item in results if isinstance(item, str))
+    assert len(lost) == 2
+    assert lost[0] == "13 ended with exit code 3"
+    assert lost[1].startswith("7 was killed by SIGKILL, as when memory runs out")
+    kept = sorted(item for item in results if isinstance(item, int))
+    assert kept == [2 * number for number in range(30) if number not in (7, 13)]
+
+
+def test_workers_that_die_now_and_then_lose_nothing(tmp_path: Path) -> None:
+    results = pool.run(die_once, tasks(8, folder=tmp_path), 2)
+    assert sorted(item for result in results for item in result) == list(range(0, 48, 2))
+
+
+def test_workers_that_do_not_start_are_an_error() -> None:
+    with pytest.raises(WorkerError, match="do not even start: the last one ended with exit code 9"):
+        list(pool.run(double, tasks(3), 2, exit_at_once))
+
+
+def test_the_process_that_starts_workers_may_die_too() -> None:
+    results = pool.run(whose, tasks(30), 2)
+    seen = [next(results)[0]]
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
+    seen += [answer for result in results for answer in result]
+    assert len(seen) == 30
+
+
+def lingering(folder: Path) -> tuple[Iterator[list[Any]], list[Path]]:
+    """A run whose three workers are all busy for ever, each with a note of its own."""
+    results = pool.run(linger, [Numbers((n,), str(folder)) for n in (1, 2, 3, 0)], 4)
+    assert next(results) == []
+    notes = [folder / str(n) for n in (1, 2, 3)]
+    while not all(note.exists() and note.read_text() for note in notes):
+        time.sleep(0.01)
+    return results, notes
 
 
 def test_closing_ends_all_workers(tmp_path: Path) -> None:
-    notes = [tmp_path / "0", tmp_path / "1"]
-    results = pool.run(_linger_or_answer, [str(notes[0]), str(notes[1]), ""], 3)
-    assert next(results) == 1
-    while not all(note.exists() and note.read_text() for note in notes):
-        time.sleep(0.01)
+    results, notes = lingering(tmp_path)
     results.close()  # type: ignore[attr-defined]
     assert not any(psutil.pid_exists(int(note.read_text())) for note in notes)
-
-
-def _linger_or_answer(task: str) -> int:
-    return linger(task) if task else 1
 
 
 def test_errors_survive_pickling() -> None:

@@ -1,0 +1,164 @@
+"""One run at a time on a prefix, without flock, which does nothing on many cluster filesystems."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import uuid
+from contextlib import suppress
+from types import TracebackType
+
+from .errors import OutputError
+
+__all__ = ["Lock"]
+
+_BEAT_SECONDS = 10.0
+_DEAD_SECONDS = 60.0
+
+
+class Lock:
+    """A file whose creation only one run can win.
+
+    It names the machine and the process, so that the lock of a dead run on the same machine does
+    not block. Of a run on another machine, or in another container, one can only see whether
+    it still touches its lock.
+
+    Parameters
+    ----------
+    path : str
+        The file, in a folder that exists.
+
+    Raises
+    ------
+    OutputError
+        On entering, if another run holds it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Lock:
+        while not self._create():
+            self._remove_if_dead()
+        self._beat = threading.Thread(target=self._keep_touching, daemon=True)
+        self._beat.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._beat.join()
+        with suppress(FileNotFoundError):  # with its folder, when the job is done
+            os.unlink(self._path)
+
+    def _create(self) -> bool:
+        try:
+            with open(self._path, "x", encoding="utf-8") as stream:
+                json.dump(_this_process(), stream)
+        except FileExistsError:
+            return False
+        return True
+
+    def _remove_if_dead(self) -> None:
+        try:
+            with open(self._path, encoding="utf-8") as stream:
+                text = stream.read()
+                touched = os.fstat(stream.fileno()).st_mtime
+        except FileNotFoundError:
+            return
+        holder = _parse(text)
+        if self._is_alive(holder, touched):
+            raise OutputError(
+                f"another run is at work on this prefix: process {holder.get('pid')}"
+                f" on {holder.get('host')}",
+                self._path,
+                "wait for it, or choose another --prefix",
+            )
+        # Two runs may come to this point: only one of them gets the file away.
+        aside = self._aside()
+        try:
+            os.rename(self._path, aside)
+            with open(aside, encoding="utf-8") as stream:
+                taken = stream.read()
+        except FileNotFoundError:
+            return
+        if taken == text:
+            os.unlink(aside)
+        else:  # the lock of a run that was quicker: give it back
+            os.rename(aside, self._path)
+
+    def _is_alive(self, holder: dict[str, object], touched: float) -> bool:
+        mine = _this_process()
+        if all(holder.get(key) == mine[key] for key in ("host", "boot", "namespace")):
+            pid = holder.get("pid")
+            return isinstance(pid, int) and _started(pid) == holder.get("started")
+        # The server's clock against the server's clock: those of machines differ.
+        probe = self._aside()
+        with open(probe, "x") as stream:
+            now = os.fstat(stream.fileno()).st_mtime
+        os.unlink(probe)
+        return now - touched < _DEAD_SECONDS
+
+    def _keep_touching(self) -> None:
+        while not self._ended.wait(_BEAT_SECONDS):
+            try:
+                os.utime(self._path)
+            except OSError:
+                return
+
+    def _aside(self) -> str:
+        return f"{self._path}.{uuid.uuid4().hex}"
+
+
+def _parse(text: str) -> dict[str, object]:
+    try:
+        holder = json.loads(text)
+    except ValueError:
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _this_process() -> dict[str, object]:
+    pid = os.getpid()
+    return {
+        "host": socket.gethostname(),
+        "boot": _first_line("/proc/sys/kernel/random/boot_id"),
+        "namespace": _namespace(),
+        "pid": pid,
+        "started": _started(pid),
+    }
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """When a process was started, for pids are used again; None if there is no such process."""
+    if not os.path.isdir("/proc/self"):  # macOS
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        return ""
+    # man 5 proc: after the name, which is in brackets, the state and, 19 fields on, the start.
+    fields = _first_line(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[19] if fields and fields[0] not in "ZX" else None
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.readline().strip()
+    except OSError:
+        return ""
