@@ -239,12 +239,15 @@ class _Lines:
 
     def __init__(self) -> None:
         self._begun = self._last = time.monotonic()
+        self._resumed: int | None = None
 
     def __call__(self, done: int, samples: int) -> None:
         now = time.monotonic()
+        if self._resumed is None:
+            self._resumed = done
         if done == samples or now - self._last >= _LOG_SECONDS:
             self._last = now
-            rate = done / max(now - self._begun, 1e-9)
+            rate = (done - self._resumed) / max(now - self._begun, 1e-9)
             _say(f"{done} of {samples} samples, {rate:.1f} samples/s")
 
     def close(self) -> None:

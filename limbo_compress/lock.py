@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from contextlib import suppress
 from types import TracebackType
@@ -16,6 +17,7 @@ __all__ = ["Lock"]
 
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 60.0
+_BREAK_SECONDS = 0.02
 
 
 class Lock:
@@ -67,12 +69,10 @@ class Lock:
         return True
 
     def _remove_if_dead(self) -> None:
-        try:
-            with open(self._path, encoding="utf-8") as stream:
-                text = stream.read()
-                touched = os.fstat(stream.fileno()).st_mtime
-        except FileNotFoundError:
+        found = self._read()
+        if found is None:
             return
+        text, touched = found
         holder = _parse(text)
         if self._is_alive(holder, touched):
             raise OutputError(
@@ -81,30 +81,43 @@ class Lock:
                 self._path,
                 "wait for it, or choose another --prefix",
             )
-        # Two runs may come to this point: only one of them gets the file away.
-        aside = self._aside()
+        # Many may come to this point: one at a time, and each looks again.
+        breaking = f"{self._path}.breaking"
         try:
-            os.rename(self._path, aside)
-            with open(aside, encoding="utf-8") as stream:
-                taken = stream.read()
-        except FileNotFoundError:
+            open(breaking, "x").close()
+        except FileExistsError:
+            time.sleep(_BREAK_SECONDS)
+            with suppress(FileNotFoundError):
+                if self._age(os.stat(breaking).st_mtime) > _DEAD_SECONDS:
+                    os.unlink(breaking)
             return
-        if taken == text:
-            os.unlink(aside)
-        else:  # the lock of a run that was quicker: give it back
-            os.rename(aside, self._path)
+        try:
+            if self._read() == found:
+                os.unlink(self._path)
+        finally:
+            os.unlink(breaking)
+
+    def _read(self) -> tuple[str, float] | None:
+        try:
+            with open(self._path, encoding="utf-8") as stream:
+                return stream.read(), os.fstat(stream.fileno()).st_mtime
+        except FileNotFoundError:
+            return None
 
     def _is_alive(self, holder: dict[str, object], touched: float) -> bool:
         mine = _this_process()
         if all(holder.get(key) == mine[key] for key in ("host", "boot", "namespace")):
             pid = holder.get("pid")
             return isinstance(pid, int) and _started(pid) == holder.get("started")
-        # The server's clock against the server's clock: those of machines differ.
-        probe = self._aside()
+        return self._age(touched) < _DEAD_SECONDS
+
+    def _age(self, touched: float) -> float:
+        """Seconds since a file was touched, by the clock of the filesystem, which may differ."""
+        probe = f"{self._path}.{uuid.uuid4().hex}"
         with open(probe, "x") as stream:
             now = os.fstat(stream.fileno()).st_mtime
         os.unlink(probe)
-        return now - touched < _DEAD_SECONDS
+        return now - touched
 
     def _keep_touching(self) -> None:
         while not self._ended.wait(_BEAT_SECONDS):
@@ -112,9 +125,6 @@ class Lock:
                 os.utime(self._path)
             except OSError:
                 return
-
-    def _aside(self) -> str:
-        return f"{self._path}.{uuid.uuid4().hex}"
 
 
 def _parse(text: str) -> dict[str, object]:

@@ -1,0 +1,85 @@
+"""Read the outputs back."""
+
+from __future__ import annotations
+
+import gc
+import glob
+import os
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Dataset", "load"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What stands under a prefix; row i of each belongs to the same sample.
+
+    Attributes
+    ----------
+    images : memmap of float16, shape (samples, height, width, 3), or None
+    masks : dict of str to memmap of float32, shape (samples, height, width, 1)
+        By the names of the masks.
+    metadata : list of dict, or None
+    """
+
+    images: NDArray[Any] | None
+    masks: dict[str, NDArray[Any]]
+    metadata: list[dict[str, Any]] | None
+
+
+def load(prefix: str) -> Dataset:
+    """Open the outputs of a prefix; arrays are mapped, not read.
+
+    Nothing in a file is executed: a pickle that names any class or function is refused.
+
+    Raises
+    ------
+    InputError
+        If there are none, one is damaged, or their numbers of rows differ.
+    """
+    import numpy as np  # not above: the command reads nothing back
+
+    found = sorted(glob.glob(f"{glob.escape(prefix)}-*.npy"))
+    try:
+        arrays = {path.removeprefix(f"{prefix}-")[:-4]: np.load(path, "r") for path in found}
+        metadata = _load_metadata(f"{prefix}-metadata.pickle")
+    except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(f"cannot read the outputs: {error}", prefix) from error
+    masks = {n.removeprefix("masks-"): a for n, a in arrays.items() if n.startswith("masks-")}
+    dataset = Dataset(arrays.get("images"), masks, metadata)
+    present = (dataset.images, dataset.metadata, *masks.values())
+    rows = {len(part) for part in present if part is not None}
+    if len(rows) != 1:
+        raise InputError(f"outputs of one number of samples are expected, found {rows}", prefix)
+    return dataset
+
+
+def _load_metadata(path: str) -> list[dict[str, Any]] | None:
+    if not os.path.exists(path):
+        return None
+    # Of many small lists, garbage collection is most of the time to unpickle.
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with open(path, "rb") as stream:
+            metadata = _PlainUnpickler(stream).load()
+    finally:
+        if enabled:
+            gc.enable()
+    if not isinstance(metadata, list):
+        raise pickle.UnpicklingError(f"{path} holds a {type(metadata).__name__}, not a list")
+    return metadata
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """An unpickler of builtin values only."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of metadata; it was not loaded")

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limbo_compress import Options, OutputError, compress
+from limbo_compress.job import plan
+from limbo_compress.rows import Rows, is_safe_to_map
+
+
+@pytest.mark.parametrize("how", ["mmap", "pwrite"])
+def test_rows_are_written_in_their_place(tmp_path: Path, how: str) -> None:
+    options = Options(
+        (str(tmp_path),), str(tmp_path / "x"), images=True, image_size=(5, 4), write_rows=how
+    )
+    job = plan(options, 6)
+    (array,) = job.arrays
+    Path(job.folder).mkdir()
+    path = Path(job.work_path(array.file_name))
+    path.write_bytes(array.header + bytes(array.file_bytes - len(array.header)))
+    values = np.arange(2 * 60, dtype=np.float16).reshape(2, 4, 5, 3)
+    with Rows(job, array, range(2, 5)) as rows:
+        for row in (0, 1):
+            with rows.row(2 + row) as place:
+                place[...] = values[row]
+        with pytest.raises(ZeroDivisionError), rows.row(4) as place:
+            raise ZeroDivisionError
+    written = np.load(path)
+    np.testing.assert_array_equal(written[2:4], values)
+    assert not written[[0, 1, 5]].any()
+
+
+def test_both_ways_give_the_same_bytes(campaign: Path, tmp_path: Path) -> None:
+    outputs = []
+    for how in ("mmap", "pwrite"):
+        prefix = str(tmp_path / how)
+        masks = (("m", "."),)
+        options = Options(
+            (str(campaign),), prefix, images=True, masks=masks, write_rows=how, workers=2
+        )
+        compress(options)
+        outputs.append([Path(f"{prefix}-{n}.npy").read_bytes() for n in ("images", "masks-m")])
+    assert outputs[0] == outputs[1]
+
+
+def test_a_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    job = plan(Options((str(tmp_path),), str(tmp_path / "x"), images=True), 1)
+    with pytest.raises(OutputError, match="cannot write it: No such file"):
+        Rows(job, job.arrays[0], range(1)).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("kind", "safe"),
+    [("ext4", True), ("xfs", True), ("tmpfs", True), ("nfs4", False), ("fuse.sshfs", False),
+     ("fuseblk", False), ("cifs", False), ("lustre", False)],
+)  # fmt: skip
+def test_the_filesystem_decides(tmp_path: Path, kind: str, safe: bool) -> None:
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    mounts = tmp_path / "mounts"
+    point = str(folder).replace(" ", "\\040")
+    mounts.write_text(
+        f"root / ext4 rw 0 0\nserver:/x {point} {kind} rw 0 0\nx {point}c nfs rw 0 0\n"
+    )
+    assert is_safe_to_map(str(folder), str(mounts)) is safe
+    assert is_safe_to_map(str(tmp_path), str(mounts))
+    assert is_safe_to_map(str(folder), str(tmp_path / "no such table"))
