@@ -5,7 +5,7 @@ REFERENCE := .venv-reference
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test check parity record clean
+.PHONY: help demo picture test check parity faults record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ check: $(BIN)/installed  ## lint, formatting and types
 
 parity: $(BIN)/installed $(REFERENCE)/installed  ## compare with the reference, run side by side
 	PYTHONPATH=. $(BIN)/python tests/parity.py $(REFERENCE)/bin/limbo-compress
+
+faults: $(BIN)/installed  ## kill, damage, fill up: all that happens to long jobs, many times
+	PYTHONPATH=. $(BIN)/python tests/faults.py
 
 record: $(REFERENCE)/installed  ## record the reference's outputs anew, for the tests
 	$(REFERENCE)/bin/python tests/reference/record.py

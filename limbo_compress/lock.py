@@ -61,6 +61,22 @@ class Lock:
             os.unlink(self._path)
 
     def _create(self) -> bool:
+        """Create the lock with its content at once, for a death in between must not block."""
+        draft = f"{self._path}.{uuid.uuid4().hex}"
+        with open(draft, "x", encoding="utf-8") as stream:
+            json.dump(_this_process(), stream)
+        try:
+            os.link(draft, self._path)
+        except (FileExistsError, FileNotFoundError):  # the winner clears the folder of drafts
+            return False
+        except OSError:  # a filesystem without links: the content comes a moment later
+            return self._create_empty()
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+        return True
+
+    def _create_empty(self) -> bool:
         try:
             with open(self._path, "x", encoding="utf-8") as stream:
                 json.dump(_this_process(), stream)

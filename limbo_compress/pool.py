@@ -140,8 +140,7 @@ class _Crew(Generic[AnyTask, Result]):
         lost: list[tuple[AnyTask, str]] = []
         while waiting or any(worker.job for worker in self._workers.values()):
             while len(self._workers) < min(size, len(waiting)):
-                hired = _Worker[AnyTask, Result](self._function, self._initialize)
-                self._workers[hired.pipe] = hired
+                self._hire()
             for worker in self._workers.values():
                 if waiting and worker.ready and not worker.job:
                     worker.give(*waiting.popleft())
@@ -162,15 +161,27 @@ class _Crew(Generic[AnyTask, Result]):
                     yield from results
         return lost
 
+    def _hire(self) -> None:
+        try:
+            hired = _Worker[AnyTask, Result](self._function, self._initialize)
+        except (EOFError, OSError) as error:  # the process that forks workers was killed
+            self._count_failed_start(f"could not be forked: {error}")
+        else:
+            self._workers[hired.pipe] = hired
+
     def _bury(self, worker: _Worker[AnyTask, Result]) -> str:
         """Take leave of a dead worker; say how it ended."""
         del self._workers[worker.pipe]
         ending = worker.ending()
         _log.warning("a worker process %s; its work is done over", ending)
-        self._failed_starts += not worker.ready
+        if not worker.ready:
+            self._count_failed_start(ending)
+        return ending
+
+    def _count_failed_start(self, ending: str) -> None:
+        self._failed_starts += 1
         if self._failed_starts == _MOST_FAILED_STARTS:
             raise WorkerError(f"worker processes do not even start: the last one {ending}")
-        return ending
 
     def dismiss(self) -> None:
         """End all workers at once; what they had not finished is done over another time."""

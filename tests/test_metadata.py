@@ -6,7 +6,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from limbo_compress.errors import SampleError
@@ -73,6 +73,26 @@ def test_numbers_and_escapes_are_those_of_json(text: bytes) -> None:
 def test_what_is_no_json_object_is_a_bad_sample(data: bytes) -> None:
     with pytest.raises(SampleError, match="its metadata is"):
         parse(data, "x.json")
+
+
+@settings(max_examples=500)
+@given(samples, st.data())
+def test_damaged_json_is_read_alike_or_refused_alike(
+    sample: dict[str, Any], data: st.DataObject
+) -> None:
+    text = bytearray(json.dumps(sample).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        text[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+    try:
+        expected = json.loads(bytes(text))
+    except (ValueError, RecursionError):
+        expected = None
+    if isinstance(expected, dict):
+        assert same(parse(bytes(text), ""), expected)
+    else:
+        with pytest.raises(SampleError):
+            parse(bytes(text), "")
 
 
 def test_strip_regions_keeps_the_categories_as_first_seen() -> None:
