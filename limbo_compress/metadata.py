@@ -2,8 +2,9 @@
 
 A pickle of protocol 3 written with `pickle.Pickler.fast` has no memo, so the bytes
 between its header and its STOP mean the same wherever they stand. A list is joined from such
-pieces as ``PROTO 3, EMPTY_LIST, (MARK, piece, piece, ..., APPENDS) for each group, STOP``;
-the opcodes are those of CPython's `pickletools`.
+pieces as ``PROTO 3, EMPTY_LIST, (piece, APPEND) for each piece, STOP``, with the opcodes of
+CPython's `pickletools`. Pickle itself would append many at once, between MARK and APPENDS; then
+the bytes would tell how the samples were divided into shards.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from .errors import SampleError
 
-__all__ = ["LIST_END", "LIST_START", "Metadata", "group", "parse", "piece", "strip_regions"]
+__all__ = ["LIST_END", "LIST_START", "Metadata", "parse", "piece", "strip_regions"]
 
 Metadata = dict[str, Any]
 
@@ -94,7 +94,7 @@ def strip_regions(metadata: Metadata, path: str) -> Metadata:
 
 
 def piece(metadata: Metadata, path: str) -> bytes:
-    """Pickle one sample's metadata as a piece of a list to be joined.
+    """Pickle one sample's metadata as a piece of a list, with the opcode that appends it.
 
     Raises
     ------
@@ -108,10 +108,4 @@ def piece(metadata: Metadata, path: str) -> bytes:
         pickler.dump(metadata)
     except RecursionError as error:
         raise SampleError("its metadata is nested too deeply", path) from error
-    return buffer.getvalue()[len(_PROTO) : -len(LIST_END)]
-
-
-def group(pieces: Iterable[bytes]) -> bytes:
-    """Join pieces to what extends a list by them; groups follow each other freely."""
-    joined = b"".join(pieces)
-    return pickle.MARK + joined + pickle.APPENDS if joined else b""
+    return buffer.getvalue()[len(_PROTO) : -len(LIST_END)] + pickle.APPEND

@@ -1,6 +1,6 @@
 """Part-files: the record that a shard is done, with its pickled metadata.
 
-A part-file is one line of JSON, the record, and after it the bytes of its pickle group (see
+A part-file is one line of JSON, the record, and after it the pieces of its pickled metadata (see
 `limbo_compress.metadata`). It appears by rename, and nothing else tells that a shard is done.
 """
 
@@ -53,7 +53,7 @@ class Part:
     start, stop : int
         Its half-open range of rows.
     metadata_bytes, metadata_checksum : int
-        Length and CRC-32 of its pickle group.
+        Length and CRC-32 of its pickled metadata.
     checksums : dict of str to int
         CRC-32 of its good rows, for each array: to know them again in a later run.
     failures : tuple of Finding
@@ -120,7 +120,7 @@ def _parse(line: bytes) -> Part | None:
 
 
 def append_metadata(folder: str, part: Part, stream: BinaryIO) -> None:
-    """Append the pickle group of a part to an open file."""
+    """Append the pickled metadata of a part to an open file."""
     with open(part.path(folder), "rb") as source:
         source.readline()
         shutil.copyfileobj(source, stream, _CHUNK)

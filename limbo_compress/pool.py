@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections import deque
@@ -34,7 +35,8 @@ AnyTask = TypeVar("AnyTask", bound="Task[Any]")
 
 # What a terminal or a scheduler sends to all processes of a job.
 _FOR_THE_COORDINATOR = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
-_MOST_FAILED_STARTS = 5
+_MOST_FAILED_STARTS = 8
+_PAUSE_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0
 # A worker is one thread: left alone, the libraries start one for each CPU in every worker.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -182,6 +184,7 @@ class _Crew(Generic[AnyTask, Result]):
         self._failed_starts += 1
         if self._failed_starts == _MOST_FAILED_STARTS:
             raise WorkerError(f"worker processes do not even start: the last one {ending}")
+        time.sleep(self._failed_starts * _PAUSE_SECONDS)
 
     def dismiss(self) -> None:
         """End all workers at once; what they had not finished is done over another time."""

@@ -129,7 +129,7 @@ def compress_shard(task: Task) -> Part:
             else:
                 pieces.append(piece)
                 warnings += [Finding(row, path, line) for line in take_messages()]
-    pickled = metadata.group(pieces)
+    pickled = b"".join(pieces)
     part = Part(
         start=task.rows.start,
         stop=task.rows.stop,

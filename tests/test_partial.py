@@ -215,6 +215,16 @@ def test_a_number_of_failures_that_makes_no_sense(data: Path, allowed: str) -> N
         job(data, on_error="skip", max_failures=allowed)
 
 
+def test_how_samples_are_divided_changes_no_byte(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a shard whose workers died was divided."""
+    compress(job(data, prefix=str(data.parent / "whole")))
+    monkeypatch.setattr("limbo_compress.shards._SHARDS_WANTED", 2)
+    compress(job(data))
+    assert outputs(data.parent) == outputs(data.parent, "whole")
+
+
 def test_two_runs_on_one_prefix(data: Path) -> None:
     def progress(done: int, total: int) -> None:
         if done == 3:
