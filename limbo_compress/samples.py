@@ -181,7 +181,7 @@ def read_file(path: str, most: int) -> bytes:
                 raise SampleError("it is not a regular file", path)
             if before.st_size > most:
                 raise SampleError(f"it is too large: {before.st_size:,} bytes of {most:,}", path)
-            data = stream.read(most)
+            data = stream.read(before.st_size + 1)
             after = os.fstat(stream.fileno())
     except (OSError, ValueError) as error:
         raise SampleError(f"cannot read it: {getattr(error, 'strerror', error)}", path) from error
