@@ -169,6 +169,12 @@ def _parser() -> argparse.ArgumentParser:
         help="largest image to decode (default: %(default)s)",
     )
     how.add_argument(
+        "--decoder",
+        choices=("auto", "opencv"),
+        default="auto",
+        help="opencv alone, or, for plain PNGs, the faster one of the extra [fast] (default: auto)",
+    )
+    how.add_argument(
         "--fresh", action="store_true", help="start over where there is unfinished work"
     )
     how.add_argument(
@@ -199,6 +205,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         on_error=arguments.on_error,
         max_failures=arguments.max_failures,
         max_pixels=arguments.max_pixels,
+        decoder=arguments.decoder,
         fresh=arguments.fresh,
         write_rows=arguments.write_rows,
     )

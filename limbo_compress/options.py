@@ -47,6 +47,8 @@ class Options:
         How many bad samples may be skipped, as a number or, ``"2%"``, as a part of all.
     max_pixels : int
         The largest image or cryptomatte to decode, in pixels.
+    decoder : {"auto", "opencv"}
+        Whether plain PNGs may go through the faster kornia-rs, where it is installed.
     fresh : bool
         Whether to start over where there is unfinished work.
     write_rows : {"auto", "mmap", "pwrite"}
@@ -71,6 +73,7 @@ class Options:
     on_error: str = "stop"
     max_failures: str | None = None
     max_pixels: int = 179_000_000
+    decoder: str = "auto"
     fresh: bool = False
     write_rows: str = "auto"
 
@@ -83,10 +86,13 @@ class Options:
             raise UsageError(f"--workers {self.workers}: at least 1 is needed")
         if not 1 <= self.max_pixels <= _OPENCV_MOST_PIXELS:
             raise UsageError(f"--max-pixels {self.max_pixels}: from 1 to {_OPENCV_MOST_PIXELS}")
-        if self.on_error not in ("stop", "skip"):
-            raise UsageError(f"--on-error {self.on_error}: stop or skip")
-        if self.write_rows not in ("auto", "mmap", "pwrite"):
-            raise UsageError(f"--write-rows {self.write_rows}: auto, mmap or pwrite")
+        for flag, value, choices in (
+            ("--on-error", self.on_error, ("stop", "skip")),
+            ("--decoder", self.decoder, ("auto", "opencv")),
+            ("--write-rows", self.write_rows, ("auto", "mmap", "pwrite")),
+        ):
+            if value not in choices:
+                raise UsageError(f"{flag} {value}: one of {', '.join(choices)}")
         if self.max_failures is not None and self.on_error == "stop":
             raise UsageError("--max-failures goes with --on-error skip")
         self.most_failures(0)

@@ -288,8 +288,8 @@ def _serve(
     """What a worker does: answer tasks until the coordinator is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     initialize()
-    pipe.send((True, None))
     with suppress(EOFError, ConnectionError):
+        pipe.send((True, None))
         while True:
             pipe.send(_answer(function, pipe.recv()))
 

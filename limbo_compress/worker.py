@@ -163,8 +163,7 @@ def _compress_sample(options: Options, path: str, rows: dict[str, NDArray[Any]])
         from . import images
 
         image_path = own_file(path, sample.get("image"), "image")
-        data = read_file(image_path, _MOST_DATA)
-        images.convert(data, image_path, options.image_size, rows["images"], options.max_pixels)
+        images.convert(read_file(image_path, _MOST_DATA), image_path, options, rows["images"])
     if options.masks:
         _fill_masks(options, path, sample, rows)
     if not options.metadata:

@@ -8,11 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import assert_parity
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from limbo_compress import Options
 from limbo_compress.errors import SampleError
-from limbo_compress.images import _interleave, convert, decode, linear_light, read_header
+from limbo_compress.images import (
+    _decode_plain_png,
+    _interleave,
+    convert,
+    decode,
+    linear_light,
+    read_header,
+)
 
 WIDTH, HEIGHT = 40, 30
 
@@ -46,7 +56,8 @@ def png(depth: int, colour_type: int, lines: list[bytes]) -> bytes:
 
 def row(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.float16]:
     out = np.full((size[1], size[0], 3), np.nan, np.float16)
-    convert(data, "image", size, out, max_pixels=10**6)
+    options = Options((".",), images=True, image_size=size, max_pixels=10**6)
+    convert(data, "image", options, out)
     return out
 
 
@@ -178,3 +189,35 @@ def test_a_large_image_is_refused_before_it_is_decoded(kind: str) -> None:
     data[at : at + 4] = b"\xff\xff\xff\xff" if kind == "JPEG" else b"\x00\x01\xff\xff"
     with pytest.raises(SampleError, match=r"too large: \d+ x \d+ pixels"):
         row(bytes(data))
+
+
+def test_the_fast_decoder_takes_plain_pngs_only() -> None:
+    pytest.importorskip("kornia_rs")
+    taken = [kind for kind, (data, _) in KINDS.items() if _decode_plain_png(data) is not None]
+    assert taken == ["RGB", "RGBA: alpha dropped"]
+    clear = encoded(picture(), transparency=(0, 0, 0))
+    moving = encoded(picture(), save_all=True, append_images=[picture().rotate(90)])
+    for data in (clear, moving, encoded(picture()) + b"x", encoded(picture(), "JPEG"), b""):
+        assert _decode_plain_png(data) is None
+
+
+def test_both_decoders_give_the_same() -> None:
+    pytest.importorskip("kornia_rs")
+    for kind in ("RGB", "RGBA: alpha dropped"):
+        data = KINDS[kind][0]
+        np.testing.assert_array_equal(decode(data, ""), decode(data, "", "opencv"))
+
+
+@settings(max_examples=400)
+@given(st.sampled_from(["RGB", "RGBA: alpha dropped"]), st.data())
+def test_both_decoders_refuse_the_same(kind: str, choice: st.DataObject) -> None:
+    data = bytearray(KINDS[kind][0])
+    for _ in range(choice.draw(st.integers(1, 3))):
+        data[choice.draw(st.integers(33, len(data) - 1))] ^= 1 << choice.draw(st.integers(0, 7))
+    results = []
+    for decoder in ("auto", "opencv"):
+        try:
+            results.append(decode(bytes(data), "", decoder).tobytes())
+        except SampleError as error:
+            results.append(str(error).encode())
+    assert results[0] == results[1]

@@ -84,7 +84,7 @@ def test_mattes_are_those_that_were_drawn(
     assert not found[3].any()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 11), st.integers(0, 10**6))
 def test_labels_add_up(instances: int, seed: int) -> None:
     drawn = scene(instances, seed)

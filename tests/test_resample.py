@@ -66,7 +66,7 @@ def test_an_operator_is_the_product_of_its_three_factors() -> None:
     np.testing.assert_allclose(matrix(n, m), expected, atol=1e-8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes, sizes, st.integers(1, 3), sizes, sizes)
 def test_both_axes_are_resized(h: int, w: int, channels: int, new_w: int, new_h: int) -> None:
     image = np.random.default_rng(h * w).random((h, channels, w))
