@@ -245,6 +245,8 @@ class _Worker(Generic[AnyTask, Result]):
         code = self._process.exitcode
         if code == -signal.SIGKILL:
             return "was killed by SIGKILL, as when memory runs out (fewer --workers need less)"
+        if code == -signal.SIGBUS:
+            return "was killed by SIGBUS, as when a disk fails or a quota is reached"
         if code is not None and code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from limbo_compress import Options, OutputError, SampleError, compress
 
@@ -143,3 +145,29 @@ def test_too_little_space_is_an_error_before_the_work(campaign: Path, tmp_path: 
     with pytest.raises(OutputError, match=r"bytes needed, [\d,]+ free"):
         compress(job(campaign, tmp_path, image_size=(2**20, 2**20)))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_library_says_is_a_warning_of_its_sample(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], workers: int
+) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 30), (200, 10, 10)).save(stream, "JPEG")
+    data = stream.getvalue()
+    table = data.index(b"\xff\xdb")
+    (tmp_path / "a.jpg").write_bytes(data[:table] + b"noise" + data[table:])
+    (tmp_path / "a.json").write_text('{"image": {"filename": "a.jpg"}}')
+    (tmp_path / "b.jpg").write_bytes(data)
+    (tmp_path / "b.json").write_text('{"image": {"filename": "b.jpg"}}')
+    report = compress(job(tmp_path, tmp_path, workers=workers))
+    (warning,) = report.warnings
+    assert warning.path == str(tmp_path / "a.json")
+    assert warning.text == "Corrupt JPEG data: 5 extraneous bytes before marker 0xdb"
+    assert "Corrupt" not in capfd.readouterr().err
+
+
+def test_what_is_no_regular_file_is_a_bad_sample(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"image": {"filename": "pipe"}}')
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SampleError, match=r"a\.json: pipe: it is not a regular file"):
+        compress(job(tmp_path, tmp_path))
