@@ -107,7 +107,13 @@ def _parser() -> argparse.ArgumentParser:
         " PREFIX-metadata.pickle, a list with a dict for each sample, in the same order.",
     )
     parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
-    what = parser.add_argument_group("what to write")
+    _add_what(parser.add_argument_group("what to write"))
+    _add_which(parser.add_argument_group("from what, and to where"))
+    _add_how(parser.add_argument_group("how"))
+    return parser
+
+
+def _add_what(what: argparse._ArgumentGroup) -> None:
     what.add_argument("--images", action="store_true", help="write the images")
     what.add_argument(
         "--image-size",
@@ -130,7 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="keep only the categories of the annotations in the metadata",
     )
-    which = parser.add_argument_group("from what, and to where")
+
+
+def _add_which(which: argparse._ArgumentGroup) -> None:
     which.add_argument(
         "--prefix",
         default="compressed",
@@ -143,7 +151,9 @@ def _parser() -> argparse.ArgumentParser:
         "--end", type=int, metavar="N", help="end before this sample (default: after the last)"
     )
     which.add_argument("directory", nargs="+", help="directory of Limbo data, searched recursively")
-    how = parser.add_argument_group("how")
+
+
+def _add_how(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
         "--workers",
         type=int,
@@ -184,7 +194,6 @@ def _parser() -> argparse.ArgumentParser:
         help="how rows are written (default: auto, as the filesystem allows)",
     )
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    return parser
 
 
 def _options(arguments: argparse.Namespace) -> Options:

@@ -9,7 +9,6 @@ import threading
 import time
 import uuid
 from contextlib import suppress
-from types import TracebackType
 
 from .errors import OutputError
 
@@ -49,12 +48,7 @@ class Lock:
         self._beat.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._beat.join()
         with suppress(FileNotFoundError):  # with its folder, when the job is done

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from types import TracebackType
 from typing import BinaryIO
 
 from .errors import OutputError
@@ -99,12 +98,7 @@ class Outputs:
                 self._metadata.write(LIST_START)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._metadata is not None:
             with suppress(OSError):  # publish has closed it, or this error is not the first
                 self._metadata.close()

@@ -9,7 +9,6 @@ import shutil
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
-from types import TracebackType
 from typing import Any
 
 from .errors import CompressError, Stopped, UsageError
@@ -66,12 +65,7 @@ class Partial:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self._stack.close()
         if isinstance(error, CompressError | Stopped) and os.path.isdir(self._job.folder):
             kept = "what is done is kept: the same command goes on from there"

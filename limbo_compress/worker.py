@@ -8,7 +8,7 @@ import os
 import signal
 import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from .samples import cryptomatte_section, own_file, read_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .rows import Rows
 
 __all__ = ["Task", "compress_shard", "initialize", "preload"]
 
@@ -104,9 +106,6 @@ def compress_shard(task: Task) -> Part:
     """
     from .rows import Rows
 
-    pieces: list[bytes] = []
-    failures: list[Finding] = []
-    warnings: list[Finding] = []
     with ExitStack() as stack:
         stack.enter_context(_no_garbage_collection())
         take_messages = stack.enter_context(messages.captured())
@@ -114,21 +113,7 @@ def compress_shard(task: Task) -> Part:
             array.name: stack.enter_context(Rows(task.job, array, task.rows))
             for array in task.job.arrays
         }
-        for row, path in zip(task.rows, task.paths, strict=True):
-            try:
-                with ExitStack() as places:
-                    rows = {
-                        name: places.enter_context(array.row(row)) for name, array in arrays.items()
-                    }
-                    piece = _compress_sample(task.job.options, path, rows)
-            except OutputError:
-                raise
-            except Exception as error:  # whatever one sample does, the others go on
-                failures.append(Finding(row, path, _reason(error, path)))
-                take_messages()
-            else:
-                pieces.append(piece)
-                warnings += [Finding(row, path, line) for line in take_messages()]
+        pieces, failures, warnings = _compress_samples(task, arrays, take_messages)
     pickled = b"".join(pieces)
     part = Part(
         start=task.rows.start,
@@ -143,6 +128,29 @@ def compress_shard(task: Task) -> Part:
         with output_errors(part.path(task.job.folder)):
             write_part(task.job.folder, part, pickled)
     return part
+
+
+def _compress_samples(
+    task: Task, arrays: dict[str, Rows], take_messages: Callable[[], list[str]]
+) -> tuple[list[bytes], list[Finding], list[Finding]]:
+    """Do a shard's samples; return their pickled metadata, the failures and the warnings."""
+    pieces: list[bytes] = []
+    failures: list[Finding] = []
+    warnings: list[Finding] = []
+    for row, path in zip(task.rows, task.paths, strict=True):
+        try:
+            with ExitStack() as places:
+                rows = {n: places.enter_context(array.row(row)) for n, array in arrays.items()}
+                piece = _compress_sample(task.job.options, path, rows)
+        except OutputError:
+            raise
+        except Exception as error:  # whatever one sample does, the others go on
+            failures.append(Finding(row, path, _reason(error, path)))
+            take_messages()
+        else:
+            pieces.append(piece)
+            warnings += [Finding(row, path, line) for line in take_messages()]
+    return pieces, failures, warnings
 
 
 def _reason(error: Exception, path: str) -> str:

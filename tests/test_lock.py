@@ -97,4 +97,4 @@ def test_of_many_that_find_a_dead_lock_one_wins(tmp_path: Path, left: list[str])
             locks = list(threads.map(take, [threading.Barrier(8)] * 8))
         (won,) = (lock for lock in locks if lock is not None)
         assert os.listdir(tmp_path) == ["lock"]
-        won.__exit__(None, None, None)
+        won.__exit__()
