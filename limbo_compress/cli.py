@@ -243,7 +243,8 @@ class _Bar:
         self._bar = tqdm(unit="sample", delay=1e-9)  # draws nothing before the total is known
 
     def __call__(self, done: int, samples: int) -> None:
-        self._bar.total = samples
+        if self._bar.total is None:
+            self._bar.total, self._bar.n, self._bar.initial = samples, done, done
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
