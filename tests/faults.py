@@ -257,7 +257,7 @@ def fill_disk(ground: Ground, rng: random.Random, counts: Counter[str]) -> None:
             counts["full disk: NOT DONE, mounting is not possible here"] += 1
             return
         ballast = disk / "ballast"
-        ballast.write_bytes(bytes(20 << 20))
+        ballast.write_bytes(bytes(92 << 20))
         command = Command(disk, *MASK, ground.campaign)
         assert command.wait() == 1
         assert "bytes needed" in command.said
