@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 REFERENCE := .venv-reference
+CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test check parity faults record clean
+.PHONY: help demo picture test check parity faults bench bench-full record clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -19,6 +20,28 @@ $(REFERENCE)/installed:
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/python -m pip install --quiet limbo-ml==0.4.0
 	@touch $@
+
+# An environment for each, as they disagree on versions: what cannot be installed is left out, and
+# the benchmark says so. PyPI's torch brings many gigabytes for GPUs, which no benchmark needs: set
+# PIP_INDEX_URL and PIP_EXTRA_INDEX_URL to one with CPU wheels to save them.
+$(CONTENDERS)/installed: benchmarks/constraints.txt
+	for name in pool datasets litdata streaming; do \
+		$(PYTHON) -m venv $(CONTENDERS)/$$name; \
+		case $$name in \
+			pool) packages='pillow scikit-image imagecat';; \
+			streaming) packages=mosaicml-streaming;; \
+			*) packages=$$name;; \
+		esac; \
+		$(CONTENDERS)/$$name/bin/python -m pip install --quiet --constraint $< \
+			--editable . $$packages || echo "$$name: cannot be installed"; \
+	done
+	@touch $@
+
+$(BIN)/installed-bench: $(BIN)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+BENCH := $(BIN)/installed-bench $(REFERENCE)/installed $(CONTENDERS)/installed
 
 demo: $(BIN)/installed  ## generate a small campaign, compress it, and show what came out
 	$(BIN)/python -m benchmarks.campaign $(CAMPAIGN) --samples 100 --distinct 20
@@ -42,8 +65,14 @@ parity: $(BIN)/installed $(REFERENCE)/installed  ## compare with the reference, 
 faults: $(BIN)/installed  ## kill, damage, fill up: all that happens to long jobs, many times
 	PYTHONPATH=. $(BIN)/python tests/faults.py
 
+bench: $(BENCH)  ## measure the speed, in minutes; DATA=DIR for samples of your own
+	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data '$(DATA)')
+
+bench-full: $(BENCH)  ## the same on 1000 samples, 5 times; DATA=DIR as well
+	$(BIN)/python -m benchmarks.bench --full $(if $(DATA),--data '$(DATA)')
+
 record: $(REFERENCE)/installed  ## record the reference's outputs anew, for the tests
 	$(REFERENCE)/bin/python tests/reference/record.py
 
 clean:  ## remove all that was made
-	rm -rf .venv $(REFERENCE) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(REFERENCE) $(CONTENDERS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

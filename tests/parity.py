@@ -82,7 +82,7 @@ def compare(folder: Path, reference: str, ours: str, flags: list[str], data: Pat
     outputs = sorted(path.name.removeprefix("ours-") for path in folder.glob("ours-*"))
     good = bool(outputs)
     for name in outputs:
-        holds, said = _compare_file(folder / f"ours-{name}", folder / f"reference-{name}")
+        holds, said = compare_file(folder / f"ours-{name}", folder / f"reference-{name}")
         print(f"{'ok  ' if holds else 'FAIL'} {data.name:14} {' '.join(flags):46} {name}: {said}")
         good = good and holds
         for prefix in ("ours", "reference"):
@@ -90,7 +90,7 @@ def compare(folder: Path, reference: str, ours: str, flags: list[str], data: Pat
     return good
 
 
-def _compare_file(ours: Path, reference: Path) -> tuple[bool, str]:
+def compare_file(ours: Path, reference: Path) -> tuple[bool, str]:
     if ours.suffix == ".pickle":
         pair = [_unordered(pickle.loads(path.read_bytes())) for path in (ours, reference)]
         same = repr(pair[0]) == repr(pair[1])

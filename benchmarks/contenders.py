@@ -1,0 +1,252 @@
+"""What is timed beside the command, each in a process of its own, in an environment of its own.
+
+``python contenders.py NAME DATA OUT WORKERS [END]`` does the first END samples below DATA. The
+tools get this project's own conversion, so that they alone differ; `pool` is what one writes by
+hand with the reference's arithmetic. Imports stand in the functions, for no environment has all.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import os
+import pickle
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+NOT_INSTALLED = 3  # the exit code
+SIZE = (224, 224)
+_MOST = 1 << 30
+
+
+def _image_path(path: str, metadata: dict[str, Any]) -> str:
+    return os.path.join(os.path.dirname(path), metadata["image"]["filename"])
+
+
+def by_hand(path: str) -> tuple[Any, dict[str, Any]]:
+    """Convert a sample as the reference does, with Pillow, imagecat and scikit-image."""
+    import numpy as np
+    from imagecat.color import srgb_to_linear
+    from PIL import Image
+    from skimage.transform import resize
+
+    metadata = json.loads(Path(path).read_bytes())
+    with Image.open(_image_path(path, metadata)) as image:
+        pixels = np.array(image, dtype=np.float16)[..., :3]
+    light = srgb_to_linear(pixels / np.float16(255)).astype(np.float32)
+    return resize(light, SIZE[::-1], order=3, anti_aliasing=True).astype(np.float16), metadata
+
+
+def pool(paths: Sequence[str], out: Path, workers: int) -> None:
+    """multiprocessing.Pool, by hand."""
+    import numpy as np
+
+    with multiprocessing.Pool(workers) as processes:
+        images, metadata = zip(*processes.imap(by_hand, paths), strict=True)
+    np.save(out / "images.npy", np.stack(images))
+    with open(out / "metadata.pickle", "wb") as stream:
+        pickle.dump(list(metadata), stream)
+
+
+@cache
+def _prepare() -> None:
+    """Give a process what the command's own workers have: its allocator, no collections."""
+    from limbo_compress.worker import initialize
+
+    initialize()
+    gc.disable()
+
+
+@cache
+def _plain_options() -> Any:
+    """The command's own defaults, with OpenCV as the decoder."""
+    from limbo_compress import Options
+
+    return Options((".",), images=True, image_size=SIZE, decoder="opencv")
+
+
+def convert(path: str) -> dict[str, bytes]:
+    """Convert a sample with this project's functions, for the tools."""
+    import numpy as np
+    import orjson
+
+    from limbo_compress import images
+
+    _prepare()
+    metadata = orjson.loads(Path(path).read_bytes())
+    image_path = _image_path(path, metadata)
+    row = np.empty((*SIZE[::-1], 3), np.float16)
+    images.convert(Path(image_path).read_bytes(), image_path, _plain_options(), row)
+    return {"image": row.tobytes(), "metadata": orjson.dumps(metadata)}
+
+
+def _convert_column(row: dict[str, str]) -> dict[str, bytes]:
+    return convert(row["path"])
+
+
+def datasets(paths: Sequence[str], out: Path, workers: int) -> None:
+    """Hugging Face datasets, to Arrow files."""
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
+    rows = Dataset.from_list([{"path": path} for path in paths])
+    # More processes than rows is a warning there.
+    processes = min(workers, len(paths))
+    done = rows.map(_convert_column, num_proc=processes, remove_columns=["path"])
+    done.save_to_disk(out / "dataset", num_proc=processes)
+
+
+def litdata(paths: Sequence[str], out: Path, workers: int) -> None:
+    """litdata, to its chunks."""
+    # Where it copies chunks from and to; by default, folders that all its jobs share.
+    os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(out / "cache")
+    os.environ["DATA_OPTIMIZER_DATA_CACHE_FOLDER"] = str(out / "data-cache")
+    from litdata import optimize
+
+    optimize(
+        convert,
+        list(paths),
+        output_dir=str(out / "chunks"),
+        num_workers=workers,
+        chunk_bytes="64MB",
+        verbose=False,
+    )
+
+
+def _write_mds(task: tuple[str, Sequence[str]]) -> None:
+    from streaming import MDSWriter
+
+    folder, paths = task
+    with MDSWriter(out=folder, columns={"image": "bytes", "metadata": "bytes"}) as writer:
+        for path in paths:
+            writer.write(convert(path))
+
+
+def streaming(paths: Sequence[str], out: Path, workers: int) -> None:
+    """MosaicML streaming: a process and a folder of MDS shards for each part of the samples."""
+    share = -(-len(paths) // workers)
+    tasks = [
+        (str(out / f"{first:08d}"), paths[first : first + share])
+        for first in range(0, len(paths), share)
+    ]
+    with multiprocessing.Pool(workers) as processes:
+        processes.map(_write_mds, tasks, chunksize=1)
+
+
+class Laps:
+    """CPU time by name."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    def time(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the function, and add the CPU time that it takes."""
+        before = time.process_time()
+        result = function(*arguments)
+        self.seconds[name] += time.process_time() - before  # type: ignore[assignment]
+        return result
+
+    def tell(self, samples: int) -> None:
+        """Print milliseconds a sample, for the runner."""
+        print(json.dumps({name: 1000 * lap / samples for name, lap in self.seconds.items()}))
+
+
+def stages(paths: Sequence[str], out: Path, workers: int) -> None:
+    """CPU time of each of the command's stages."""
+    import numpy as np
+
+    from limbo_compress import images, metadata
+    from limbo_compress.samples import read_file
+
+    _prepare()
+    rows = np.lib.format.open_memmap(
+        out / "rows.npy", "w+", np.dtype(np.float16), (len(paths), *SIZE[::-1], 3)
+    )
+    laps = Laps()
+    for row, path in zip(rows, paths, strict=True):
+        text = laps.time("read", read_file, path, _MOST)
+        sample = laps.time("parse", metadata.parse, text, path)
+        image_path = _image_path(path, sample)
+        data = laps.time("read", read_file, image_path, _MOST)
+        laps.time("decode", images.decode, data, image_path, "opencv")
+        # It decodes once more, which is taken off below.
+        laps.time("convert", images.convert, data, image_path, _plain_options(), row)
+        laps.time("pickle", metadata.piece, sample, path)
+    laps.seconds["convert"] -= laps.seconds["decode"]
+    laps.tell(len(paths))
+
+
+def floor_decode_parse(paths: Sequence[str], out: Path, workers: int) -> None:
+    """OpenCV's decoder and orjson alone, one thread."""
+    import cv2
+    import numpy as np
+    import orjson
+
+    cv2.setNumThreads(1)
+    _prepare()
+    laps = Laps()
+    for path in paths:
+        sample = laps.time("parse", orjson.loads, Path(path).read_bytes())
+        data = np.fromfile(_image_path(path, sample), np.uint8)
+        laps.time("decode", cv2.imdecode, data, cv2.IMREAD_COLOR)
+    laps.tell(len(paths))
+
+
+def _deflated(png: bytes) -> bytes:
+    """What the IDAT chunks of a PNG hold; nothing, where it is a JPEG."""
+    at, chunks = 8, []
+    while png.startswith(b"\x89PNG") and at < len(png):
+        length = int.from_bytes(png[at : at + 4], "big")
+        if png[at + 4 : at + 8] == b"IDAT":
+            chunks.append(png[at + 8 : at + 8 + length])
+        at += 12 + length
+    return b"".join(chunks)
+
+
+def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
+    """Zlib and orjson alone. JPEGs count as nothing, so that it stays a floor."""
+    import orjson
+
+    _prepare()
+    laps = Laps()
+    for path in paths:
+        sample = laps.time("parse", orjson.loads, Path(path).read_bytes())
+        deflated = _deflated(Path(_image_path(path, sample)).read_bytes())
+        if deflated:
+            laps.time("inflate", zlib.decompress, deflated)
+    laps.tell(len(paths))
+
+
+CONTENDERS: dict[str, Callable[[Sequence[str], Path, int], None]] = {
+    "pool": pool,
+    "datasets": datasets,
+    "litdata": litdata,
+    "streaming": streaming,
+    "stages": stages,
+    "floor-decode-parse": floor_decode_parse,
+    "floor-inflate-parse": floor_inflate_parse,
+}
+
+
+def main(name: str, data: str, out: str, workers: str, end: str = "") -> int:
+    """Run one; a library that is missing is told by an exit code of its own."""
+    paths = sorted(str(path) for path in Path(data).absolute().rglob("*.json"))
+    try:
+        CONTENDERS[name](paths[: int(end) if end else None], Path(out), int(workers))
+    except ModuleNotFoundError as error:
+        print(error, file=sys.stderr)
+        return NOT_INSTALLED
+    return 0
+
+
+if __name__ == "__main__":
+    # The folder of this file holds modules that are not meant for these environments.
+    sys.path.pop(0)
+    sys.exit(main(*sys.argv[1:]))
