@@ -230,7 +230,7 @@ def _contender_bars(axes: Axes, results: Results) -> None:
     axes.barh(names, middles, xerr=(low, high), color=colours, ecolor="#333333", capsize=3)
     for row, (middle, above) in enumerate(zip(middles, high, strict=True)):
         axes.annotate(
-            f"{middle:.0f}", (middle + above, row), (6, 0), textcoords="offset points", va="center"
+            f"{middle:.3g}", (middle + above, row), (6, 0), textcoords="offset points", va="center"
         )
     axes.margins(x=0.12)
     axes.invert_yaxis()
