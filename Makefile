@@ -14,6 +14,8 @@ help:  ## list the targets
 $(BIN)/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# As pip does for what it copies: where Python writes no bytecode itself, every start compiles.
+	$(BIN)/python -m compileall -q limbo_compress
 	@touch $@
 
 $(REFERENCE)/installed:
