@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -218,26 +219,24 @@ def convert(data: bytes, path: str, options: Options, out: NDArray[np.float16]) 
         )
     pixels = decode(data, path, options.decoder)
     light = linear_light(header.grey)
-    planes = cv2.split(pixels)[: 1 if header.grey else 3]
-    height, width = planes[0].shape
-
-    def strip(low: int, high: int) -> Floats:
-        converted = np.empty((high - low, len(planes), width))
-        for channel, plane in enumerate(planes):
-            cv2.LUT(plane[low:high], light, dst=converted[:, channel])
-        return converted
-
-    resized = resample(strip, (height, len(planes), width), options.image_size).astype(np.float32)
     darkest, lightest = (np.float32(light[value]) for value in (pixels.min(), pixels.max()))
-    np.clip(resized, darkest, lightest, out=resized)
-    _interleave(resized, out)
+    # By planes: then both passes of the resampling are plain matrix products.
+    planes = cv2.split(pixels)[: 1 if header.grey else 3]
+    resized = [_resample(np.asarray(plane), light, options.image_size) for plane in planes]
+    _interleave([plane.clip(darkest, lightest, out=plane) for plane in resized], out)
 
 
-def _interleave(planes: NDArray[np.float32], out: NDArray[np.float16]) -> None:
-    """Write (height, channels, width) as (height, width, 3), rounded to nearest even.
+def _resample(plane: Pixels, light: Floats, size: tuple[int, int]) -> NDArray[np.float32]:
+    def strip(low: int, high: int) -> Floats:
+        return np.asarray(cv2.LUT(plane[low:high], light))
+
+    return resample(strip, plane.shape, size).astype(np.float32)
+
+
+def _interleave(planes: Sequence[NDArray[np.float32]], out: NDArray[np.float16]) -> None:
+    """Write one or three planes as (height, width, 3), rounded to nearest even.
 
     OpenCV converts with the CPU's instruction for it: 0.1 ms where numpy takes 0.7.
     """
-    channels = [planes[:, channel] for channel in range(planes.shape[1])]
-    interleaved = cv2.merge(channels * (3 // len(channels)))
+    interleaved = cv2.merge([planes[channel % len(planes)] for channel in range(3)])
     out[...] = cv2.addWeighted(interleaved, 1, interleaved, 0, 0, dtype=cv2.CV_16F)

@@ -191,6 +191,5 @@ def resize_matte(matte: Floats, size: tuple[int, int], out: NDArray[np.float32])
     out : ndarray of float32, shape (new height, new width, 1)
         Receives the row.
     """
-    height, width = matte.shape
-    resized = resample(lambda low, high: matte[low:high, None], (height, 1, width), size)
-    np.clip(resized[:, 0], matte.min(), matte.max(), out=out[..., 0], casting="same_kind")
+    resized = resample(lambda low, high: matte[low:high], matte.shape, size)
+    np.clip(resized, matte.min(), matte.max(), out=out[..., 0], casting="same_kind")

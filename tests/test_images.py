@@ -147,7 +147,7 @@ def test_rounding_to_float16_is_that_of_numpy() -> None:
     steps = np.arange(0, 30, dtype=np.float32) * 2.0**-25  # ties, and numbers below 2^-14
     values[0, 0, :30], values[0, 1, :30] = steps, 1 + 2.0**14 * steps
     out = np.empty((60, 50, 3), np.float16)
-    _interleave(values, out)
+    _interleave([values[:, channel] for channel in range(3)], out)
     np.testing.assert_array_equal(out, values.transpose(0, 2, 1).astype(np.float16))
 
 
