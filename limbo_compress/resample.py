@@ -35,9 +35,10 @@ Floats = NDArray[np.float64]
 # The pole of the inverse B-spline filter; at 28 samples its power is below 1e-16.
 _POLE = math.sqrt(3) - 2
 _REACH = 28
-# Weights this much smaller than the largest of their row add a tenth of what float32, in which
-# the reference computes, rounds off (6e-8).
-_NEGLIGIBLE = 1e-8
+# Weights this much smaller than the largest of their row are left out. Measured against the
+# reference where black is beside white, and float16 at its finest: with 1e-8, 99.86 % of values
+# are identical, with 1e-9 99.98 %.
+_NEGLIGIBLE = 1e-9
 # Measured: 8 outputs a product keep both the zeros in a block and the calls few, and
 # strips for 14 products are converted with little overlap and stay in the cache.
 _BLOCK = 8
