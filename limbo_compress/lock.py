@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 import time
-import uuid
 from contextlib import suppress
 
 from .errors import OutputError
@@ -56,7 +55,7 @@ class Lock:
 
     def _create(self) -> bool:
         """Create the lock with its content at once, for a death in between must not block."""
-        draft = f"{self._path}.{uuid.uuid4().hex}"
+        draft = f"{self._path}.{os.urandom(8).hex()}"
         with open(draft, "x", encoding="utf-8") as stream:
             json.dump(_this_process(), stream)
         try:
@@ -123,7 +122,7 @@ class Lock:
 
     def _age(self, touched: float) -> float:
         """Seconds since a file was touched, by the clock of the filesystem, which may differ."""
-        probe = f"{self._path}.{uuid.uuid4().hex}"
+        probe = f"{self._path}.{os.urandom(8).hex()}"
         with open(probe, "x") as stream:
             now = os.fstat(stream.fileno()).st_mtime
         os.unlink(probe)

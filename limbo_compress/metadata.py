@@ -14,8 +14,6 @@ import json
 import pickle
 from typing import Any
 
-import orjson
-
 from .errors import SampleError
 
 __all__ = ["LIST_END", "LIST_START", "Metadata", "parse", "piece", "strip_regions"]
@@ -58,6 +56,8 @@ def parse(data: bytes, path: str) -> Metadata:
 
 
 def _loads(data: bytes) -> Any:
+    import orjson  # here, for the coordinator starts in less time without it
+
     if not _has_long_number(data):
         try:
             return orjson.loads(data)
@@ -71,7 +71,7 @@ def _has_long_number(data: bytes) -> bool:
 
     With numpy, for to look at every byte in another way takes as long as to parse them.
     """
-    import numpy as np  # here, for the coordinator does without it
+    import numpy as np
 
     run = np.frombuffer(data, np.uint8) - np.uint8(ord("0")) < 10
     for more in (1, 2, 4, 8, 3):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -147,6 +146,8 @@ def gaps(done: Iterable[Part], rows: int) -> list[range]:
 
 def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
     """What must be the same for work to go on: the options that matter, and the samples."""
+    import hashlib  # here, for no worker needs it
+
     options = job.options
     names, states = hashlib.sha256(), hashlib.sha256()
     for path in paths:
