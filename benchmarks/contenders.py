@@ -60,7 +60,7 @@ def _prepare() -> None:
     """Give a process what the command's own workers have: its allocator, no collections."""
     from limbo_compress.worker import initialize
 
-    initialize()
+    initialize(_plain_options())
     gc.disable()
 
 

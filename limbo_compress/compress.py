@@ -6,17 +6,19 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial as bind
 
-from . import cpus, pool
+from . import cpus
 from .errors import SampleError
 from .job import Job, plan
 from .options import Options
 from .outputs import Outputs, Written
 from .partial import Partial, gaps
 from .parts import Finding
+from .pool import Crew
 from .samples import find_samples
 from .shards import shard_size, split
-from .worker import Task, compress_shard, initialize, preload
+from .worker import Task, compress_shard, initialize
 
 __all__ = ["Report", "compress"]
 
@@ -75,22 +77,24 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         If anything is wrong; nothing is published then, and older files are left as they were.
     """
     begun = time.monotonic()
-    workers = options.workers or cpus.usable()
-    if workers > 1:
-        pool.prepare(preload(options))
     samples = find_samples(options.directories)
     _say_repeated(samples.repeated)
     rows = options.rows(len(samples.paths))
     paths = samples.paths[rows.start : rows.stop]
     job = plan(options, len(paths))
-    with Partial(job, paths) as partial, Outputs(job, len(paths)) as outputs:
+    workers = options.workers or cpus.usable()
+    with (
+        Crew(compress_shard, workers, len(paths), bind(initialize, options)) as crew,
+        Partial(job, paths) as partial,
+        Outputs(job, len(paths)) as outputs,
+    ):
         done = resumed = sum(part.stop - part.start for part in partial.done)
         _say_resumed(resumed, len(paths))
         _report(progress, done, len(paths))
         for part in partial.done:
             outputs.collect(part)
         tasks = _tasks(job, paths, gaps(partial.done, len(paths)))
-        for part in pool.run(compress_shard, tasks, workers, initialize):
+        for part in crew.run(tasks):
             _judge(options, [*outputs.failures, *part.failures], len(paths))
             outputs.collect(part)
             done += part.stop - part.start

@@ -104,7 +104,8 @@ class Lock:
             if self._read() == found:
                 os.unlink(self._path)
         finally:
-            os.unlink(breaking)
+            with suppress(FileNotFoundError):  # another one took it for one that was left
+                os.unlink(breaking)
 
     def _read(self) -> tuple[str, float] | None:
         try:

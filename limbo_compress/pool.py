@@ -17,15 +17,14 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import connection, forkserver, get_context, parent_process
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from .errors import CompressError, WorkerError
 
-__all__ = ["ONE_THREAD", "Task", "prepare", "run"]
+__all__ = ["ONE_THREAD", "Crew", "Task"]
 
 _log = logging.getLogger(__package__)
 
@@ -42,25 +41,6 @@ _PATIENCE_SECONDS = 5.0
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-def prepare(modules: Sequence[str]) -> None:
-    """Begin to load what all workers need, once for all of them, and go on meanwhile.
-
-    Parameters
-    ----------
-    modules : sequence of str
-        Names of modules.
-    """
-    if sys.platform == "linux":
-        _context().set_forkserver_preload(list(modules))
-        with _signals_blocked(), _environment(ONE_THREAD):
-            forkserver.ensure_running()
-
-
-def _context() -> BaseContext:
-    """How to start processes: OpenCV is not safe after a plain fork."""
-    return get_context("forkserver" if sys.platform == "linux" else "spawn")
-
-
 class Task(Protocol[Result_co]):
     """What the pool has to know of a task."""
 
@@ -71,73 +51,92 @@ class Task(Protocol[Result_co]):
         """Give the result of a smallest task that ends every worker; `ending` says how."""
 
 
-def run(
-    function: Callable[[AnyTask], Result],
-    tasks: Sequence[AnyTask],
-    workers: int,
-    initialize: Callable[[], object] = bool,
-) -> Iterator[Result]:
-    """Call a function with each task, in as many processes as asked for.
+class Crew(Generic[AnyTask, Result]):
+    """Processes that call a function with tasks.
 
-    A worker that dies is replaced, and its task done over. A task that loses two
-    workers is divided, and the pieces run alone at the end; a piece that again loses two is
-    given up.
+    A context manager. They are started on entering, and load what they need while this process
+    goes on; on leaving, they are ended at once, whatever they do.
 
     Parameters
     ----------
     function : callable
         Of the top level of a module, for it is called in other processes.
-    tasks : sequence of Task
-        Small picklable values.
     workers : int
         Number of processes; 1 means this one.
+    most : int
+        The most tasks there can be; no more processes are started.
     initialize : callable, optional
-        Called first in each of these processes; of the top level of a module as well.
-
-    Yields
-    ------
-    result
-        In the order in which they come. Closing the generator ends all workers.
-
-    Raises
-    ------
-    WorkerError
-        If workers die again and again, whatever they do, or the function fails in a way that
-        it does not foresee.
-    CompressError
-        Whatever of these the function raises.
+        Called first in each of these processes; picklable as well.
     """
-    if workers == 1:
-        initialize()
-        yield from map(function, tasks)
-        return
-    crew = _Crew(function, initialize)
-    try:
-        suspects = yield from crew.work(tasks, workers)
-        pieces = [piece for task, _ in suspects for piece in task.divide()]
-        guilty = yield from crew.work(pieces, 1)
-        for task, ending in guilty:
-            yield task.give_up(ending)
-    finally:
-        crew.dismiss()
-
-
-class _Crew(Generic[AnyTask, Result]):
-    """The workers of a run."""
 
     def __init__(
-        self, function: Callable[[AnyTask], Result], initialize: Callable[[], object]
+        self,
+        function: Callable[[AnyTask], Result],
+        workers: int,
+        most: int,
+        initialize: Callable[[], object] = bool,
     ) -> None:
         self._function = function
+        self._size = workers
+        self._most = most
         self._initialize = initialize
         self._workers: dict[Connection, _Worker[AnyTask, Result]] = {}
         self._failed_starts = 0
 
-    def work(
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.callback(self._dismiss)
+            while len(self._workers) < min(self._size, self._most) and self._size > 1:
+                self._hire()
+            stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._dismiss()
+
+    def run(self, tasks: Sequence[AnyTask]) -> Iterator[Result]:
+        """Call the function with each task.
+
+        A worker that dies is replaced, and its task done over. A task that loses two
+        workers is divided, and the pieces run alone at the end; a piece that again loses two is
+        given up.
+
+        Parameters
+        ----------
+        tasks : sequence of Task
+            Small picklable values.
+
+        Yields
+        ------
+        result
+            In the order in which they come. Closing the generator ends all workers.
+
+        Raises
+        ------
+        WorkerError
+            If workers die again and again, whatever they do, or the function fails in a way
+            that it does not foresee.
+        CompressError
+            Whatever of these the function raises.
+        """
+        if self._size == 1:
+            self._initialize()
+            yield from map(self._function, tasks)
+            return
+        try:
+            suspects = yield from self._work(tasks, self._size)
+            self._dismiss()
+            pieces = [piece for task, _ in suspects for piece in task.divide()]
+            guilty = yield from self._work(pieces, 1)
+            for task, ending in guilty:
+                yield task.give_up(ending)
+        finally:
+            self._dismiss()
+
+    def _work(
         self, tasks: Iterable[AnyTask], size: int
     ) -> Generator[Result, None, list[tuple[AnyTask, str]]]:
         """Do tasks with so many workers; return those that lost two, and how the second ended."""
-        self.dismiss()
         waiting = deque((task, 0) for task in tasks)
         lost: list[tuple[AnyTask, str]] = []
         while waiting or any(worker.job for worker in self._workers.values()):
@@ -186,7 +185,7 @@ class _Crew(Generic[AnyTask, Result]):
             raise WorkerError(f"worker processes do not even start: the last one {ending}")
         time.sleep(self._failed_starts * _PAUSE_SECONDS)
 
-    def dismiss(self) -> None:
+    def _dismiss(self) -> None:
         """End all workers at once; what they had not finished is done over another time."""
         for worker in self._workers.values():
             worker.end()
@@ -209,14 +208,14 @@ class _Worker(Generic[AnyTask, Result]):
     def __init__(
         self, function: Callable[[AnyTask], Result], initialize: Callable[[], object]
     ) -> None:
-        context = _context()
+        context = get_context(_start_method())
         self.pipe, theirs = context.Pipe()
         self.ready = False
         self.job: tuple[AnyTask, int] | None = None
         self._process = context.Process(  # type: ignore[attr-defined]
             target=_serve, args=(theirs, function, initialize), daemon=True
         )
-        with _signals_blocked(), _environment(ONE_THREAD):
+        with _signals_blocked(_FOR_THE_COORDINATOR | {signal.SIGTERM}), _environment(ONE_THREAD):
             self._process.start()
         theirs.close()
 
@@ -257,10 +256,21 @@ class _Worker(Generic[AnyTask, Result]):
         self.pipe.close()
 
 
+def _start_method() -> str:
+    """How to start a process.
+
+    To fork this one is the quickest by 0.1 s, and safe as long as it has one thread, so has
+    none of OpenCV's. Else a server forks that has none, either.
+    """
+    if sys.platform != "linux":
+        return "spawn"
+    return "fork" if len(os.listdir("/proc/self/task")) == 1 else "forkserver"
+
+
 @contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Start processes that these signals do not reach: the coordinator ends them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_COORDINATOR)
+def _signals_blocked(signals: set[signal.Signals]) -> Iterator[None]:
+    """Start processes that these signals do not reach."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         with warnings.catch_warnings():
             # multiprocessing warns when one of its helpers was killed; it replaces it, too.
@@ -288,17 +298,19 @@ def _serve(
     pipe: Connection, function: Callable[[Any], Any], initialize: Callable[[], object]
 ) -> None:
     """What a worker does: answer tasks until the coordinator is gone."""
+    # It may have been forked with the coordinator's own handler, which is not for it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    initialize()
     with suppress(EOFError, ConnectionError):
-        pipe.send((True, None))
+        pipe.send(_answer(initialize))
         while True:
             pipe.send(_answer(function, pipe.recv()))
 
 
-def _answer(function: Callable[[Any], Any], task: Any) -> tuple[bool, Any]:
+def _answer(function: Callable[..., Any], *arguments: Any) -> tuple[bool, Any]:
     try:
-        return True, function(task)
+        return True, function(*arguments)
     except CompressError as error:
         return False, error
     except Exception as error:

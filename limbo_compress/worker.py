@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import messages, metadata
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from .rows import Rows
 
-__all__ = ["Task", "compress_shard", "initialize", "preload"]
+__all__ = ["Task", "compress_shard", "initialize"]
 
 
 # The largest files that are read, in bytes: real ones are a thousand times smaller.
@@ -71,24 +72,21 @@ class Task:
         return part
 
 
-def preload(options: Options) -> list[str]:
-    """Name the modules that only workers need, and load inside their functions.
+def initialize(options: Options) -> None:
+    """Make ready what a job needs.
 
-    The coordinator, which imports this module too, starts in a fraction of the time
-    without numpy, OpenCV and OpenEXR.
-    """
-    wanted = {"images": options.images, "masks": bool(options.masks), "rows": True}
-    return [f"{__package__}.{module}" for module, needed in wanted.items() if needed]
+    The modules that only workers need are loaded here: the coordinator, which imports this one
+    too, starts in a fraction of the time without numpy, OpenCV and OpenEXR.
 
-
-def initialize() -> None:
-    """Let a worker keep the memory that it has freed, where its C library is glibc.
-
-    To get the buffers of each sample from the system anew, page by page, took a third
-    of a worker's time.
+    A C library that is glibc is told to keep memory that was freed: to get the buffers of each
+    sample from the system anew, page by page, took a third of a worker's time.
     """
     import ctypes
 
+    wanted = {"images": options.images, "masks": bool(options.masks), "rows": True}
+    for module, needed in wanted.items():
+        if needed:
+            import_module(f".{module}", __package__)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 1 << 25)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from limbo_compress import pool
 from limbo_compress.errors import SampleError, WorkerError
+from limbo_compress.pool import ONE_THREAD, Crew
 
 
 @dataclass(frozen=True)
@@ -84,21 +86,22 @@ def tasks(count: int, size: int = 3, folder: Path | None = None) -> list[Numbers
     ]
 
 
-def run(function: Callable[[Numbers], list[Any]], count: int, workers: int) -> list[Any]:
-    return [item for result in pool.run(function, tasks(count), workers) for item in result]
+def run(function: Callable[[Numbers], list[Any]], work: list[Numbers], workers: int) -> list[Any]:
+    with Crew(function, workers, len(work)) as crew:
+        return [item for result in crew.run(work) for item in result]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_every_task_is_done_once(workers: int) -> None:
-    assert sorted(run(double, 17, workers)) == [2 * number for number in range(51)]
+    assert sorted(run(double, tasks(17), workers)) == [2 * number for number in range(51)]
 
 
 def test_no_task_no_result() -> None:
-    assert run(double, 0, 3) == []
+    assert run(double, tasks(0), 3) == []
 
 
 def test_workers_are_processes_of_one_thread() -> None:
-    answers = run(whose, 12, 3)
+    answers = run(whose, tasks(12), 3)
     assert len({pid for pid, _ in answers}) == 3
     assert os.getpid() not in {pid for pid, _ in answers}
     assert {threads for _, threads in answers} == {"1"}
@@ -107,19 +110,19 @@ def test_workers_are_processes_of_one_thread() -> None:
 
 def test_an_error_of_ours_comes_back_as_it_was() -> None:
     with pytest.raises(SampleError) as caught:
-        run(refuse, 1, 2)
+        run(refuse, tasks(1), 2)
     assert str(caught.value) == "/0: bad; mend it"
 
 
 def test_an_unforeseen_error_names_itself_and_keeps_its_cause() -> None:
     with pytest.raises(WorkerError, match="ZeroDivisionError") as caught:
-        run(stumble, 1, 2)
+        run(stumble, tasks(1), 2)
     assert "in stumble" in "".join(caught.value.__notes__)
 
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_what_ends_its_workers_is_found_and_given_up(workers: int) -> None:
-    results = run(die_on_sevens, 10, workers)
+    results = run(die_on_sevens, tasks(10), workers)
     lost = sorted(item for item in results if isinstance(item, str))
     assert len(lost) == 2
     assert lost[0] == "13 ended with exit code 3"
@@ -129,38 +132,76 @@ def test_what_ends_its_workers_is_found_and_given_up(workers: int) -> None:
 
 
 def test_workers_that_die_now_and_then_lose_nothing(tmp_path: Path) -> None:
-    results = pool.run(die_once, tasks(8, folder=tmp_path), 2)
-    assert sorted(item for result in results for item in result) == list(range(0, 48, 2))
+    results = run(die_once, tasks(8, folder=tmp_path), 2)
+    assert sorted(results) == list(range(0, 48, 2))
 
 
 def test_workers_that_do_not_start_are_an_error() -> None:
-    with pytest.raises(WorkerError, match="do not even start: the last one ended with exit code 9"):
-        list(pool.run(double, tasks(3), 2, exit_at_once))
+    said = "do not even start: the last one ended with exit code 9"
+    with Crew(double, 2, 3, exit_at_once) as crew, pytest.raises(WorkerError, match=said):
+        list(crew.run(tasks(3)))
 
 
-def test_the_process_that_starts_workers_may_die_too() -> None:
-    results = pool.run(whose, tasks(30), 2)
-    seen = [next(results)[0]]
-    for process in psutil.Process().children(recursive=True):
-        process.kill()
-    seen += [answer for result in results for answer in result]
+def test_all_processes_may_die_at_once() -> None:
+    with Crew(whose, 2, 30) as crew:
+        results = crew.run(tasks(30))
+        seen = [next(results)[0]]
+        for process in psutil.Process().children(recursive=True):
+            process.kill()
+        seen += [answer for result in results for answer in result]
     assert len(seen) == 30
 
 
-def lingering(folder: Path) -> tuple[Iterator[list[Any]], list[Path]]:
-    """A run whose three workers are all busy for ever, each with a note of its own."""
-    results = pool.run(linger, [Numbers((n,), str(folder)) for n in (1, 2, 3, 0)], 4)
+def lingering(crew: Crew[Numbers, list[Any]], folder: Path) -> tuple[Iterator[Any], list[int]]:
+    """A run whose three workers are all busy for ever, and their process ids."""
+    results = crew.run([Numbers((n,), str(folder)) for n in (1, 2, 3, 0)])
     assert next(results) == []
     notes = [folder / str(n) for n in (1, 2, 3)]
     while not all(note.exists() and note.read_text() for note in notes):
         time.sleep(0.01)
-    return results, notes
+    return results, [int(note.read_text()) for note in notes]
 
 
 def test_closing_ends_all_workers(tmp_path: Path) -> None:
-    results, notes = lingering(tmp_path)
-    results.close()  # type: ignore[attr-defined]
-    assert not any(psutil.pid_exists(int(note.read_text())) for note in notes)
+    with Crew(linger, 4, 4) as crew:
+        results, pids = lingering(crew, tmp_path)
+        results.close()  # type: ignore[attr-defined]
+        assert not any(map(psutil.pid_exists, pids))
+
+
+def test_leaving_ends_all_workers(tmp_path: Path) -> None:
+    with Crew(linger, 4, 4) as crew:
+        _, pids = lingering(crew, tmp_path)
+    assert not any(map(psutil.pid_exists, pids))
+
+
+SCRIPT = """
+import threading
+import psutil
+from limbo_compress.pool import Crew
+from tests.test_pool import tasks
+seen = []
+def look(task):
+    return [len(seen)]
+def work():
+    with Crew(look, 8, 2) as crew:
+        started = len(psutil.Process().children())
+        return started, [item for result in crew.run(tasks(2)) for item in result]
+if __name__ == "__main__":
+    seen.append("before")
+    print(*work())
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    print(work()[1])
+"""
+
+
+def test_one_thread_is_forked_two_are_not_and_idle_workers_are_not_started(tmp_path: Path) -> None:
+    """A forked worker knows what its coordinator did before; others have loaded modules only."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    environment = os.environ | ONE_THREAD | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines() == ["2 [1, 1]", "[0, 0]"], done.stderr
 
 
 def test_errors_survive_pickling() -> None:
