@@ -163,7 +163,7 @@ def stages(paths: Sequence[str], out: Path, workers: int) -> None:
     import numpy as np
 
     from limbo_compress import images, metadata
-    from limbo_compress.samples import read_file
+    from limbo_compress.files import read_file
 
     _prepare()
     rows = np.lib.format.open_memmap(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial as bind
 
@@ -17,7 +17,7 @@ from .partial import Partial, gaps
 from .parts import Finding
 from .pool import Crew
 from .samples import find_samples
-from .shards import shard_size, split
+from .shards import split
 from .worker import Task, compress_shard, initialize
 
 __all__ = ["Report", "compress"]
@@ -93,7 +93,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         _report(progress, done, len(paths))
         for part in partial.done:
             outputs.collect(part)
-        tasks = _tasks(job, paths, gaps(partial.done, len(paths)))
+        tasks = _tasks(job, paths, gaps(partial.done, len(paths)), workers)
         for part in crew.run(tasks):
             _judge(options, [*outputs.failures, *part.failures], len(paths))
             outputs.collect(part)
@@ -112,9 +112,11 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     )
 
 
-def _tasks(job: Job, paths: Sequence[str], missing: Iterable[range]) -> list[Task]:
-    shards = split(missing, shard_size(len(paths)))
-    return [Task(job, rows.start, tuple(paths[rows.start : rows.stop])) for rows in shards]
+def _tasks(job: Job, paths: Sequence[str], missing: Sequence[range], workers: int) -> list[Task]:
+    return [
+        Task(job, rows.start, tuple(paths[rows.start : rows.stop]))
+        for rows in split(missing, workers)
+    ]
 
 
 def _judge(options: Options, failures: Sequence[Finding], samples: int) -> None:

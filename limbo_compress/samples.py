@@ -1,16 +1,14 @@
-"""Directories to ordered sample paths, and a parsed sample to its own files."""
+"""Directories to ordered sample paths."""
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from .errors import InputError, SampleError
+from .errors import InputError
 
-__all__ = ["Samples", "cryptomatte_section", "find_samples", "own_file", "read_file"]
+__all__ = ["Samples", "find_samples"]
 
 
 @dataclass(frozen=True)
@@ -124,89 +122,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def own_file(metadata_path: str, section: Any, what: str) -> str:
-    """Path of a file that a section of a sample's metadata names.
-
-    Parameters
-    ----------
-    metadata_path : str
-        The sample's metadata file.
-    section : object
-        What stands at ``image`` or ``synthetic.cryptomatte``; expected is a dict with a
-        ``filename``, which must lie in the folder of the metadata file.
-    what : str
-        How to call the section in an error.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    SampleError
-        If the section names no file, or one outside the sample's folder.
-    """
-    name = section.get("filename") if isinstance(section, dict) else None
-    if not isinstance(name, str) or not name:
-        raise SampleError(f"its metadata has no {what}.filename", metadata_path)
-    if name in (os.curdir, os.pardir) or "/" in name or os.sep in name or "\0" in name:
-        raise SampleError(
-            f"{what}.filename {name!r} is not a plain file name in the sample's folder",
-            metadata_path,
-        )
-    return os.path.join(os.path.dirname(metadata_path), name)
-
-
-def read_file(path: str, most: int) -> bytes:
-    """Read a file of a sample, be it through a link, but nothing that is no regular file.
-
-    Parameters
-    ----------
-    path : str
-    most : int
-        The largest file to read, in bytes.
-
-    Raises
-    ------
-    SampleError
-        If it cannot be read, is a pipe or a device, is too large, or changes meanwhile.
-    """
-    try:
-        # Without blocking: to open a pipe that nobody writes to would wait for ever.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            before = os.fstat(stream.fileno())
-            if not stat.S_ISREG(before.st_mode):
-                raise SampleError("it is not a regular file", path)
-            if before.st_size > most:
-                raise SampleError(f"it is too large: {before.st_size:,} bytes of {most:,}", path)
-            data = stream.read(before.st_size + 1)
-            after = os.fstat(stream.fileno())
-    except (OSError, ValueError) as error:
-        raise SampleError(f"cannot read it: {getattr(error, 'strerror', error)}", path) from error
-    if (len(data), before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise SampleError("it changed while it was read", path)
-    return data
-
-
-def cryptomatte_section(metadata: dict[str, Any], path: str) -> dict[str, Any] | None:
-    """Give what a sample's metadata says of its cryptomatte, or None where it has none.
-
-    Raises
-    ------
-    SampleError
-        If it says something that is not a file name and a list of labels.
-    """
-    synthetic = metadata.get("synthetic")
-    section = synthetic.get("cryptomatte") if isinstance(synthetic, dict) else None
-    if section is None:
-        return None
-    labels = section.get("manifest") if isinstance(section, dict) else None
-    if (
-        isinstance(section, dict)
-        and isinstance(labels, list)
-        and all(isinstance(label, str) for label in labels)
-    ):
-        return section
-    raise SampleError("its synthetic.cryptomatte.manifest is not a list of labels", path)

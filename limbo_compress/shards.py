@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["shard_size", "split"]
+__all__ = ["split"]
 
-# Enough shards that many workers end at about the same time, large enough that a shard's
-# fixed costs (a message each way, a mapping, a part-file) vanish beside its samples.
-_SHARDS_WANTED = 64
+# Large enough that a shard's fixed costs (a message each way, a mapping, a part-file) vanish
+# beside its samples, small enough that a killed job loses little.
 _LARGEST = 32
+_SHARDS_AHEAD = 8
 
 
-def shard_size(samples: int) -> int:
-    """Number of samples that a shard should hold, from the number of samples alone.
-
-    Examples
-    --------
-    >>> shard_size(4), shard_size(200), shard_size(100_000)
-    (1, 3, 32)
-    """
-    return max(1, min(_LARGEST, samples // _SHARDS_WANTED))
-
-
-def split(gaps: Iterable[range], size: int) -> list[range]:
+def split(gaps: Sequence[range], workers: int) -> list[range]:
     """Cut ranges of rows into shards.
+
+    They get smaller towards the end, so that all workers end at about the same time: a shard
+    is an eighth of a worker's share of what is left, as in the guided self-scheduling of
+    Polychronopoulos and Kuck (IEEE Transactions on Computers C-36, 1987).
 
     Parameters
     ----------
-    gaps : iterable of range
+    gaps : sequence of range
         Disjoint ranges of rows, of step 1.
-    size : int
-        The largest number of rows of a shard, at least 1.
+    workers : int
+        How many will share the work, at least 1.
 
     Returns
     -------
@@ -40,7 +33,17 @@ def split(gaps: Iterable[range], size: int) -> list[range]:
 
     Examples
     --------
-    >>> split([range(0, 5), range(8, 9)], 2)
-    [range(0, 2), range(2, 4), range(4, 5), range(8, 9)]
+    >>> split([range(0, 40), range(50, 52)], 1)[:3]
+    [range(0, 5), range(5, 9), range(9, 13)]
     """
-    return [gap[at : at + size] for gap in gaps for at in range(0, len(gap), size)]
+    return list(_split(gaps, workers))
+
+
+def _split(gaps: Sequence[range], workers: int) -> Iterable[range]:
+    left = sum(map(len, gaps))
+    for gap in gaps:
+        while gap:
+            size = min(_LARGEST, max(1, left // (_SHARDS_AHEAD * workers)))
+            shard, gap = gap[:size], gap[size:]
+            left -= len(shard)
+            yield shard

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import messages, metadata
 from .errors import OutputError, SampleError
+from .files import Files, Reader, cryptomatte_section
 from .job import Job
 from .options import Options
 from .outputs import output_errors
 from .parts import Finding, Part, write_part
-from .samples import cryptomatte_section, own_file, read_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Task", "compress_shard", "initialize"]
 
 
-# The largest files that are read, in bytes: real ones are a thousand times smaller.
-_MOST_METADATA = 1 << 28
-_MOST_DATA = 1 << 30
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -112,7 +109,8 @@ def compress_shard(task: Task) -> Part:
             array.name: stack.enter_context(Rows(task.job, array, task.rows))
             for array in task.job.arrays
         }
-        pieces, failures, warnings = _compress_samples(task, arrays, take_messages)
+        reader = stack.enter_context(Reader(task.job.options, task.paths))
+        pieces, failures, warnings = _compress_samples(task, reader, arrays, take_messages)
     pickled = b"".join(pieces)
     part = Part(
         start=task.rows.start,
@@ -130,17 +128,18 @@ def compress_shard(task: Task) -> Part:
 
 
 def _compress_samples(
-    task: Task, arrays: dict[str, Rows], take_messages: Callable[[], list[str]]
+    task: Task, reader: Reader, arrays: dict[str, Rows], take_messages: Callable[[], list[str]]
 ) -> tuple[list[bytes], list[Finding], list[Finding]]:
     """Do a shard's samples; return their pickled metadata, the failures and the warnings."""
     pieces: list[bytes] = []
     failures: list[Finding] = []
     warnings: list[Finding] = []
+    options = task.job.options
     for row, path in zip(task.rows, task.paths, strict=True):
         try:
             with ExitStack() as places:
                 rows = {n: places.enter_context(array.row(row)) for n, array in arrays.items()}
-                piece = _compress_sample(task.job.options, path, rows)
+                piece = _compress_sample(options, reader.next(), rows)
         except OutputError:
             raise
         except Exception as error:  # whatever one sample does, the others go on
@@ -162,22 +161,21 @@ def _reason(error: Exception, path: str) -> str:
     return f"{os.path.basename(error.path)}: {error.problem}"
 
 
-def _compress_sample(options: Options, path: str, rows: dict[str, NDArray[Any]]) -> bytes:
+def _compress_sample(options: Options, files: Files, rows: dict[str, NDArray[Any]]) -> bytes:
     """Fill a sample's rows; return its metadata as a piece of a pickled list."""
-    _crash_on_request(path)
-    sample = metadata.parse(read_file(path, _MOST_METADATA), path)
-    if options.images:
+    _crash_on_request(files.path)
+    if files.image is not None:
         from . import images
 
-        image_path = own_file(path, sample.get("image"), "image")
-        images.convert(read_file(image_path, _MOST_DATA), image_path, options, rows["images"])
+        images.convert(files.image.data, files.image.path, options, rows["images"])
     if options.masks:
-        _fill_masks(options, path, sample, rows)
+        _fill_masks(options, files, rows)
     if not options.metadata:
         return b""
+    sample = files.metadata
     if options.strip_regions:
-        sample = metadata.strip_regions(sample, path)
-    return metadata.piece(sample, path)
+        sample = metadata.strip_regions(sample, files.path)
+    return metadata.piece(sample, files.path)
 
 
 def _crash_on_request(path: str) -> None:
@@ -187,23 +185,19 @@ def _crash_on_request(path: str) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def _fill_masks(
-    options: Options, path: str, sample: metadata.Metadata, rows: dict[str, NDArray[Any]]
-) -> None:
+def _fill_masks(options: Options, files: Files, rows: dict[str, NDArray[Any]]) -> None:
     """Fill a sample's rows of all masks, with zeros where it has no cryptomatte."""
     from . import masks
 
-    section = cryptomatte_section(sample, path)
-    if section is None:
+    file = files.cryptomatte
+    section = cryptomatte_section(files.metadata, files.path)
+    if file is None or section is None:
         for name, _ in options.masks:
             rows[f"masks-{name}"][...] = 0
         return
-    exr_path = own_file(path, section, "synthetic.cryptomatte")
-    cryptomatte = masks.read_cryptomatte(
-        read_file(exr_path, _MOST_DATA), exr_path, options.max_pixels
-    )
+    cryptomatte = masks.read_cryptomatte(file.data, file.path, options.max_pixels)
     patterns = [pattern for _, pattern in options.masks]
-    mattes = masks.mattes(cryptomatte, section["manifest"], patterns, exr_path)
+    mattes = masks.mattes(cryptomatte, section["manifest"], patterns, file.path)
     for (name, _), matte in zip(options.masks, mattes, strict=True):
         masks.resize_matte(matte, options.image_size, rows[f"masks-{name}"])
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from limbo_compress.errors import InputError, SampleError
-from limbo_compress.samples import find_samples, own_file
+from limbo_compress.errors import InputError
+from limbo_compress.samples import find_samples
 
 
 def make(root: Path, *names: str) -> None:
@@ -86,19 +86,3 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").chmod(0)
     with pytest.raises(InputError, match="cannot list"):
         find_samples([str(tmp_path)])
-
-
-def test_own_file_is_beside_the_metadata() -> None:
-    assert own_file("/data/x.json", {"filename": "x.png"}, "image") == "/data/x.png"
-
-
-@pytest.mark.parametrize("name", ["../x.png", "/etc/passwd", "a/b.png", "..", ".", "a\0b"])
-def test_a_file_elsewhere_is_refused(name: str) -> None:
-    with pytest.raises(SampleError, match="plain file name"):
-        own_file("/data/x.json", {"filename": name}, "image")
-
-
-@pytest.mark.parametrize("section", [None, [], "x.png", {}, {"filename": 5}, {"filename": ""}])
-def test_a_section_without_a_file_is_a_bad_sample(section: object) -> None:
-    with pytest.raises(SampleError, match=r"no image\.filename"):
-        own_file("/data/x.json", section, "image")
