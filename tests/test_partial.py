@@ -220,7 +220,7 @@ def test_how_samples_are_divided_changes_no_byte(
 ) -> None:
     """As after a shard whose workers died was divided."""
     compress(job(data, prefix=str(data.parent / "whole")))
-    monkeypatch.setattr("limbo_compress.shards._SHARDS_WANTED", 2)
+    monkeypatch.setattr("limbo_compress.shards._SHARDS_AHEAD", 1)
     compress(job(data))
     assert outputs(data.parent) == outputs(data.parent, "whole")
 
