@@ -82,19 +82,20 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     rows = options.rows(len(samples.paths))
     paths = samples.paths[rows.start : rows.stop]
     job = plan(options, len(paths))
+    outputs = Outputs(job, len(paths))
     workers = options.workers or cpus.usable()
     with (
         Crew(compress_shard, workers, len(paths), bind(initialize, options)) as crew,
         Partial(job, paths) as partial,
-        Outputs(job, len(paths)) as outputs,
     ):
+        outputs.create()
         done = resumed = sum(part.stop - part.start for part in partial.done)
         _say_resumed(resumed, len(paths))
         _report(progress, done, len(paths))
         for part in partial.done:
             outputs.collect(part)
         tasks = _tasks(job, paths, gaps(partial.done, len(paths)), workers)
-        for part in crew.run(tasks):
+        for part in crew.run(tasks, lambda task: task.joining(outputs.take_joins())):
             _judge(options, [*outputs.failures, *part.failures], len(paths))
             outputs.collect(part)
             done += part.stop - part.start

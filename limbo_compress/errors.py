@@ -6,6 +6,9 @@ their way from a worker to the coordinator.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "CompressError",
     "InputError",
@@ -14,6 +17,7 @@ __all__ = [
     "Stopped",
     "UsageError",
     "WorkerError",
+    "output_errors",
 ]
 
 
@@ -89,3 +93,12 @@ class Stopped(BaseException):
 
     def __str__(self) -> str:
         return f"stopped by {self.name}; {self.hint}" if self.hint else f"stopped by {self.name}"
+
+
+@contextmanager
+def output_errors(path: str) -> Iterator[None]:
+    """Turn an operating system's error while writing into an OutputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write it: {error.strerror or error}", path) from error

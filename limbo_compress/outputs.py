@@ -7,22 +7,24 @@ import json
 import os
 import shutil
 import signal
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import BinaryIO
 
-from .errors import OutputError
+from .errors import OutputError, output_errors
 from .job import ArrayFile, Job
 from .metadata import LIST_END, LIST_START
-from .parts import Finding, Part, append_metadata
+from .parts import Finding, Join, Part
 
-__all__ = ["Outputs", "Written", "output_errors"]
+__all__ = ["Outputs", "Written"]
 
 _METADATA = "metadata.pickle"
 _FAILURES = "failures.jsonl"
 _CHUNK = 1 << 20
+# After an earlier run many wait: no task should be long for it.
+_JOINS_A_TASK = 8
 
 
 @dataclass(frozen=True)
@@ -46,19 +48,8 @@ class Written:
     bytes: int
 
 
-@contextmanager
-def output_errors(path: str) -> Iterator[None]:
-    """Turn an operating system's error while writing into an OutputError about `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write it: {error.strerror or error}", path) from error
-
-
 class Outputs:
     """The files of a job under way, from creation to publication.
-
-    A context manager.
 
     Parameters
     ----------
@@ -72,10 +63,6 @@ class Outputs:
     failures, warnings : list of Finding
         Those of the parts collected.
 
-    Raises
-    ------
-    OutputError
-        On entering, if the files cannot be created or there is no space for them.
     """
 
     def __init__(self, job: Job, rows: int) -> None:
@@ -83,25 +70,27 @@ class Outputs:
         self._rows = rows
         self._joined = 0
         self._waiting: list[tuple[int, Part]] = []
-        self._metadata: BinaryIO | None = None
+        self._joins: deque[Join] = deque()
+        self._metadata_bytes = len(LIST_START)
         self.failures: list[Finding] = []
         self.warnings: list[Finding] = []
 
-    def __enter__(self) -> Outputs:
+    def create(self) -> None:
+        """Create the files, with all the space that they need.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be created, or there is no space for them.
+        """
         with output_errors(self._job.folder):
             self._check_targets()
             self._check_space()
             for array in self._job.arrays:
                 self._create(array)
             if self._job.options.metadata:
-                self._metadata = open(self._job.work_path(_METADATA), "wb")
-                self._metadata.write(LIST_START)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._metadata is not None:
-            with suppress(OSError):  # publish has closed it, or this error is not the first
-                self._metadata.close()
+                with open(self._job.work_path(_METADATA), "wb") as stream:
+                    stream.write(LIST_START)
 
     def _check_targets(self) -> None:
         for file_name in (*(array.file_name for array in self._job.arrays), _METADATA, _FAILURES):
@@ -141,22 +130,22 @@ class Outputs:
                 os.ftruncate(stream.fileno(), array.file_bytes)
 
     def collect(self, part: Part) -> None:
-        """Take a finished shard, in any order, and join its metadata when its turn comes.
-
-        Raises
-        ------
-        OutputError
-            If the metadata cannot be written.
-        """
+        """Take a finished shard, in any order; when its turn comes, see where its metadata goes."""
         self.failures += part.failures
         self.warnings += part.warnings
         heapq.heappush(self._waiting, (part.start, part))
         while self._waiting and self._waiting[0][0] == self._joined:
             _, part = heapq.heappop(self._waiting)
-            if self._metadata is not None:
-                with output_errors(self._job.work_path(_METADATA)):
-                    append_metadata(self._job.folder, part, self._metadata)
             self._joined = part.stop
+            if self._job.options.metadata:
+                source, target = part.path(self._job.folder), self._job.work_path(_METADATA)
+                join = Join(source, target, self._metadata_bytes, part.metadata_bytes)
+                self._metadata_bytes += join.bytes
+                self._joins.append(join)
+
+    def take_joins(self) -> tuple[Join, ...]:
+        """Hand out some of the metadata to be copied, which many workers do quicker than one."""
+        return tuple(self._joins.popleft() for _ in range(min(_JOINS_A_TASK, len(self._joins))))
 
     def publish(self) -> tuple[Written, ...]:
         """Verify what was written and rename it into place, the metadata last.
@@ -181,13 +170,19 @@ class Outputs:
             if bad:
                 size = self._write_failures()
                 written.append(self._finish(_FAILURES, (len(bad),), "JSON lines", size))
-            if self._metadata is not None:
-                self._metadata.write(LIST_END)
-                size = self._metadata.tell()
-                self._metadata.close()
+            if self._job.options.metadata:
+                size = self._finish_metadata()
                 written.append(self._finish(_METADATA, (good,), "list of dict", size))
             self._rename(written)
         return tuple(written)
+
+    def _finish_metadata(self) -> int:
+        for join in self._joins:
+            join.copy()
+        with open(self._job.work_path(_METADATA), "r+b") as stream:
+            stream.seek(self._metadata_bytes)
+            stream.write(LIST_END)
+            return stream.tell()
 
     def _write_failures(self) -> int:
         with open(self._job.work_path(_FAILURES), "w", encoding="utf-8") as stream:
@@ -210,7 +205,7 @@ class Outputs:
         # Older metadata goes first: should this be the moment of a power cut, there are
         # images without metadata, but never with those of another run.
         with _no_signals():
-            for file_name in (_FAILURES, *([_METADATA] if self._metadata else [])):
+            for file_name in (_FAILURES, *([_METADATA] if self._job.options.metadata else [])):
                 with suppress(FileNotFoundError):
                     os.unlink(self._job.final_path(file_name))
             for file in written:

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from .errors import CompressError, Stopped, UsageError
+from .errors import CompressError, Stopped, UsageError, output_errors
 from .job import Job
 from .lock import Lock
-from .outputs import output_errors
 from .parts import Part, read_parts
 
 __all__ = ["Partial", "gaps"]

@@ -13,9 +13,10 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import BinaryIO
 
-__all__ = ["Finding", "Part", "append_metadata", "read_parts", "write_part"]
+from .errors import OutputError, output_errors
+
+__all__ = ["Finding", "Join", "Part", "read_parts", "write_part"]
 
 # Larger ones are returned to the system after each read, and cost their pages anew.
 _CHUNK = 1 << 16
@@ -119,8 +120,35 @@ def _parse(line: bytes) -> Part | None:
         return None
 
 
-def append_metadata(folder: str, part: Part, stream: BinaryIO) -> None:
-    """Append the pickled metadata of a part to an open file."""
-    with open(part.path(folder), "rb") as source:
-        source.readline()
-        shutil.copyfileobj(source, stream, _CHUNK)
+@dataclass(frozen=True)
+class Join:
+    """Where the pickled metadata of a part belongs in the file of all.
+
+    Attributes
+    ----------
+    source, target : str
+        The part-file and the file of all.
+    offset, bytes : int
+        Where the metadata begins in the target, and its length.
+    """
+
+    source: str
+    target: str
+    offset: int
+    bytes: int
+
+    def copy(self) -> None:
+        """Copy it; done twice, it changes nothing.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, or the part-file is not what it was.
+        """
+        with output_errors(self.target), open(self.target, "r+b") as target:
+            with open(self.source, "rb") as source:
+                source.seek(-self.bytes, os.SEEK_END)
+                target.seek(self.offset)
+                shutil.copyfileobj(source, target, _CHUNK)
+            if target.tell() != self.offset + self.bytes:
+                raise OutputError("it is shorter than what was written", self.source)

@@ -51,6 +51,10 @@ class Task(Protocol[Result_co]):
         """Give the result of a smallest task that ends every worker; `ending` says how."""
 
 
+def _as_it_is(task: AnyTask) -> AnyTask:
+    return task
+
+
 class Crew(Generic[AnyTask, Result]):
     """Processes that call a function with tasks.
 
@@ -94,7 +98,9 @@ class Crew(Generic[AnyTask, Result]):
     def __exit__(self, *_: object) -> None:
         self._dismiss()
 
-    def run(self, tasks: Sequence[AnyTask]) -> Iterator[Result]:
+    def run(
+        self, tasks: Sequence[AnyTask], complete: Callable[[AnyTask], AnyTask] = _as_it_is
+    ) -> Iterator[Result]:
         """Call the function with each task.
 
         A worker that dies is replaced, and its task done over. A task that loses two
@@ -105,6 +111,8 @@ class Crew(Generic[AnyTask, Result]):
         ----------
         tasks : sequence of Task
             Small picklable values.
+        complete : callable, optional
+            Called with a task just before a worker gets it, here; what it returns goes instead.
 
         Yields
         ------
@@ -121,20 +129,20 @@ class Crew(Generic[AnyTask, Result]):
         """
         if self._size == 1:
             self._initialize()
-            yield from map(self._function, tasks)
+            yield from (self._function(complete(task)) for task in tasks)
             return
         try:
-            suspects = yield from self._work(tasks, self._size)
+            suspects = yield from self._work(tasks, complete, self._size)
             self._dismiss()
             pieces = [piece for task, _ in suspects for piece in task.divide()]
-            guilty = yield from self._work(pieces, 1)
+            guilty = yield from self._work(pieces, complete, 1)
             for task, ending in guilty:
                 yield task.give_up(ending)
         finally:
             self._dismiss()
 
     def _work(
-        self, tasks: Iterable[AnyTask], size: int
+        self, tasks: Iterable[AnyTask], complete: Callable[[AnyTask], AnyTask], size: int
     ) -> Generator[Result, None, list[tuple[AnyTask, str]]]:
         """Do tasks with so many workers; return those that lost two, and how the second ended."""
         waiting = deque((task, 0) for task in tasks)
@@ -144,7 +152,8 @@ class Crew(Generic[AnyTask, Result]):
                 self._hire()
             for worker in self._workers.values():
                 if waiting and worker.ready and not worker.job:
-                    worker.give(*waiting.popleft())
+                    task, losses = waiting.popleft()
+                    worker.give(complete(task), losses)
             for pipe in connection.wait(list(self._workers)):
                 worker = self._workers[pipe]  # type: ignore[index]  # only these are waited for
                 try:

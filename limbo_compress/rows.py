@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import output_errors
 from .job import ArrayFile, Job
-from .outputs import output_errors
 
 __all__ = ["Rows", "is_safe_to_map"]
 

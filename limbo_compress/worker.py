@@ -9,17 +9,16 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import messages, metadata
-from .errors import OutputError, SampleError
+from .errors import OutputError, SampleError, output_errors
 from .files import Files, Reader, cryptomatte_section
 from .job import Job
 from .options import Options
-from .outputs import output_errors
-from .parts import Finding, Part, write_part
+from .parts import Finding, Join, Part, write_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,26 +43,36 @@ class Task:
         The row of its first sample.
     paths : tuple of str
         The metadata files of its samples, one a row.
+    joins : tuple of Join
+        Metadata of shards that are done, to be copied first.
     """
 
     job: Job
     start: int
     paths: tuple[str, ...]
+    joins: tuple[Join, ...] = ()
 
     @property
     def rows(self) -> range:
         return range(self.start, self.start + len(self.paths))
 
+    def joining(self, joins: tuple[Join, ...]) -> Task:
+        """Add joins to the task."""
+        return replace(self, joins=self.joins + joins)
+
     def divide(self) -> list[Task]:
-        """Make a task of each sample."""
+        """Make a task of each sample; the joins go with the first."""
         return [
-            Task(self.job, row, (path,)) for row, path in zip(self.rows, self.paths, strict=True)
+            Task(self.job, row, (path,), () if number else self.joins)
+            for number, (row, path) in enumerate(zip(self.rows, self.paths, strict=True))
         ]
 
     def give_up(self, ending: str) -> Part:
         """Count the sample, the only one, as bad: it ends the processes that work on it."""
         finding = Finding(self.start, self.paths[0], f"the worker process {ending}")
         part = Part(self.start, self.start + 1, failures=(finding,))
+        for join in self.joins:
+            join.copy()
         with output_errors(part.path(self.job.folder)):
             write_part(self.job.folder, part)
         return part
@@ -102,6 +111,8 @@ def compress_shard(task: Task) -> Part:
     """
     from .rows import Rows
 
+    for join in task.joins:
+        join.copy()
     with ExitStack() as stack:
         stack.enter_context(_no_garbage_collection())
         take_messages = stack.enter_context(messages.captured())
