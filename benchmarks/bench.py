@@ -39,8 +39,13 @@ REFERENCE = str(ROOT / ".venv-reference" / "bin" / "limbo-compress")
 CONTENDERS = ROOT / ".venv-contenders"
 
 TOOLS = ("pool", "datasets", "litdata", "streaming")
-FLOORS = ("floor-decode-parse", "floor-inflate-parse")
+FLOOR = "floor-decode-parse"
+BARS = ("stages", "stages-fast", FLOOR, "floor-inflate-parse")
+SLOW_OPEN = str(Path(__file__).with_name("slow_open"))
 REFERENCE_SAMPLES = 60
+# Of the generated samples so many are distinct: a cold cache is cold for these.
+DISTINCT = 200
+EMPTY_SAMPLES = 100_000
 WORKERS = 2
 # What a library would fetch or report is not what is timed, and a worker is one thread, as the
 # command sets it for itself: twice as many threads as CPUs would slow the others tenfold.
@@ -62,6 +67,8 @@ class Contender:
     samples : int
     one : list of str
         What runs it on one sample: that is its start-up.
+    environment : dict of str to str
+        Variables to set.
     cold : bool
         Whether the data is dropped from the page cache first.
     rounds : int
@@ -71,15 +78,17 @@ class Contender:
     command: list[str]
     samples: int
     one: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
     cold: bool = False
     rounds: int = 1 << 30
     start_up: float | None = None
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     bytes: int = 0
     problem: str = ""
 
     def result(self) -> dict[str, Any]:
-        keys = ("samples", "start_up", "seconds", "bytes", "problem")
+        keys = ("samples", "start_up", "seconds", "cpu_seconds", "bytes", "problem")
         return {key: getattr(self, key) for key in keys}
 
 
@@ -97,7 +106,7 @@ def _options(end: int) -> list[str]:
 
 
 def tool(name: str, data: Path, end: int) -> list[str]:
-    python = str(CONTENDERS / name / "bin" / "python")
+    python = str(CONTENDERS / name / "bin" / "python") if name in TOOLS else sys.executable
     return [python, SCRIPT, name, str(data), str(OUT), str(WORKERS), str(end)]
 
 
@@ -108,8 +117,10 @@ def contenders(data: Path, samples: int, full: bool) -> dict[str, Contender]:
             reference(data, some), some, reference(data, 1), rounds=1 << 30 if full else 1
         )
     }
-    for name in TOOLS:
-        result[name] = Contender(tool(name, data, samples), samples, tool(name, data, 1))
+    for name in (*TOOLS, FLOOR):
+        # What is written by hand takes as long as the reference on both CPUs.
+        number = min(DISTINCT, samples) if name == "pool" else samples
+        result[name] = Contender(tool(name, data, number), number, tool(name, data, 1))
     for workers in worker_counts():
         result[f"ours-{workers}"] = Contender(
             ours(data, workers, samples), samples, ours(data, workers, 1)
@@ -117,8 +128,15 @@ def contenders(data: Path, samples: int, full: bool) -> dict[str, Contender]:
     result["ours-2-fast"] = Contender(
         ours(data, WORKERS, samples, "auto"), samples, ours(data, WORKERS, 1, "auto")
     )
+    few = min(DISTINCT, samples)
     result["ours-2-cold"] = Contender(
-        ours(data, WORKERS, samples), samples, ours(data, WORKERS, 1), cold=True
+        ours(data, WORKERS, few), few, ours(data, WORKERS, 1), cold=True
+    )
+    result["ours-2-slow"] = Contender(
+        ours(data, WORKERS, samples),
+        samples,
+        ours(data, WORKERS, 1),
+        environment={"PYTHONPATH": SLOW_OPEN},
     )
     return result
 
@@ -128,14 +146,14 @@ def worker_counts() -> list[int]:
     return [1, 2, *(2**power for power in range(2, cpus.bit_length()) if 2**power <= cpus)]
 
 
-def run(command: list[str]) -> float:
-    """Run a command in an empty folder; return the seconds that it takes."""
+def run(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, float]:
+    """Run a command in an empty folder; return its seconds, and those of all its CPUs."""
     _empty(OUT)
-    begun = time.perf_counter()
-    subprocess.run(
-        command, cwd=OUT, check=True, capture_output=True, text=True, env=os.environ | QUIET
-    )
-    return time.perf_counter() - begun
+    variables = os.environ | QUIET | (environment or {})
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(command, cwd=OUT, check=True, capture_output=True, text=True, env=variables)
+    seconds, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _empty(folder: Path) -> None:
@@ -173,10 +191,14 @@ def take_turn(name: str, contender: Contender, data: Path) -> None:
         return
     try:
         if contender.start_up is None:
-            contender.start_up = run(contender.one)
+            contender.start_up, _ = run(contender.one, contender.environment)
         if contender.cold:
             drop(data)
-        contender.seconds.append(run(contender.command))
+        seconds, cpu_seconds = run(contender.command, contender.environment)
+        if contender.cold:
+            warm(data)
+        contender.seconds.append(seconds)
+        contender.cpu_seconds.append(cpu_seconds)
     except FileNotFoundError:
         contender.problem = "not installed"
     except subprocess.CalledProcessError as error:
@@ -197,27 +219,32 @@ def growth(data: Path, ends: list[int], repeats: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {str(end): [] for end in ends}
     for _ in range(repeats):
         for end in ends:
-            seconds[str(end)].append(run(ours(data, WORKERS, end)))
+            seconds[str(end)].append(run(ours(data, WORKERS, end))[0])
     return seconds
 
 
-def cpu_by_stage(name: str, data: Path) -> dict[str, float]:
+def figures_of(name: str, data: Path, end: int) -> dict[str, float]:
+    """Run a contender that prints figures."""
     _empty(OUT)
-    command = [sys.executable, SCRIPT, name, str(data), str(OUT), "1"]
     done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env=os.environ | QUIET
+        tool(name, data, end), check=True, capture_output=True, text=True, env=os.environ | QUIET
     )
-    stages: dict[str, float] = json.loads(done.stdout)
-    return stages
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
 
 
-def whole_cpu(data: Path, samples: int) -> float:
-    """All CPU time of the command with one process, in milliseconds a sample."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run(ours(data, 1, samples))
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return 1000 * used / samples
+def coordinator_alone() -> dict[str, float]:
+    """What the coordinator needs for a sample where the workers do almost nothing."""
+    empty = BUILD / "empty"
+    if not empty.exists():
+        unfinished = empty.with_suffix(".partial")
+        _empty(unfinished)
+        for number in range(EMPTY_SAMPLES):
+            folder = unfinished / f"{number // 1000:04d}"
+            folder.mkdir(exist_ok=True)
+            (folder / f"{number:06d}.json").touch()
+        unfinished.rename(empty)
+    return figures_of("coordinator", empty, EMPTY_SAMPLES)
 
 
 def watch(data: Path, samples: int) -> dict[str, float]:
@@ -319,14 +346,14 @@ def _contender_versions() -> dict[str, str]:
 
 
 def generated(samples: int) -> Path:
-    """A campaign of renders, all of them distinct, so that a cold cache is cold for each."""
+    """A campaign of renders."""
     folder = BUILD / f"campaign-{samples}"
     if not folder.exists():
         unfinished = folder.with_suffix(".partial")
         _empty(unfinished)
         print(f"generating {samples} samples in {folder.relative_to(ROOT)}", flush=True)
         command = [sys.executable, "-m", "benchmarks.campaign", str(unfinished)]
-        command += ["--photographs", "0", "--samples", str(samples), "--distinct", str(samples)]
+        command += ["--photographs", "0", "--samples", str(samples), "--distinct", str(DISTINCT)]
         subprocess.run(command, cwd=ROOT, check=True)
         unfinished.rename(folder)
     return folder
@@ -334,7 +361,8 @@ def generated(samples: int) -> Path:
 
 def measure(data: Path, full: bool) -> tuple[bool, dict[str, Any]]:
     """Measure all there is; also tell whether the outputs are the reference's."""
-    samples = sum(1 for _ in data.rglob("*.json"))
+    available = sum(1 for _ in data.rglob("*.json"))
+    samples = min(available, 1000 if full else 200)
     repeats = 5 if full else 3
     results: dict[str, Any] = {"machine": machine()}
     warm(data)
@@ -344,15 +372,14 @@ def measure(data: Path, full: bool) -> tuple[bool, dict[str, Any]]:
         print(f"round {turn + 1} of {repeats}", flush=True)
         for name, contender in running.items():
             take_turn(name, contender, data)
-    ends = [end for end in (50, 100, 200, 500) if end < samples]
+    ends = [end for end in (50, 100, 200, 1000, 3000) if end < available]
     results |= {
-        "data": {"samples": samples, "bytes": _size(data), "generated": BUILD in data.parents},
+        "data": {"samples": available, "bytes": _size(data), "generated": BUILD in data.parents},
         "contenders": {name: contender.result() for name, contender in running.items()},
-        "growth": growth(data, [*ends, samples], repeats),
-        "stages": cpu_by_stage("stages", data),
-        "whole_cpu_ms": whole_cpu(data, samples),
-        "floors": {name: cpu_by_stage(name, data) for name in FLOORS},
-        "resources": watch(data, samples),
+        "growth": growth(data, [*ends, available], 2),
+        "stages": {name: figures_of(name, data, samples) for name in BARS},
+        "resources": {str(end): watch(data, end) for end in sorted({samples, available})},
+        "coordinator": coordinator_alone(),
     }
     return good, results | compared
 
@@ -360,10 +387,10 @@ def measure(data: Path, full: bool) -> tuple[bool, dict[str, Any]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="measure on these samples; default: generated")
-    parser.add_argument("--full", action="store_true", help="1000 samples, 5 times")
+    parser.add_argument("--full", action="store_true", help="1000 samples, 5 times, and 10 000")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     arguments = parser.parse_args()
-    data = arguments.data or generated(1000 if arguments.full else 200)
+    data = arguments.data or generated(10_000 if arguments.full else 200)
     good, results = measure(data.absolute(), arguments.full)
     report.write(results, arguments.out)
     print((arguments.out / "results.md").read_text())

@@ -158,8 +158,10 @@ class Laps:
         print(json.dumps({name: 1000 * lap / samples for name, lap in self.seconds.items()}))
 
 
-def stages(paths: Sequence[str], out: Path, workers: int) -> None:
+def stages(paths: Sequence[str], out: Path, workers: int, decoder: str = "opencv") -> None:
     """CPU time of each of the command's stages."""
+    from unittest.mock import patch
+
     import numpy as np
 
     from limbo_compress import images, metadata
@@ -175,12 +177,16 @@ def stages(paths: Sequence[str], out: Path, workers: int) -> None:
         sample = laps.time("parse", metadata.parse, text, path)
         image_path = _image_path(path, sample)
         data = laps.time("read", read_file, image_path, _MOST)
-        laps.time("decode", images.decode, data, image_path, "opencv")
-        # It decodes once more, which is taken off below.
-        laps.time("convert", images.convert, data, image_path, _plain_options(), row)
+        pixels = laps.time("decode", images.decode, data, image_path, decoder)
+        with patch.object(images, "decode", lambda *_, pixels=pixels: pixels):
+            laps.time("convert", images.convert, data, image_path, _plain_options(), row)
         laps.time("pickle", metadata.piece, sample, path)
-    laps.seconds["convert"] -= laps.seconds["decode"]
     laps.tell(len(paths))
+
+
+def stages_fast(paths: Sequence[str], out: Path, workers: int) -> None:
+    """The same with the extra [fast]."""
+    stages(paths, out, workers, "auto")
 
 
 def floor_decode_parse(paths: Sequence[str], out: Path, workers: int) -> None:
@@ -224,12 +230,42 @@ def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
     laps.tell(len(paths))
 
 
+def _almost_nothing(task: Any) -> Any:
+    from limbo_compress.parts import Part, write_part
+
+    for join in task.joins:
+        join.copy()
+    pickled = len(task.paths) * b"Na"  # the pickle of a None, appended to a list
+    part = Part(task.rows.start, task.rows.stop, len(pickled))
+    write_part(task.job.folder, part, pickled)
+    return part
+
+
+def coordinator(paths: Sequence[str], out: Path, workers: int) -> None:
+    """The coordinator's work, with workers that have nearly none. Imports are not counted."""
+    from unittest.mock import patch
+
+    from limbo_compress import Options, compress
+
+    module = sys.modules["limbo_compress.compress"]
+    folder = os.path.commonpath(paths)
+    options = Options((folder,), prefix=str(out / "out"), metadata=True, workers=workers)
+    before, begun = time.process_time(), time.perf_counter()
+    with patch.object(module, "compress_shard", _almost_nothing):
+        samples = compress(options).samples
+    seconds = time.perf_counter() - begun
+    used = 1000 * (time.process_time() - before) / samples
+    print(json.dumps({"samples": samples, "cpu_ms": used, "rate": samples / seconds}))
+
+
 CONTENDERS: dict[str, Callable[[Sequence[str], Path, int], None]] = {
     "pool": pool,
     "datasets": datasets,
     "litdata": litdata,
     "streaming": streaming,
     "stages": stages,
+    "stages-fast": stages_fast,
+    "coordinator": coordinator,
     "floor-decode-parse": floor_decode_parse,
     "floor-inflate-parse": floor_inflate_parse,
 }
