@@ -70,7 +70,7 @@ faults: $(BIN)/installed  ## kill, damage, fill up: all that happens to long job
 bench: $(BENCH)  ## measure the speed, in minutes; DATA=DIR for samples of your own
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data '$(DATA)')
 
-bench-full: $(BENCH)  ## the same on 1000 samples, 5 times; DATA=DIR as well
+bench-full: $(BENCH)  ## the same at length, for the README; DATA=DIR as well
 	$(BIN)/python -m benchmarks.bench --full $(if $(DATA),--data '$(DATA)')
 
 record: $(REFERENCE)/installed  ## record the reference's outputs anew, for the tests

@@ -388,12 +388,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="measure on these samples; default: generated")
     parser.add_argument("--full", action="store_true", help="1000 samples, 5 times, and 10 000")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "bench")
     arguments = parser.parse_args()
     data = arguments.data or generated(10_000 if arguments.full else 200)
     good, results = measure(data.absolute(), arguments.full)
-    report.write(results, arguments.out)
-    print((arguments.out / "results.md").read_text())
+    published = arguments.full and not arguments.data
+    out = ROOT / "docs" / "bench" if published else BUILD / "report"
+    report.write(results, out)
+    if published:
+        report.write_readme(results, ROOT / "README.md")
+    print((out / "results.md").read_text())
     if not good:
         print(f"NOT THE SAME as the reference: {results['parity']}", file=sys.stderr)
     broken = [n for n, c in results["contenders"].items() if c["problem"] and n.startswith("ours")]

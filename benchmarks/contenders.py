@@ -18,7 +18,9 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 NOT_INSTALLED = 3  # the exit code
@@ -120,7 +122,24 @@ def litdata(paths: Sequence[str], out: Path, workers: int) -> None:
     )
 
 
+def _need_no_torchvision() -> None:
+    """Let `streaming` load where torchvision does not, as beside a torch without CUDA.
+
+    Its classes for reading images need torchvision; the writer, which is timed, does not.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):
+        vision, tensor = "torchvision.datasets", "torchvision.transforms.functional"
+        for name in ("torchvision", vision, "torchvision.transforms", tensor):
+            sys.modules[name] = ModuleType(name)
+            sys.modules[name].__spec__ = ModuleSpec(name, None)
+        vars(sys.modules[vision])["VisionDataset"] = object
+        vars(sys.modules[tensor])["to_tensor"] = None
+
+
 def _write_mds(task: tuple[str, Sequence[str]]) -> None:
+    _need_no_torchvision()
     from streaming import MDSWriter
 
     folder, paths = task

@@ -1,8 +1,12 @@
-"""Measured figures to results.json, results.md and plots."""
+"""Measured figures to results.json, results.md, plots, and the README.
+
+``python -m benchmarks.report FOLDER`` makes the others anew from FOLDER's results.json.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -40,6 +44,8 @@ STAGES = {
     "convert": "colour, resample, write row",
     "pickle": "pickle",
 }
+# Between these the README's figures stand.
+_BEGIN, _END = "<!-- figures of make bench-full: begin -->\n", "<!-- end -->\n"
 _OURS, _OTHER = "#1b6ca8", "#b0b7bf"
 
 
@@ -72,6 +78,35 @@ def write(results: Results, folder: Path) -> None:
         figure = plot(results)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
         plt.close(figure)
+
+
+def write_readme(results: Results, path: Path) -> None:
+    """Put the most important figures into the README."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    figures = "\n".join(_readme(results))
+    path.write_text(f"{before}{_BEGIN}{figures}\n{_END}{after}", encoding="utf-8")
+
+
+def _readme(results: Results) -> list[str]:
+    timed = {
+        name: contender
+        for name, contender in results["contenders"].items()
+        if contender["seconds"] and not name.startswith("floor")
+    }
+    baseline = median(rates(timed["reference"]))
+    lines = ["| | samples/s | times the reference |", "| --- | --: | --: |"]
+    for name, contender in timed.items():
+        rate = median(rates(contender))
+        lines.append(f"| {label(name)} | {rate:.1f} | {rate / baseline:.1f} |")
+    machine, samples = results["machine"], timed["ours-2"]["samples"]
+    return [
+        *lines,
+        "",
+        f"Images and metadata of {samples} generated renders of 720 × 720 pixels (the reference:"
+        f" {timed['reference']['samples']}), start-up included; medians of"
+        f" {len(timed['ours-2']['seconds'])} rounds; {machine['cpu']}, {machine['cpus']} CPUs.",
+    ]
 
 
 def markdown(results: Results) -> str:
@@ -329,3 +364,9 @@ def growth(results: Results) -> Figure:
     axes.set_xlabel("samples")
     axes.set_ylabel("seconds, 2 workers (median, min – max)")
     return figure
+
+
+if __name__ == "__main__":
+    write(
+        json.loads(Path(sys.argv[1], "results.json").read_text(encoding="utf-8")), Path(sys.argv[1])
+    )
