@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from . import __version__, cpus
 from .compress import Report, compress
@@ -20,6 +20,9 @@ from .errors import CompressError, Stopped, UsageError
 from .options import Options
 from .outputs import Written
 from .pool import ONE_THREAD
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["main"]
 
@@ -238,17 +241,19 @@ class _Bar:
     """A bar of samples, on a terminal."""
 
     def __init__(self) -> None:
-        from tqdm import tqdm  # in logs and with --quiet its start-up would be for nothing
-
-        self._bar = tqdm(unit="sample", delay=1e-9)  # draws nothing before the total is known
+        self._bar: tqdm[NoReturn] | None = None
 
     def __call__(self, done: int, samples: int) -> None:
-        if self._bar.total is None:
-            self._bar.total, self._bar.n, self._bar.initial = samples, done, done
+        if self._bar is None:
+            # Now, for the workers are under way, and could not be forked beside its thread.
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=samples, initial=done, unit="sample")
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
 
 class _Lines:
