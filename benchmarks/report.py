@@ -1,6 +1,6 @@
 """Measured figures to results.json, results.md, plots, and the README.
 
-``python -m benchmarks.report FOLDER`` makes the others anew from FOLDER's results.json.
+``python -m benchmarks.report docs/bench`` makes the others anew from its results.json.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ STAGES = {
     "parse": "parse JSON",
     "inflate": "inflate",
     "decode": "decode image",
-    "convert": "colour, resample, write row",
+    "colour": "colour",
+    "resample": "resample",
+    "write": "clip, round, write row",
     "pickle": "pickle",
 }
 # Between these the README's figures stand.
@@ -367,6 +369,6 @@ def growth(results: Results) -> Figure:
 
 
 if __name__ == "__main__":
-    write(
-        json.loads(Path(sys.argv[1], "results.json").read_text(encoding="utf-8")), Path(sys.argv[1])
-    )
+    measured = json.loads(Path(sys.argv[1], "results.json").read_text(encoding="utf-8"))
+    write(measured, Path(sys.argv[1]))
+    write_readme(measured, Path(__file__).parents[1] / "README.md")
