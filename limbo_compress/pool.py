@@ -35,6 +35,9 @@ AnyTask = TypeVar("AnyTask", bound="Task[Any]")
 # What a terminal or a scheduler sends to all processes of a job.
 _FOR_THE_COORDINATOR = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
 _MOST_FAILED_STARTS = 8
+# Enough that what dies by chance now and then is not taken for what ends its workers.
+_LOSSES_AMONG_OTHERS = 2
+_LOSSES_ALONE = 3
 _PAUSE_SECONDS = 0.05
 _PATIENCE_SECONDS = 5.0
 # A worker is one thread: left alone, the libraries start one for each CPU in every worker.
@@ -103,9 +106,8 @@ class Crew(Generic[AnyTask, Result]):
     ) -> Iterator[Result]:
         """Call the function with each task.
 
-        A worker that dies is replaced, and its task done over. A task that loses two
-        workers is divided, and the pieces run alone at the end; a piece that again loses two is
-        given up.
+        A worker that dies is replaced, and its task divided and done over. A piece that loses a
+        worker as well runs alone at the end; if it then loses three more, it is given up.
 
         Parameters
         ----------
@@ -132,19 +134,26 @@ class Crew(Generic[AnyTask, Result]):
             yield from (self._function(complete(task)) for task in tasks)
             return
         try:
-            suspects = yield from self._work(tasks, complete, self._size)
+            suspects = yield from self._work(tasks, complete, self._size, _LOSSES_AMONG_OTHERS)
             self._dismiss()
-            pieces = [piece for task, _ in suspects for piece in task.divide()]
-            guilty = yield from self._work(pieces, complete, 1)
+            alone = [task for task, _ in suspects]
+            guilty = yield from self._work(alone, complete, 1, _LOSSES_ALONE)
             for task, ending in guilty:
                 yield task.give_up(ending)
         finally:
             self._dismiss()
 
     def _work(
-        self, tasks: Iterable[AnyTask], complete: Callable[[AnyTask], AnyTask], size: int
+        self,
+        tasks: Iterable[AnyTask],
+        complete: Callable[[AnyTask], AnyTask],
+        size: int,
+        most_losses: int,
     ) -> Generator[Result, None, list[tuple[AnyTask, str]]]:
-        """Do tasks with so many workers; return those that lost two, and how the second ended."""
+        """Do tasks with so many workers.
+
+        Return those that lost the most workers they may, and how the last one ended.
+        """
         waiting = deque((task, 0) for task in tasks)
         lost: list[tuple[AnyTask, str]] = []
         while waiting or any(worker.job for worker in self._workers.values()):
@@ -162,10 +171,10 @@ class Crew(Generic[AnyTask, Result]):
                     ending = self._bury(worker)
                     if worker.job:
                         task, losses = worker.job
-                        if losses:
+                        if losses + 1 == most_losses:
                             lost.append((task, ending))
                         else:
-                            waiting.appendleft((task, losses + 1))
+                            waiting.extendleft((piece, losses + 1) for piece in task.divide())
                 else:
                     self._failed_starts = 0
                     yield from results
