@@ -147,7 +147,7 @@ class Join:
         """
         with output_errors(self.target), open(self.target, "r+b") as target:
             with open(self.source, "rb") as source:
-                source.seek(-self.bytes, os.SEEK_END)
+                source.seek(max(0, source.seek(0, os.SEEK_END) - self.bytes))
                 target.seek(self.offset)
                 shutil.copyfileobj(source, target, _CHUNK)
             if target.tell() != self.offset + self.bytes:
