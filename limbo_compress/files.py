@@ -82,15 +82,15 @@ class Reader:
     def __init__(self, options: Options, paths: Sequence[str]) -> None:
         self._options = options
         self._paths = iter(paths)
-        self._thread: ThreadPoolExecutor | None = None
-        self._read: deque[Future[Files]] = deque()
+        self._threads: ThreadPoolExecutor | None = None
+        self._ahead: deque[Future[Files]] = deque()
 
     def __enter__(self) -> Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
 
     def next(self) -> Files:
         """Give the files of the next sample.
@@ -100,8 +100,8 @@ class Reader:
         SampleError
             If they cannot be read; the next call is for the sample after it.
         """
-        if self._thread is not None:
-            files = self._read.popleft()
+        if self._threads is not None:
+            files = self._ahead.popleft()
             self._start_reading(1)
             return files.result()
         waited = time.thread_time() - time.monotonic()
@@ -115,13 +115,13 @@ class Reader:
     def _read_ahead(self) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        self._thread = ThreadPoolExecutor(_AHEAD)
+        self._threads = ThreadPoolExecutor(_AHEAD)
         self._start_reading(_AHEAD)
 
     def _start_reading(self, samples: int) -> None:
-        assert self._thread is not None
+        assert self._threads is not None
         for path in islice(self._paths, samples):
-            self._read.append(self._thread.submit(_read, self._options, path))
+            self._ahead.append(self._threads.submit(_read, self._options, path))
 
 
 def _read(options: Options, path: str) -> Files:
