@@ -11,7 +11,7 @@ CAMPAIGN := build/demo/campaign
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(BIN)/installed: pyproject.toml
+$(BIN)/installed: pyproject.toml setup.py limbo_compress/_resample.c
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@# As pip does for what it copies: where Python writes no bytecode itself, every start compiles.
@@ -77,4 +77,4 @@ record: $(REFERENCE)/installed  ## record the reference's outputs anew, for the 
 	$(REFERENCE)/bin/python tests/reference/record.py
 
 clean:  ## remove all that was made
-	rm -rf .venv $(REFERENCE) $(CONTENDERS) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(REFERENCE) $(CONTENDERS) build *.egg-info limbo_compress/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

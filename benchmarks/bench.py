@@ -29,6 +29,7 @@ import psutil
 from benchmarks import report
 from benchmarks.contenders import NOT_INSTALLED
 from limbo_compress.pool import ONE_THREAD
+from limbo_compress.resample import compiled
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "bench"
@@ -312,6 +313,7 @@ def machine() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "python": platform.python_version(),
+        "compiled": compiled is not None,
         "libraries": {
             name: version(name)
             for name in ("limbo-compress", "numpy", "opencv-python-headless", "orjson")

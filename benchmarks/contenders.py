@@ -185,13 +185,11 @@ def stages(paths: Sequence[str], out: Path, workers: int, decoder: str = "opencv
 
     from limbo_compress import images, metadata
     from limbo_compress.files import read_file
-    from limbo_compress.resample import resample
 
-    def timed_resample(strip: Callable[..., Any], *arguments: Any) -> Any:
-        def timed_strip(*rows: int) -> Any:
-            return laps.time("colour", strip, *rows)
+    resample = images._resample  # colour too, for the compiled code does both at once
 
-        return laps.time("resample", resample, timed_strip, *arguments)
+    def timed_resample(*arguments: Any) -> Any:
+        return laps.time("resample", resample, *arguments)
 
     _prepare()
     rows = np.lib.format.open_memmap(
@@ -206,13 +204,12 @@ def stages(paths: Sequence[str], out: Path, workers: int, decoder: str = "opencv
         pixels = laps.time("decode", images.decode, data, image_path, decoder)
         with (
             patch.object(images, "decode", lambda *_, pixels=pixels: pixels),
-            patch.object(images, "resample", timed_resample),
+            patch.object(images, "_resample", timed_resample),
         ):
             laps.time("write", images.convert, data, image_path, _plain_options(), row)
         laps.time("pickle", metadata.piece, sample, path)
     # One was timed inside the other.
     laps.seconds["write"] -= laps.seconds["resample"]
-    laps.seconds["resample"] -= laps.seconds["colour"]
     laps.tell(len(paths))
 
 

@@ -41,8 +41,7 @@ STAGES = {
     "parse": "parse JSON",
     "inflate": "inflate",
     "decode": "decode image",
-    "colour": "colour",
-    "resample": "resample",
+    "resample": "colour and resample",
     "write": "clip, round, write row",
     "pickle": "pickle",
 }
@@ -263,6 +262,7 @@ def _machine(machine: Results) -> list[str]:
         f"- {machine['cpu']}, {machine['cpus']} CPUs, {machine['memory'] / 1e9:.0f} GB",
         f"- {machine['system']}",
         f"- Python {machine['python']}, {versions(machine['libraries'])}",
+        f"- resampling: {'compiled' if machine['compiled'] else 'numpy, no compiler'}",
         f"- contenders: {versions(machine['contenders'])}",
     ]
 

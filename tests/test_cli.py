@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import termios
@@ -105,6 +106,22 @@ def test_the_hash_seed_changes_no_byte(command: Command, campaign: Path, tmp_pat
         names = [tmp_path / f"{seed}-images.npy", tmp_path / f"{seed}-metadata.pickle"]
         outputs.append([name.read_bytes() for name in names])
     assert outputs[0] == outputs[1]
+
+
+def test_without_compiled_code_the_bytes_are_the_same(
+    command: Command, campaign: Path, tmp_path: Path
+) -> None:
+    for name, left_out in (("compiled", ""), ("numpy", "_resample*.so")):
+        package = tmp_path / name / "limbo_compress"
+        shutil.copytree(
+            Path(limbo_compress.__file__).parent, package, ignore=shutil.ignore_patterns(left_out)
+        )
+        env = {"PYTHONPATH": str(package.parent)}
+        flags = ["--images", "--image-size", 64, 50, "--workers", 2]
+        assert command(*flags, "--prefix", name, campaign, env=env).returncode == 0
+    assert not list((tmp_path / "numpy").rglob("*.so"))
+    outputs = [tmp_path / f"{name}-images.npy" for name in ("compiled", "numpy")]
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
 def test_a_login_node_is_said_and_spared(command: Command, campaign: Path, tmp_path: Path) -> None:

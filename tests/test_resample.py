@@ -1,27 +1,39 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from limbo_compress.resample import axis_operator, resample
+from limbo_compress.resample import axis_operator, compiled, resample, resample_rgb
 
 sizes = st.integers(1, 300)
+needs_compiled = pytest.mark.skipif(compiled is None, reason="there was no C compiler")
 
 
 def matrix(n: int, m: int) -> NDArray[np.float64]:
+    operator = axis_operator(n, m)
     dense = np.zeros((m, n))
-    for block in axis_operator(n, m):
-        dense[block.outputs, block.inputs] = block.weights
+    for row, start, weights in zip(dense, operator.starts, operator.weights, strict=True):
+        row[start : start + len(weights)] = weights
     return dense
 
 
 @given(sizes, sizes)
-def test_blocks_cover_the_axis_and_keep_constants(n: int, m: int) -> None:
-    blocks = axis_operator(n, m)
-    assert [o for block in blocks for o in range(m)[block.outputs]] == list(range(m))
+def test_outputs_keep_constants(n: int, m: int) -> None:
     np.testing.assert_allclose(matrix(n, m).sum(axis=1), 1, atol=1e-6)
+
+
+@given(sizes, sizes)
+def test_blocks_are_the_operator(n: int, m: int) -> None:
+    dense = np.zeros((m, n))
+    for block in axis_operator(n, m).blocks:
+        assert not dense[block.outputs].any()
+        dense[block.outputs, block.inputs] = block.weights
+    np.testing.assert_array_equal(dense, matrix(n, m))
 
 
 @given(sizes, sizes)
@@ -73,3 +85,52 @@ def test_both_axes_are_resized(h: int, w: int, new_w: int, new_h: int) -> None:
     result = resample(lambda low, high: plane[low:high].copy(), plane.shape, (new_w, new_h))
     expected = matrix(h, new_h) @ plane @ matrix(w, new_w).T
     np.testing.assert_allclose(result, expected, atol=1e-10)
+
+
+@needs_compiled
+@settings(max_examples=50)
+@given(sizes, sizes, sizes, sizes)
+@example(1, 1, 1, 1)
+@example(1, 2, 300, 60)
+def test_compiled_code_resizes_both_axes(h: int, w: int, new_w: int, new_h: int) -> None:
+    rng = np.random.default_rng(h * w)
+    pixels, light = rng.integers(0, 256, (h, w, 3), np.uint8), rng.random(256)
+    planes = np.moveaxis(light[pixels], 2, 0)
+    expected = np.moveaxis(matrix(h, new_h) @ planes @ matrix(w, new_w).T, 0, 2)
+    result = resample_rgb(pixels, light, (new_w, new_h))
+    np.testing.assert_allclose(result, expected, rtol=2e-7, atol=1e-10)
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("argument", "wrong"),
+    [
+        (0, np.zeros((300, 390, 3), np.uint8)),
+        (1, 0),
+        (1, 301),
+        (2, np.zeros(255)),
+        (3, axis_operator(300, 20).starts + 300),
+        (3, axis_operator(300, 20).starts - 1),
+        (3, axis_operator(300, 20).starts[::-1].copy()),
+        (3, np.zeros(0, np.int64)),
+        (4, np.zeros((20, 301))),
+        (6, np.zeros((20, 3 * 41))),
+        (7, np.zeros((20, 19, 3), np.float32)),
+    ],
+)
+def test_compiled_code_never_leaves_its_buffers(argument: int, wrong: Any) -> None:
+    rows, columns = axis_operator(300, 20), axis_operator(400, 20)
+    arguments: list[Any] = [
+        np.zeros((300, 400, 3), np.uint8),
+        300,
+        np.zeros(256),
+        rows.starts,
+        rows.weights,
+        columns.starts,
+        columns.weights_for_rgb,
+        np.zeros((20, 20, 3), np.float32),
+    ]
+    compiled.resample(*arguments)
+    arguments[argument] = wrong
+    with pytest.raises(ValueError, match="shapes"):
+        compiled.resample(*arguments)

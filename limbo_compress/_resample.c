@@ -1,0 +1,189 @@
+/* limbo_compress.resample for 8-bit RGB images: colour and both passes at once, in cache.
+
+   What it computes, and why in double, stands in resample.py, whose numpy code gives the same
+   and is what runs where this could not be compiled. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "look_up takes the first byte for the lowest; without this file, numpy does its work"
+#endif
+
+#if defined(__x86_64__)
+#define VECTOR_BYTES 32
+#define FOR_VECTORS __attribute__((target("avx2")))
+#else
+#define VECTOR_BYTES 16
+#define FOR_VECTORS
+#endif
+
+typedef double vector __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
+
+enum {
+    LANES = VECTOR_BYTES / sizeof(double),
+    SUMS = 8, /* half of the registers: what is added to them passes through the others */
+    COLUMNS = SUMS * LANES,
+    CHANNELS = 3,
+    STEP = 4 * CHANNELS, /* doubles that are whole pixels and whole vectors */
+    BAND = 56,           /* outputs whose rows stay in cache from one pass to the other */
+    CACHE_LINE = 64, /* bytes; buffers that begin elsewhere take a third more time */
+};
+
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+
+/* Each output is the sum of `taps` weights times the samples from its start on. */
+typedef struct {
+    Py_buffer starts_buffer, weights_buffer;
+    const int64_t *starts;
+    const double *weights;
+    Py_ssize_t outputs, taps;
+} axis;
+
+/* Decode a strip of columns to linear light, a row after the other. It is the largest part of
+   all, and to load eight bytes at once makes it a quarter quicker. */
+static void look_up(const uint8_t *pixels, Py_ssize_t stride, Py_ssize_t height,
+                    Py_ssize_t columns, const double *light, double *strip)
+{
+    for (Py_ssize_t y = 0; y < height; y++, pixels += stride, strip += COLUMNS) {
+        Py_ssize_t x = 0;
+        for (; x + 8 <= columns; x += 8) {
+            uint64_t bytes;
+            memcpy(&bytes, pixels + x, sizeof bytes);
+            for (int k = 0; k < 8; k++, bytes >>= 8)
+                strip[x + k] = light[bytes & 0xff];
+        }
+        for (; x < columns; x++)
+            strip[x] = light[pixels[x]];
+    }
+}
+
+/* Make the outputs from `first` on of a strip of columns, which begins with sample `low`. */
+FOR_VECTORS static void resize_columns(const double *strip, Py_ssize_t low, const axis *vertical,
+                                       Py_ssize_t first, Py_ssize_t last, double *rows,
+                                       Py_ssize_t stride)
+{
+    const double *weights = vertical->weights + first * vertical->taps;
+    for (Py_ssize_t o = first; o < last; o++, rows += stride) {
+        const double *source = strip + (vertical->starts[o] - low) * COLUMNS;
+        vector sums[SUMS] = {0};
+        for (Py_ssize_t t = 0; t < vertical->taps; t++, source += COLUMNS, weights++)
+            for (int k = 0; k < SUMS; k++)
+                sums[k] += *weights * *(const vector *)(source + k * LANES);
+        memcpy(rows, sums, sizeof sums);
+    }
+}
+
+FOR_VECTORS static void resize_row(const double *row, const axis *horizontal, float *out)
+{
+    const double *weights = horizontal->weights;
+    for (Py_ssize_t o = 0; o < horizontal->outputs; o++, out += CHANNELS) {
+        const double *source = row + horizontal->starts[o] * CHANNELS;
+        vector sums[STEP / LANES] = {0};
+        for (Py_ssize_t t = 0; t < horizontal->taps; t += STEP, source += STEP, weights += STEP)
+            for (int k = 0; k < STEP / LANES; k++)
+                sums[k] += *(const vector *)(weights + k * LANES)
+                           * *(const vector *)(source + k * LANES);
+        double sum[STEP];
+        memcpy(sum, sums, sizeof sum);
+        for (int c = 0; c < CHANNELS; c++)
+            out[c] = (float)((sum[c] + sum[c + 3]) + (sum[c + 6] + sum[c + 9]));
+    }
+}
+
+static int resize(const uint8_t *pixels, Py_ssize_t height, Py_ssize_t width, const double *light,
+                  const axis *vertical, const axis *horizontal, float *out)
+{
+    /* Room for the weights of 0 that fill up a row's last step, see resample.py. */
+    Py_ssize_t columns = width * CHANNELS, strips = (columns + STEP + COLUMNS - 1) / COLUMNS;
+    Py_ssize_t stride = strips * COLUMNS, length = horizontal->outputs * CHANNELS;
+    size_t strip_bytes = height * COLUMNS * sizeof(double);
+    double *strip = aligned_alloc(CACHE_LINE, strip_bytes);
+    double *rows = aligned_alloc(CACHE_LINE, BAND * stride * sizeof(double));
+    int done = strip && rows;
+    if (done)
+        memset(strip, 0, strip_bytes);
+    for (Py_ssize_t first = 0; done && first < vertical->outputs; first += BAND) {
+        Py_ssize_t last = MIN(first + BAND, vertical->outputs), low = vertical->starts[first];
+        Py_ssize_t samples = vertical->starts[last - 1] + vertical->taps - low;
+        for (Py_ssize_t at = 0; at < stride; at += COLUMNS) {
+            look_up(pixels + low * columns + at, columns, samples, MIN(columns - at, COLUMNS),
+                    light, strip);
+            resize_columns(strip, low, vertical, first, last, rows + at, stride);
+        }
+        for (Py_ssize_t o = first; o < last; o++)
+            resize_row(rows + (o - first) * stride, horizontal, out + o * length);
+    }
+    free(strip);
+    free(rows);
+    return done;
+}
+
+/* Whether an axis goes forward and reads no sample outside of the `samples` that there are. */
+static int fits(axis *axis, Py_ssize_t samples, Py_ssize_t doubles_a_tap)
+{
+    axis->starts = axis->starts_buffer.buf;
+    axis->weights = axis->weights_buffer.buf;
+    axis->outputs = axis->starts_buffer.len / (Py_ssize_t)sizeof(int64_t);
+    if (axis->outputs == 0)
+        return 0;
+    axis->taps = axis->weights_buffer.len / (Py_ssize_t)sizeof(double) / axis->outputs;
+    for (Py_ssize_t o = 1; o < axis->outputs; o++)
+        if (axis->starts[o] < axis->starts[o - 1])
+            return 0;
+    return axis->starts[0] >= 0
+           && axis->starts[axis->outputs - 1] + axis->taps / doubles_a_tap <= samples;
+}
+
+static PyObject *resample(PyObject *module, PyObject *arguments)
+{
+    Py_buffer pixels, light, out;
+    axis vertical, horizontal;
+    Py_ssize_t height;
+    int done = 0, valid;
+    if (!PyArg_ParseTuple(arguments, "y*ny*y*y*y*y*w*:resample", &pixels, &height, &light,
+                          &vertical.starts_buffer, &vertical.weights_buffer,
+                          &horizontal.starts_buffer, &horizontal.weights_buffer, &out))
+        return NULL;
+    Py_ssize_t width = height > 0 ? pixels.len / height / CHANNELS : 0;
+    valid = width > 0 && pixels.len == height * width * CHANNELS
+            && light.len == 256 * sizeof(double) && fits(&vertical, height, 1)
+            && fits(&horizontal, width + STEP / CHANNELS - 1, CHANNELS)
+            && horizontal.taps % STEP == 0
+            && out.len == vertical.outputs * horizontal.outputs * CHANNELS
+                              * (Py_ssize_t)sizeof(float);
+    if (valid) {
+        Py_BEGIN_ALLOW_THREADS
+        done = resize(pixels.buf, height, width, light.buf, &vertical, &horizontal, out.buf);
+        Py_END_ALLOW_THREADS
+        if (!done)
+            PyErr_NoMemory();
+    } else {
+        PyErr_SetString(PyExc_ValueError, "the shapes do not belong together");
+    }
+    Py_buffer *buffers[] = {&pixels, &light, &out, &vertical.starts_buffer,
+                            &vertical.weights_buffer, &horizontal.starts_buffer,
+                            &horizontal.weights_buffer};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
+        PyBuffer_Release(buffers[i]);
+    return done ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyMethodDef methods[] = {{"resample", resample, METH_VARARGS, NULL}, {0}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "_resample", .m_methods = methods};
+
+PyMODINIT_FUNC PyInit__resample(void)
+{
+#if defined(__x86_64__)
+    if (!__builtin_cpu_supports("avx2")) {
+        PyErr_SetString(PyExc_ImportError, "compiled for CPUs with AVX2");
+        return NULL;
+    }
+#endif
+    return PyModule_Create(&definition);
+}
