@@ -9,14 +9,14 @@ __all__ = ["split"]
 # Large enough that a shard's fixed costs (a message each way, a mapping, a part-file) vanish
 # beside its samples, small enough that a killed job loses little.
 _LARGEST = 32
-_SHARDS_AHEAD = 8
+_SHARDS_AHEAD = 4
 
 
 def split(gaps: Sequence[range], workers: int) -> list[range]:
     """Cut ranges of rows into shards.
 
     They get smaller towards the end, so that all workers end at about the same time: a shard
-    is an eighth of a worker's share of what is left, as in the guided self-scheduling of
+    is a quarter of a worker's share of what is left, as in the guided self-scheduling of
     Polychronopoulos and Kuck (IEEE Transactions on Computers C-36, 1987).
 
     Parameters
@@ -34,7 +34,7 @@ def split(gaps: Sequence[range], workers: int) -> list[range]:
     Examples
     --------
     >>> split([range(0, 40), range(50, 52)], 1)[:3]
-    [range(0, 5), range(5, 9), range(9, 13)]
+    [range(0, 10), range(10, 18), range(18, 24)]
     """
     return list(_split(gaps, workers))
 
