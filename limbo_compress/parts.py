@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, field
 
 from .errors import OutputError, output_errors
 
-__all__ = ["Finding", "Join", "Part", "read_parts", "write_part"]
+__all__ = ["Finding", "Join", "Part", "read_parts", "start_writing", "write_part"]
 
 # Larger ones are returned to the system after each read, and cost their pages anew.
 _CHUNK = 1 << 16
+_SYNC_FILE_RANGE_WRITE = 2  # of Linux's fs.h
 _NAME = re.compile(r"rows-(\d{9})-(\d{9})\.part")
 
 
@@ -150,5 +151,20 @@ class Join:
                 source.seek(max(0, source.seek(0, os.SEEK_END) - self.bytes))
                 target.seek(self.offset)
                 shutil.copyfileobj(source, target, _CHUNK)
+                target.flush()
+                start_writing(target.fileno(), self.offset, self.bytes)
             if target.tell() != self.offset + self.bytes:
                 raise OutputError("it is shorter than what was written", self.source)
+
+
+def start_writing(file: int, offset: int, size: int) -> None:
+    """Have a range of a file written to disk while other work goes on.
+
+    Left alone, Linux begins when a tenth of the memory waits to be written, and most of a job's
+    output would be waited for at its end. Where there is no sync_file_range(2), nothing happens.
+    """
+    import ctypes  # here, for the coordinator starts in less time without it
+
+    start = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if start is not None:
+        start(file, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_FILE_RANGE_WRITE)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .errors import output_errors
 from .job import ArrayFile, Job
+from .parts import start_writing
 
 __all__ = ["Rows", "is_safe_to_map"]
 
@@ -69,7 +70,10 @@ class Rows:
         del self._values
         with output_errors(self._path):
             try:
-                if not self._map:
+                if self._map:
+                    size = len(self._rows) * self._array.row_bytes
+                    start_writing(self._file, self._array.offset(self._rows.start), size)
+                else:
                     os.fsync(self._file)
             finally:
                 os.close(self._file)
