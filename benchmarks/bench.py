@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -287,20 +288,24 @@ def compare(data: Path, samples: int) -> tuple[bool, dict[str, Any]]:
     names = ("out-images.npy", "out-metadata.pickle")
     said = [compare_file(OUT / name, kept / name) for name in names]
     parity = {name: line for name, (_, line) in zip(names, said, strict=True)}
-    folders = {"reference": kept, "ours": OUT}
-    pickles = {who: _time_pickle(folder / names[1], end) for who, folder in folders.items()}
-    return all(holds for holds, _ in said), {"parity": parity, "pickles": pickles}
+    pickles = {"reference": kept / names[1], "ours": OUT / names[1]}
+    return all(holds for holds, _ in said), {"parity": parity, "pickles": _load(pickles, end)}
 
 
-def _time_pickle(path: Path, samples: int) -> dict[str, float]:
-    seconds = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        pickle.loads(path.read_bytes())
-        seconds.append(time.perf_counter() - begun)
+def _load(pickles: dict[str, Path], samples: int) -> dict[str, dict[str, float]]:
+    """Size of pickles and the time to load them, in turn."""
+    seconds: dict[str, list[float]] = {who: [] for who in pickles}
+    for _ in range(7):
+        for who, path in pickles.items():
+            begun = time.perf_counter()
+            pickle.loads(path.read_bytes())
+            seconds[who].append(time.perf_counter() - begun)
     return {
-        "bytes": path.stat().st_size / samples,
-        "load_ms": 1000 * sorted(seconds)[len(seconds) // 2] / samples,
+        who: {
+            "bytes": path.stat().st_size / samples,
+            "load_ms": 1000 * median(seconds[who]) / samples,
+        }
+        for who, path in pickles.items()
     }
 
 
