@@ -30,7 +30,7 @@ enum {
     CHANNELS = 3,
     STEP = 4 * CHANNELS, /* doubles that are whole pixels and whole vectors */
     BAND = 56,           /* outputs whose rows stay in cache from one pass to the other */
-    CACHE_LINE = 64, /* bytes; buffers that begin elsewhere take a third more time */
+    CACHE_LINE = 64,     /* bytes; buffers that begin elsewhere take a third more time */
 };
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
@@ -43,8 +43,8 @@ typedef struct {
     Py_ssize_t outputs, taps;
 } axis;
 
-/* Decode a strip of columns to linear light, a row after the other. It is the largest part of
-   all, and to load eight bytes at once makes it a quarter quicker. */
+/* Decode a strip of columns to linear light, a row after the other. To load eight bytes at once
+   makes that a quarter quicker. */
 static void look_up(const uint8_t *pixels, Py_ssize_t stride, Py_ssize_t height,
                     Py_ssize_t columns, const double *light, double *strip)
 {
@@ -77,6 +77,7 @@ FOR_VECTORS static void resize_columns(const double *strip, Py_ssize_t low, cons
     }
 }
 
+/* Make a row of pixels, from four partial sums for each channel. */
 FOR_VECTORS static void resize_row(const double *row, const axis *horizontal, float *out)
 {
     const double *weights = horizontal->weights;
@@ -94,6 +95,7 @@ FOR_VECTORS static void resize_row(const double *row, const axis *horizontal, fl
     }
 }
 
+/* Make all of the result; 0 where memory is short. */
 static int resize(const uint8_t *pixels, Py_ssize_t height, Py_ssize_t width, const double *light,
                   const axis *vertical, const axis *horizontal, float *out)
 {
