@@ -96,8 +96,9 @@ class Lock:
             open(breaking, "x").close()
         except FileExistsError:
             time.sleep(_BREAK_SECONDS)
+            now = self._age(0)  # first, so that nothing comes between looking and removing
             with suppress(FileNotFoundError):
-                if self._age(os.stat(breaking).st_mtime) > _DEAD_SECONDS:
+                if now - os.stat(breaking).st_mtime > _DEAD_SECONDS:
                     os.unlink(breaking)
             return
         try:
