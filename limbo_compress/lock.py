@@ -41,8 +41,14 @@ class Lock:
         self._ended = threading.Event()
 
     def __enter__(self) -> Lock:
-        while not self._create():
-            self._remove_if_dead()
+        holder = self._take()
+        if holder is not None:
+            raise OutputError(
+                f"another run is at work on this prefix: process {holder.get('pid')}"
+                f" on {holder.get('host')}",
+                self._path,
+                "wait for it, or choose another --prefix",
+            )
         self._beat = threading.Thread(target=self._keep_touching, daemon=True)
         self._beat.start()
         return self
@@ -50,6 +56,38 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._beat.join()
+        self._release()
+
+    def _take(self) -> dict[str, object] | None:
+        """Take the lock, from a dead run if need be, or say which living process holds it."""
+        while not self._create():
+            found = self._read()
+            if found is None:
+                continue
+            holder = _parse(found[0])
+            if self._is_alive(holder, found[1]):
+                return holder
+            self._remove_dead(found)
+        return None
+
+    def _remove_dead(self, found: tuple[str, float]) -> None:
+        """Remove a dead run's lock, if it still is the one that was found.
+
+        Many may come to this point, and what one of them removes could be another's new lock:
+        so one at a time, under a lock of the same kind, which the death of its holder leaves
+        to be removed in the same way.
+        """
+        breaking = Lock(f"{self._path}.breaking")
+        if breaking._take() is not None:
+            time.sleep(_BREAK_SECONDS)
+            return
+        try:
+            if self._read() == found:
+                os.unlink(self._path)
+        finally:
+            breaking._release()
+
+    def _release(self) -> None:
         with suppress(FileNotFoundError):  # with its folder, when the job is done
             os.unlink(self._path)
 
@@ -76,37 +114,6 @@ class Lock:
         except FileExistsError:
             return False
         return True
-
-    def _remove_if_dead(self) -> None:
-        found = self._read()
-        if found is None:
-            return
-        text, touched = found
-        holder = _parse(text)
-        if self._is_alive(holder, touched):
-            raise OutputError(
-                f"another run is at work on this prefix: process {holder.get('pid')}"
-                f" on {holder.get('host')}",
-                self._path,
-                "wait for it, or choose another --prefix",
-            )
-        # Many may come to this point: one at a time, and each looks again.
-        breaking = f"{self._path}.breaking"
-        try:
-            open(breaking, "x").close()
-        except FileExistsError:
-            time.sleep(_BREAK_SECONDS)
-            now = self._age(0)  # first, so that nothing comes between looking and removing
-            with suppress(FileNotFoundError):
-                if now - os.stat(breaking).st_mtime > _DEAD_SECONDS:
-                    os.unlink(breaking)
-            return
-        try:
-            if self._read() == found:
-                os.unlink(self._path)
-        finally:
-            with suppress(FileNotFoundError):  # another one took it for one that was left
-                os.unlink(breaking)
 
     def _read(self) -> tuple[str, float] | None:
         try:

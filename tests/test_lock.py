@@ -76,7 +76,9 @@ def test_a_half_written_lock_blocks_for_a_while_only(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("left", [[], ["lock.breaking"]])
+@pytest.mark.parametrize(
+    "left", [[], ["lock.breaking"], ["lock.breaking", "lock.breaking.breaking"]]
+)
 def test_of_many_that_find_a_dead_lock_one_wins(tmp_path: Path, left: list[str]) -> None:
     path = tmp_path / "lock"
 
