@@ -41,8 +41,7 @@ STAGES = {
     "parse": "parse JSON",
     "inflate": "inflate",
     "decode": "decode image",
-    "resample": "colour and resample",
-    "write": "clip, round, write row",
+    "resample": "colour, resample, write",
     "pickle": "pickle",
 }
 # Between these the README's figures stand.

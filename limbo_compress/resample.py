@@ -10,8 +10,8 @@ the axis once.
 
 The arithmetic is float64 although the result is float16: the machine's BLAS may
 add in any order, and only then does every machine give the same bytes. ``_resample.c`` has the
-same sums for 8-bit RGB images, in half the time; what numpy does here serves all else, and images
-too where that could not be compiled.
+same sums for 8-bit RGB images, in less than half the time; what numpy does here serves all else,
+and images too where that could not be compiled.
 
 References
 ----------
@@ -36,7 +36,7 @@ try:
 except ImportError:  # no compiler at hand when this was installed, or another kind of CPU
     compiled = None  # type: ignore[assignment]
 
-__all__ = ["Block", "Operator", "axis_operator", "compiled", "resample", "resample_rgb"]
+__all__ = ["Block", "Operator", "axis_operator", "compiled", "fill_row_compiled", "resample"]
 
 Floats = NDArray[np.float64]
 
@@ -194,10 +194,8 @@ def resample(
     return result
 
 
-def resample_rgb(
-    pixels: NDArray[np.uint8], light: Floats, size: tuple[int, int]
-) -> NDArray[np.float32]:
-    """Bring an 8-bit RGB image to linear light and resize it, in compiled code.
+def fill_row_compiled(pixels: NDArray[np.uint8], light: Floats, out: NDArray[np.float16]) -> None:
+    """Do all of `limbo_compress.images.fill_row` in compiled code.
 
     Parameters
     ----------
@@ -205,17 +203,12 @@ def resample_rgb(
         In C order.
     light : ndarray of float64, shape (256,)
         The linear light of each 8-bit value.
-    size : (int, int)
-        Width and height of the result, in pixels.
-
-    Returns
-    -------
-    ndarray of float32, shape (height of the result, width of the result, 3)
+    out : ndarray of float16, shape (height of the row, width of the row, 3)
+        In C order as well; receives the result.
     """
-    height, width, channels = pixels.shape
-    result = np.empty((size[1], size[0], channels), np.float32)
-    rows, columns = axis_operator(height, size[1]), axis_operator(width, size[0])
-    compiled.resample(
+    height, width, _ = pixels.shape
+    rows, columns = axis_operator(height, out.shape[0]), axis_operator(width, out.shape[1])
+    compiled.fill_row(
         pixels,
         height,
         light,
@@ -223,6 +216,5 @@ def resample_rgb(
         rows.weights,
         columns.starts,
         columns.weights_for_rgb,
-        result,
+        out,
     )
-    return result

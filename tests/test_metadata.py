@@ -64,6 +64,13 @@ def test_numbers_and_escapes_are_those_of_json(text: bytes) -> None:
     assert same(parse(text, ""), json.loads(text))
 
 
+@pytest.mark.parametrize("blanks", range(8))
+@pytest.mark.parametrize("end", [b"}", b"\n}\n", b', "b": 1}'])
+def test_the_shortest_long_number_is_found_anywhere(blanks: int, end: bytes) -> None:
+    text = b'{"a":' + blanks * b" " + b"-9223372036854775809" + end
+    assert parse(text, "")["a"] == -(2**63) - 1
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"{", b'{"a": 01}', b"[1, 2]", b"null", b"\xff\xff", b'{"a": "\t"}', b"nonsense",
