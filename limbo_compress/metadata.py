@@ -12,9 +12,13 @@ from __future__ import annotations
 import io
 import json
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import SampleError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["LIST_END", "LIST_START", "Metadata", "parse", "piece", "strip_regions"]
 
@@ -69,14 +73,24 @@ def _loads(data: bytes) -> Any:
 def _has_long_number(data: bytes) -> bool:
     """Whether there are 19 digits in a row, as in all integers beyond 64 bits.
 
-    With numpy, for to look at every byte in another way takes as long as to parse them.
+    With numpy, for to look at every byte in another way takes as long as to parse them; and by
+    words of four bytes first, a third of that: 19 digits fill four of them, wherever they begin.
     """
     import numpy as np
 
-    run = np.frombuffer(data, np.uint8) - np.uint8(ord("0")) < 10
-    for more in (1, 2, 4, 8, 3):
-        run = run[more:] & run[:-more]
-    return bool(run.any())
+    words = np.frombuffer(data, np.uint32, len(data) // 4)
+    numeric = words & 0xF0F0F0F0 == 0x30303030  # in ASCII the digits, and a few others
+    return _has_run(numeric, 4) and _has_run(np.frombuffer(data, np.uint8) - ord("0") < 10, 19)
+
+
+def _has_run(flags: NDArray[np.bool_], length: int) -> bool:
+    """Whether so many flags are set in a row."""
+    run = 1
+    while run < length:
+        more = min(run, length - run)
+        flags = flags[more:] & flags[:-more]
+        run += more
+    return bool(flags.any())
 
 
 def strip_regions(metadata: Metadata, path: str) -> Metadata:
