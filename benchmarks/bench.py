@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pickle
 import platform
 import resource
 import shutil
@@ -48,6 +47,13 @@ REFERENCE_SAMPLES = 60
 # Of the generated samples so many are distinct: a cold cache is cold for these.
 DISTINCT = 200
 EMPTY_SAMPLES = 100_000
+_TIME_LOAD = """
+import pickle, sys, time
+with open(sys.argv[1], "rb") as stream:
+    begun = time.perf_counter()
+    pickle.load(stream)
+print(time.perf_counter() - begun)
+"""
 WORKERS = 2
 # What a library would fetch or report is not what is timed, and a worker is one thread, as the
 # command sets it for itself: twice as many threads as CPUs would slow the others tenfold.
@@ -293,13 +299,15 @@ def compare(data: Path, samples: int) -> tuple[bool, dict[str, Any]]:
 
 
 def _load(pickles: dict[str, Path], samples: int) -> dict[str, dict[str, float]]:
-    """Size of pickles and the time to load them, in turn."""
+    """Size of pickles and the time to load them, in turn, each in a process of its own.
+
+    In one process it is mostly the same pickle that collections of garbage fall to.
+    """
     seconds: dict[str, list[float]] = {who: [] for who in pickles}
     for _ in range(7):
         for who, path in pickles.items():
-            begun = time.perf_counter()
-            pickle.loads(path.read_bytes())
-            seconds[who].append(time.perf_counter() - begun)
+            command = [sys.executable, "-c", _TIME_LOAD, str(path)]
+            seconds[who].append(float(subprocess.check_output(command)))
     return {
         who: {
             "bytes": path.stat().st_size / samples,

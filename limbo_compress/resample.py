@@ -102,7 +102,17 @@ class Block(NamedTuple):
 
 @lru_cache(maxsize=32)
 def axis_operator(n: int, m: int) -> Operator:
-    """Make the operator that resizes an axis of `n` samples to `m`, both at least 1."""
+    """Make the operator that resizes an axis.
+
+    Parameters
+    ----------
+    n, m : int
+        Its number of samples before and after, both at least 1.
+
+    Returns
+    -------
+    Operator
+    """
     kernel = np.convolve(_inverse_spline_kernel(), _gaussian_kernel(n / m))
     position = (np.arange(m) + 0.5) * (n / m) - 0.5
     base = np.floor(position).astype(np.int64)
