@@ -95,12 +95,23 @@ def test_both_axes_are_resized(h: int, w: int, new_w: int, new_h: int) -> None:
 def test_compiled_code_resizes_both_axes(h: int, w: int, new_w: int, new_h: int) -> None:
     rng = np.random.default_rng(h * w)
     pixels, light = rng.integers(0, 256, (h, w, 3), np.uint8), np.sort(rng.random(256))
-    planes = np.moveaxis(light[pixels], 2, 0)
-    expected = np.moveaxis(matrix(h, new_h) @ planes @ matrix(w, new_w).T, 0, 2)
-    expected = expected.clip(light[pixels.min()], light[pixels.max()])
     result = np.full((new_h, new_w, 3), np.nan, np.float16)
     fill_row_compiled(pixels, light, result)
-    np.testing.assert_allclose(result, expected, rtol=2**-11, atol=2**-25)
+    planes = np.moveaxis(light[pixels], 2, 0)
+    resized = np.moveaxis(matrix(h, new_h) @ planes @ matrix(w, new_w).T, 0, 2).astype(np.float32)
+    darkest, lightest = (np.float32(light[value]) for value in (pixels.min(), pixels.max()))
+    expected = resized.clip(darkest, lightest).astype(np.float16)
+    np.testing.assert_array_equal(result, expected)
+
+
+@needs_compiled
+def test_compiled_code_rounds_as_numpy_does() -> None:
+    steps = np.arange(128) * 2.0**-25  # ties, and numbers below 2^-14
+    light = np.concatenate((steps, 1 + 2.0**14 * steps))
+    result = np.empty((1, 1, 3), np.float16)
+    for value, linear in enumerate(light):
+        fill_row_compiled(np.full((1, 1, 3), value, np.uint8), light, result)
+        np.testing.assert_array_equal(result, linear.astype(np.float16))
 
 
 @needs_compiled
