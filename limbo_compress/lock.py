@@ -56,7 +56,7 @@ class Lock:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._beat.join()
-        self._release()
+        self._remove()
 
     def _take(self) -> dict[str, object] | None:
         """Take the lock, from a dead run if need be, or say which living process holds it."""
@@ -83,11 +83,11 @@ class Lock:
             return
         try:
             if self._read() == found:
-                os.unlink(self._path)
+                self._remove()
         finally:
-            breaking._release()
+            breaking._remove()
 
-    def _release(self) -> None:
+    def _remove(self) -> None:
         with suppress(FileNotFoundError):  # with its folder, when the job is done
             os.unlink(self._path)
 
