@@ -11,7 +11,7 @@ CAMPAIGN := build/demo/campaign
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(BIN)/installed: pyproject.toml setup.py limbo_compress/_resample.c
+$(BIN)/installed: pyproject.toml setup.py $(wildcard limbo_compress/*.c)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@# As pip does for what it copies: where Python writes no bytecode itself, every start compiles.
@@ -26,10 +26,11 @@ $(REFERENCE)/installed:
 # An environment for each, as they disagree on versions: what cannot be installed is left out, and
 # the benchmark says so. PyPI's torch brings many gigabytes for GPUs, which no benchmark needs: set
 # PIP_INDEX_URL and PIP_EXTRA_INDEX_URL to one with CPU wheels to save them.
-$(CONTENDERS)/installed: benchmarks/constraints.txt
-	for name in pool datasets litdata streaming; do \
+$(CONTENDERS)/installed: benchmarks/constraints.txt Makefile
+	for name in plain pool datasets litdata streaming; do \
 		$(PYTHON) -m venv $(CONTENDERS)/$$name; \
 		case $$name in \
+			plain) packages=;; \
 			pool) packages='pillow scikit-image imagecat';; \
 			streaming) packages=mosaicml-streaming;; \
 			*) packages=$$name;; \

@@ -185,7 +185,7 @@ def _add_how(how: argparse._ArgumentGroup) -> None:
         "--decoder",
         choices=("auto", "opencv"),
         default="auto",
-        help="opencv alone, or, for plain PNGs, the faster one of the extra [fast] (default: auto)",
+        help="opencv alone, or a faster way for plain PNGs (default: auto)",
     )
     how.add_argument(
         "--fresh", action="store_true", help="start over where there is unfinished work"

@@ -10,14 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from . import png
 from .errors import SampleError
 from .options import Options
 from .resample import Floats, compiled, fill_row_compiled, resample
-
-try:
-    from kornia_rs import io as kornia
-except ImportError:  # the extra [fast] is not installed
-    kornia = None  # type: ignore[assignment]
 
 __all__ = ["Header", "convert", "decode", "fill_row", "linear_light", "read_header"]
 
@@ -26,12 +22,7 @@ Pixels = NDArray[np.uint8]
 # A worker is one thread: see limbo_compress.pool.
 cv2.setNumThreads(1)
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-# Chunks of a PNG that cannot make two decoders differ: no animation, no transparency.
-_PLAIN_CHUNKS = frozenset(
-    (b"IHDR", b"IDAT", b"IEND", b"bKGD", b"cHRM", b"gAMA", b"pHYs", b"sRGB", b"tEXt", b"tIME")
-)
 _DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
@@ -72,7 +63,7 @@ def read_header(data: bytes, path: str) -> Header:
     -----
     PNG (ISO/IEC 15948) section 11.2.2, IHDR; JPEG (ITU-T T.81) annex B, the frame header.
     """
-    if data.startswith(_PNG) and data[12:16] == b"IHDR" and len(data) >= 26:
+    if data.startswith(png.SIGNATURE) and data[12:16] == b"IHDR" and len(data) >= 26:
         width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
         depth, colour_type = data[24], data[25]
         return Header(width, height, grey=colour_type == 0 and depth in (2, 4, 8))
@@ -81,7 +72,7 @@ def read_header(data: bytes, path: str) -> Header:
         if len(frame) >= 6:
             height, width = (int.from_bytes(frame[at : at + 2], "big") for at in (1, 3))
             return Header(width, height, grey=frame[5] == 1)
-    if data.startswith((_PNG, _JPEG)):
+    if data.startswith((png.SIGNATURE, _JPEG)):
         raise SampleError("the image is truncated or damaged: its header is incomplete", path)
     raise SampleError("the image is neither a PNG nor a JPEG", path)
 
@@ -115,7 +106,7 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
     path : str
         Its path, for errors.
     decoder : {"auto", "opencv"}
-        Whether plain PNGs may go through kornia-rs, where it is installed.
+        Whether plain PNGs may be decoded without OpenCV.
 
     Returns
     -------
@@ -127,10 +118,10 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
         If the image is truncated or damaged.
     """
     pixels: Any = None
-    if data.startswith(_PNG):
-        chunks = _png_chunks(data, path)
-        if decoder == "auto" and kornia and chunks <= _PLAIN_CHUNKS:
-            pixels = _decode_plain_png(data)
+    if data.startswith(png.SIGNATURE):
+        chunks = png.find_chunks(data, path)
+        if decoder == "auto":
+            pixels = png.decode_plain(data, chunks)
     if pixels is None:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE)
@@ -139,35 +130,6 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
     if pixels is None:
         raise SampleError("the image is truncated or damaged: OpenCV cannot decode it", path)
     return np.asarray(pixels, dtype=np.uint8)
-
-
-def _png_chunks(data: bytes, path: str) -> set[bytes]:
-    """Look at all chunks of a PNG; for one that claims 2 GB, OpenCV would allocate them."""
-    kinds = set()
-    at = len(_PNG)
-    while b"IEND" not in kinds:
-        kinds.add(data[at + 4 : at + 8])
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-        if at > len(data):
-            raise SampleError("the image is truncated or damaged: a chunk is incomplete", path)
-    return kinds
-
-
-def _decode_plain_png(data: bytes) -> Any:
-    """Decode an 8-bit RGB or RGBA PNG with kornia-rs; None where that is not certain to do.
-
-    It is twice as fast as OpenCV. Whatever it declines or finds wrong is for OpenCV to judge.
-    """
-    depth, colour_type, interlaced = data[24], data[25], data[28]
-    if depth != 8 or colour_type not in (2, 6) or interlaced:
-        return None
-    header = read_header(data, "")
-    try:
-        shape = (header.height, header.width)
-        pixels = kornia.decode_image_png_u8(data, shape, "rgb" if colour_type == 2 else "rgba")
-    except Exception:  # it has no exceptions of its own; OpenCV will say what is wrong
-        return None
-    return pixels if colour_type == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)
 
 
 @cache

@@ -48,7 +48,7 @@ class Options:
     max_pixels : int
         The largest image or cryptomatte to decode, in pixels.
     decoder : {"auto", "opencv"}
-        Whether plain PNGs may go through the faster kornia-rs, where it is installed.
+        Whether plain PNGs may be decoded without OpenCV, which is faster.
     fresh : bool
         Whether to start over where there is unfinished work.
     write_rows : {"auto", "mmap", "pwrite"}

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import zlib
 from typing import Any
 from unittest.mock import patch
@@ -9,9 +8,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from conftest import assert_parity
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pictures import HEIGHT, SIZE, WIDTH, encoded, picture, picture_with_alpha, png
 from PIL import Image
 
 from limbo_compress import Options, images
@@ -22,35 +20,6 @@ from limbo_compress.images import (
     linear_light,
     read_header,
 )
-
-WIDTH, HEIGHT = 40, 30
-
-
-def picture() -> Image.Image:
-    x, y = np.linspace(0, 1, WIDTH)[None, :], np.linspace(0, 1, HEIGHT)[:, None]
-    shade = np.stack([x * y, x * (1 - y), (x + y) / 2], axis=-1)
-    return Image.fromarray((255 * shade).astype(np.uint8))
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def png(depth: int, colour_type: int, lines: list[bytes]) -> bytes:
-    """A PNG of a kind that Pillow cannot write."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
-
-    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, 0)
-    data = zlib.compress(b"".join(b"\0" + line for line in lines))
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    )
 
 
 def row(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.float16]:
@@ -67,26 +36,31 @@ def row(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.floa
 RGB = np.array(picture())
 GREY = np.array(picture().convert("L"))
 DEEP = np.linspace(0, 65535, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(">u2")
-ALPHA = Image.fromarray(np.linspace(0, 255, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint8))
 PALETTE = picture().quantize(16)
+
+
+def deep_png(colour_type: int, channels: int) -> bytes:
+    lines = (b"\0" + np.repeat(line, channels).tobytes() for line in DEEP)
+    return png(SIZE, 16, colour_type, zlib.compress(b"".join(lines)))
+
 
 KINDS = {
     "RGB": (encoded(picture()), RGB),
-    "RGBA: alpha dropped": (encoded(Image.merge("RGBA", (*picture().split(), ALPHA))), RGB),
+    "RGBA: alpha dropped": (encoded(picture_with_alpha()), RGB),
     "palette": (encoded(PALETTE), np.array(PALETTE.convert("RGB"))),
     "palette with a clear colour": (
         encoded(PALETTE, transparency=3),
         np.array(PALETTE.convert("RGB")),
     ),
-    "grey with alpha": (encoded(Image.merge("LA", (picture().convert("L"), ALPHA))), GREY),
+    "grey with alpha": (encoded(picture_with_alpha().convert("LA")), GREY),
     "1-bit": (encoded(picture().convert("1")), np.array(picture().convert("1").convert("L"))),
-    "16-bit grey": (png(16, 0, [line.tobytes() for line in DEEP]), DEEP >> 8),
+    "16-bit grey": (deep_png(0, 1), DEEP >> 8),
     "16-bit RGB": (
-        png(16, 2, [(np.repeat(line, 3)).tobytes() for line in DEEP]),
+        deep_png(2, 3),
         np.repeat(DEEP[..., None] >> 8, 3, axis=2),
     ),
     "16-bit grey with alpha": (
-        png(16, 4, [np.repeat(line, 2).tobytes() for line in DEEP]),
+        deep_png(4, 2),
         DEEP >> 8,
     ),
 }
@@ -183,45 +157,3 @@ def test_a_large_image_is_refused_before_it_is_decoded(kind: str) -> None:
     data[at : at + 4] = b"\xff\xff\xff\xff" if kind == "JPEG" else b"\x00\x01\xff\xff"
     with pytest.raises(SampleError, match=r"too large: \d+ x \d+ pixels"):
         row(bytes(data))
-
-
-def test_the_fast_decoder_takes_plain_pngs_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    kornia_rs = pytest.importorskip("kornia_rs")
-    taken = []
-
-    class Spy:
-        @staticmethod
-        def decode_image_png_u8(data: bytes, *arguments: Any) -> Any:
-            taken.append(data)
-            return kornia_rs.io.decode_image_png_u8(data, *arguments)
-
-    monkeypatch.setattr("limbo_compress.images.kornia", Spy)
-    for data, _ in KINDS.values():
-        decode(data, "")
-        decode(data, "", "opencv")
-    decode(encoded(picture(), transparency=(0, 0, 0)), "")
-    decode(encoded(picture(), save_all=True, append_images=[picture().rotate(90)]), "")
-    decode(encoded(picture(), "JPEG"), "")
-    assert taken == [KINDS["RGB"][0], KINDS["RGBA: alpha dropped"][0]]
-
-
-def test_both_decoders_give_the_same() -> None:
-    pytest.importorskip("kornia_rs")
-    for kind in ("RGB", "RGBA: alpha dropped"):
-        data = KINDS[kind][0]
-        np.testing.assert_array_equal(decode(data, ""), decode(data, "", "opencv"))
-
-
-@settings(max_examples=200)
-@given(st.sampled_from(["RGB", "RGBA: alpha dropped"]), st.data())
-def test_both_decoders_refuse_the_same(kind: str, choice: st.DataObject) -> None:
-    data = bytearray(KINDS[kind][0])
-    for _ in range(choice.draw(st.integers(1, 3))):
-        data[choice.draw(st.integers(33, len(data) - 1))] ^= 1 << choice.draw(st.integers(0, 7))
-    results = []
-    for decoder in ("auto", "opencv"):
-        try:
-            results.append(decode(bytes(data), "", decoder).tobytes())
-        except SampleError as error:
-            results.append(str(error).encode())
-    assert results[0] == results[1]

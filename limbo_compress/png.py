@@ -1,0 +1,138 @@
+"""Plain PNGs to pixels, in half the time that OpenCV takes for them.
+
+OpenCV's libpng inflates line by line, with the system's zlib, and undoes the filters pixel by
+pixel. Here all is inflated at once, with ISA-L where the extra ``[fast]`` is installed, and
+``_unfilter.c`` undoes the filters of four lines at a time. Whatever is not plain, or not quite in
+order, is for OpenCV to judge.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import SampleError
+
+try:
+    from . import _unfilter as compiled
+except ImportError:  # no compiler at hand when this was installed, or another kind of CPU
+    compiled = None  # type: ignore[assignment]
+try:
+    from isal import isal_zlib as zlib
+except ImportError:  # the extra [fast] is not installed
+    import zlib  # type: ignore[no-redef]
+
+__all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks"]
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Those that cannot make two decoders differ: no animation, no transparency.
+_PLAIN = frozenset(
+    (b"IHDR", b"IDAT", b"IEND", b"bKGD", b"cHRM", b"gAMA", b"pHYs", b"sRGB", b"tEXt", b"tIME")
+)
+_CHANNELS = {2: 3, 6: 4}  # of the colour types RGB and RGBA
+_LONGEST_SIDE = 1_000_000  # in pixels; libpng reads none that is longer
+
+
+class Chunk(NamedTuple):
+    """A part of a PNG: its kind, and where its contents begin and end."""
+
+    kind: bytes
+    start: int
+    stop: int
+
+
+def find_chunks(data: bytes, path: str) -> list[Chunk]:
+    """Find all chunks of a PNG, without looking into them.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file, which begins with `SIGNATURE`.
+    path : str
+        Its path, for errors.
+
+    Raises
+    ------
+    SampleError
+        If one is incomplete. For one that claims 2 GB, OpenCV would allocate them.
+
+    Notes
+    -----
+    PNG (ISO/IEC 15948) section 5.3: length, kind, contents, CRC-32 of kind and contents.
+    """
+    chunks = []
+    kind, stop = b"", len(SIGNATURE)
+    while kind != b"IEND":
+        start = stop + 8
+        kind = data[start - 4 : start]
+        stop = start + int.from_bytes(data[start - 8 : start - 4], "big") + 4
+        if stop > len(data):
+            raise SampleError("the image is truncated or damaged: a chunk is incomplete", path)
+        chunks.append(Chunk(kind, start, stop - 4))
+    return chunks
+
+
+def decode_plain(data: bytes, chunks: list[Chunk]) -> NDArray[np.uint8] | None:
+    """Decode an 8-bit RGB or RGBA PNG that is not interlaced; alpha is dropped.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    chunks : list of Chunk
+        Its chunks.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3), or None
+        None where it is of another kind, or anything about it is wrong.
+
+    Notes
+    -----
+    PNG (ISO/IEC 15948) sections 9, 10 and 11.2.
+    """
+    if compiled is None or not _is_plain(data, chunks):
+        return None
+    width, height, colour_type = struct.unpack_from(">IIxB", data, chunks[0].start)
+    channels = _CHANNELS[colour_type]
+    filtered = _inflate(data, chunks, height * (1 + width * channels))
+    if filtered is None:
+        return None
+    pixels = np.empty((height, width, 3), np.uint8)
+    return pixels if compiled.unfilter(filtered, width, channels, pixels) else None
+
+
+def _is_plain(data: bytes, chunks: list[Chunk]) -> bool:
+    if chunks[0] != (b"IHDR", 16, 29):
+        return False
+    width, height, depth, colour_type, *methods = struct.unpack_from(">IIBBBBB", data, 16)
+    kinds = [kind for kind, _ in groupby(chunk.kind for chunk in chunks)]
+    return (
+        0 < width <= _LONGEST_SIDE
+        and 0 < height <= _LONGEST_SIDE
+        and depth == 8
+        and colour_type in _CHANNELS
+        and methods == [0, 0, 0]
+        and _PLAIN.issuperset(kinds)
+        and kinds.count(b"IHDR") == kinds.count(b"IDAT") == 1
+    )
+
+
+def _inflate(data: bytes, chunks: list[Chunk], size: int) -> bytes | None:
+    """Inflate the image data, if every checksum is right and it has the size that it must have."""
+    view = memoryview(data)
+    for _, start, stop in chunks:
+        if zlib.crc32(view[start - 4 : stop]) != int.from_bytes(view[stop : stop + 4], "big"):
+            return None
+    deflated = b"".join(view[start:stop] for kind, start, stop in chunks if kind == b"IDAT")
+    stream = zlib.decompressobj()
+    try:
+        # At most one byte more: whatever the data claims, no more memory is taken than is due.
+        filtered = stream.decompress(deflated, size + 1)
+    except zlib.error:  # type: ignore[misc]  # which isal declares as an exception, not a class
+        return None
+    return filtered if stream.eof and len(filtered) == size and not stream.unused_data else None
