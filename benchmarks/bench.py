@@ -28,20 +28,22 @@ import psutil
 
 from benchmarks import report
 from benchmarks.contenders import NOT_INSTALLED
+from limbo_compress import png, resample
 from limbo_compress.pool import ONE_THREAD
-from limbo_compress.resample import compiled
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "bench"
 OUT = BUILD / "out"
 SCRIPT = str(Path(__file__).with_name("contenders.py"))
-OURS = str(Path(sys.executable).with_name("limbo-compress"))
-REFERENCE = str(ROOT / ".venv-reference" / "bin" / "limbo-compress")
 CONTENDERS = ROOT / ".venv-contenders"
+PLAIN = CONTENDERS / "plain" / "bin"  # an install without extras
+FAST = Path(sys.executable).parent  # one with [fast]
+REFERENCE = ROOT / ".venv-reference" / "bin"
 
 TOOLS = ("pool", "datasets", "litdata", "streaming")
 FLOOR = "floor-decode-parse"
-BARS = ("stages", "stages-fast", FLOOR, "floor-inflate-parse")
+STAGES_FAST = "stages-fast"
+BARS = ("stages", STAGES_FAST, FLOOR, "floor-inflate-parse")
 SLOW_OPEN = str(Path(__file__).with_name("slow_open"))
 REFERENCE_SAMPLES = 60
 # Of the generated samples so many are distinct: a cold cache is cold for these.
@@ -100,22 +102,23 @@ class Contender:
         return {key: getattr(self, key) for key in keys}
 
 
-def ours(data: Path, workers: int, end: int, decoder: str = "opencv") -> list[str]:
-    flags = ["--quiet", "--workers", str(workers), "--decoder", decoder]
-    return [OURS, *_options(end), *flags, "--", str(data)]
+def ours(data: Path, workers: int, end: int, install: Path = PLAIN) -> list[str]:
+    return _command(install, data, end, "--quiet", "--workers", str(workers))
 
 
 def reference(data: Path, end: int) -> list[str]:
-    return [REFERENCE, *_options(end), "--", str(data)]
+    return _command(REFERENCE, data, end)
 
 
-def _options(end: int) -> list[str]:
-    return ["--prefix", "out", "--images", "--metadata", "--end", str(end)]
+def _command(install: Path, data: Path, end: int, *more: str) -> list[str]:
+    flags = ["--prefix", "out", "--images", "--metadata", "--end", str(end), *more]
+    return [str(install / "limbo-compress"), *flags, "--", str(data)]
 
 
 def tool(name: str, data: Path, end: int) -> list[str]:
-    python = str(CONTENDERS / name / "bin" / "python") if name in TOOLS else sys.executable
-    return [python, SCRIPT, name, str(data), str(OUT), str(WORKERS), str(end)]
+    install = CONTENDERS / name / "bin" if name in TOOLS else PLAIN
+    python = (FAST if name == STAGES_FAST else install) / "python"
+    return [str(python), SCRIPT, name, str(data), str(OUT), str(WORKERS), str(end)]
 
 
 def contenders(data: Path, samples: int, full: bool) -> dict[str, Contender]:
@@ -134,7 +137,7 @@ def contenders(data: Path, samples: int, full: bool) -> dict[str, Contender]:
             ours(data, workers, samples), samples, ours(data, workers, 1)
         )
     result["ours-2-fast"] = Contender(
-        ours(data, WORKERS, samples, "auto"), samples, ours(data, WORKERS, 1, "auto")
+        ours(data, WORKERS, samples, FAST), samples, ours(data, WORKERS, 1, FAST)
     )
     few = min(DISTINCT, samples)
     result["ours-2-cold"] = Contender(
@@ -326,10 +329,10 @@ def machine() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "python": platform.python_version(),
-        "compiled": compiled is not None,
+        "compiled": resample.compiled is not None and png.compiled is not None,
         "libraries": {
             name: version(name)
-            for name in ("limbo-compress", "numpy", "opencv-python-headless", "orjson")
+            for name in ("limbo-compress", "numpy", "opencv-python-headless", "orjson", "isal")
         },
         "contenders": _contender_versions(),
     }

@@ -62,16 +62,15 @@ def _prepare() -> None:
     """Give a process what the command's own workers have: its allocator, no collections."""
     from limbo_compress.worker import initialize
 
-    initialize(_plain_options())
+    initialize(_images_only())
     gc.disable()
 
 
 @cache
-def _plain_options() -> Any:
-    """The command's own defaults, with OpenCV as the decoder."""
+def _images_only() -> Any:
     from limbo_compress import Options
 
-    return Options((".",), images=True, image_size=SIZE, decoder="opencv")
+    return Options((".",), images=True, image_size=SIZE)
 
 
 def convert(path: str) -> dict[str, bytes]:
@@ -85,7 +84,7 @@ def convert(path: str) -> dict[str, bytes]:
     metadata = orjson.loads(Path(path).read_bytes())
     image_path = _image_path(path, metadata)
     row = np.empty((*SIZE[::-1], 3), np.float16)
-    images.convert(Path(image_path).read_bytes(), image_path, _plain_options(), row)
+    images.convert(Path(image_path).read_bytes(), image_path, _images_only(), row)
     return {"image": row.tobytes(), "metadata": orjson.dumps(metadata)}
 
 
@@ -177,8 +176,8 @@ class Laps:
         print(json.dumps({name: 1000 * lap / samples for name, lap in self.seconds.items()}))
 
 
-def stages(paths: Sequence[str], out: Path, workers: int, decoder: str = "opencv") -> None:
-    """CPU time of each of the command's stages."""
+def stages(paths: Sequence[str], out: Path, workers: int) -> None:
+    """CPU time of each of the command's stages, with [fast] where this environment has it."""
     import numpy as np
 
     from limbo_compress import images, metadata
@@ -194,17 +193,12 @@ def stages(paths: Sequence[str], out: Path, workers: int, decoder: str = "opencv
         sample = laps.time("parse", metadata.parse, text, path)
         image_path = _image_path(path, sample)
         data = laps.time("read", read_file, image_path, _MOST)
-        pixels = laps.time("decode", images.decode, data, image_path, decoder)
+        pixels = laps.time("decode", images.decode, data, image_path)
         light = images.linear_light(images.read_header(data, image_path).grey)
         # Colour and rounding as well, for the compiled code does all at once.
         laps.time("resample", images.fill_row, pixels, light, row)
         laps.time("pickle", metadata.piece, sample, path)
     laps.tell(len(paths))
-
-
-def stages_fast(paths: Sequence[str], out: Path, workers: int) -> None:
-    """The same with the extra [fast]."""
-    stages(paths, out, workers, "auto")
 
 
 def floor_decode_parse(paths: Sequence[str], out: Path, workers: int) -> None:
@@ -282,7 +276,7 @@ CONTENDERS: dict[str, Callable[[Sequence[str], Path, int], None]] = {
     "litdata": litdata,
     "streaming": streaming,
     "stages": stages,
-    "stages-fast": stages_fast,
+    "stages-fast": stages,
     "coordinator": coordinator,
     "floor-decode-parse": floor_decode_parse,
     "floor-inflate-parse": floor_inflate_parse,

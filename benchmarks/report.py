@@ -121,8 +121,8 @@ def markdown(results: Results) -> str:
             "",
             f"{data['samples']} {kind}, {size:.2f} MB each with their cryptomattes; images and"
             " metadata, 224 × 224. All contenders ran in turn, once in each round, each on so"
-            " many of the samples as the table says. `limbo-compress` decodes with OpenCV but where"
-            " it says [fast].",
+            " many of the samples as the table says. `limbo-compress` is installed without extras"
+            " but where it says [fast].",
             "",
             *_table(results),
             "",
@@ -261,7 +261,7 @@ def _machine(machine: Results) -> list[str]:
         f"- {machine['cpu']}, {machine['cpus']} CPUs, {machine['memory'] / 1e9:.0f} GB",
         f"- {machine['system']}",
         f"- Python {machine['python']}, {versions(machine['libraries'])}",
-        f"- resampling: {'compiled' if machine['compiled'] else 'numpy, no compiler'}",
+        f"- resampling and PNG filters: {'compiled' if machine['compiled'] else 'not compiled'}",
         f"- contenders: {versions(machine['contenders'])}",
     ]
 
