@@ -54,11 +54,12 @@ static inline pixels move_down(pixels rows, uint32_t first)
 #endif
 }
 
-/* Whichever of the three is nearest to left + above - corner, in this order (section 9.4).
+/* Whichever of the three is nearest to p = left + above - corner, in this order (section 9.4).
 
-   Between the lesser and the greater of left and above, the corner is its own prediction, but
-   for where it is at least twice as far from one of them as from the other: then it is
-   the nearer one's opposite, and so it is beyond them. */
+   From low, p is as far away as the corner is from high, and the other way round; from the corner,
+   by the difference of the two. So low is it where the corner is at least twice as far from it as
+   from high, and the other way round. A corner that is not between them is beyond one: then the
+   distance to that one is 0, and the other one or both are told by the same rule. */
 static inline pixels paeth(pixels left, pixels above, pixels corner)
 {
     pixels more = excess(left, above);

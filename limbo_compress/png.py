@@ -35,6 +35,9 @@ _PLAIN = frozenset(
 )
 _CHANNELS = {2: 3, 6: 4}  # of the colour types RGB and RGBA
 _LONGEST_SIDE = 1_000_000  # in pixels; libpng reads none that is longer
+# RFC 1950: deflate, with a window of 32 KiB. libpng fails where data reaches back further than
+# it said, which to inflate all at once would not find.
+_LARGEST_WINDOW = b"\x78"
 
 
 class Chunk(NamedTuple):
@@ -129,6 +132,8 @@ def _inflate(data: bytes, chunks: list[Chunk], size: int) -> bytes | None:
         if zlib.crc32(view[start - 4 : stop]) != int.from_bytes(view[stop : stop + 4], "big"):
             return None
     deflated = b"".join(view[start:stop] for kind, start, stop in chunks if kind == b"IDAT")
+    if not deflated.startswith(_LARGEST_WINDOW):
+        return None
     stream = zlib.decompressobj()
     try:
         # At most one byte more: whatever the data claims, no more memory is taken than is due.

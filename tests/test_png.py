@@ -24,6 +24,17 @@ CHANNELS = {2: 3, 6: 4}  # by colour type
 LINES = b"".join(b"\0" + line.tobytes() for line in np.array(picture()))
 
 
+def deflated_with(window_bits: int, lines: bytes = LINES) -> bytes:
+    stream = zlib.compressobj(wbits=window_bits)
+    return stream.compress(lines) + stream.flush()
+
+
+def noise(lines: int) -> bytes:
+    values = np.random.default_rng(0).integers(0, 256, (lines, 1 + 3 * SIZE[0]), np.uint8)
+    values[:, 0] = 0
+    return values.tobytes()
+
+
 @pytest.fixture(params=["zlib", "isal.isal_zlib"], autouse=True, scope="module")
 def _inflater(request: pytest.FixtureRequest) -> Iterator[None]:
     """What inflates without the extra [fast], and with it."""
@@ -88,9 +99,19 @@ def test_image_data_may_be_in_pieces() -> None:
         encoded(picture_with_alpha().convert("LA")),
         encoded(picture(), transparency=(0, 0, 0)),
         encoded(picture(), save_all=True, append_images=[picture().rotate(90)]),
-        png(SIZE, 16, 2, zlib.compress(b"".join(bytes(1 + 6 * SIZE[0]) for _ in range(SIZE[1])))),
+        png(SIZE, 16, 2, zlib.compress(bytes(SIZE[1] * (1 + 6 * SIZE[0])))),
+        png(SIZE, 8, 2, deflated_with(9)),
     ],
-    ids=["grey", "1-bit", "palette", "grey with alpha", "clear colour", "animated", "16-bit"],
+    ids=[
+        "grey",
+        "1-bit",
+        "palette",
+        "grey with alpha",
+        "clear colour",
+        "animated",
+        "16-bit",
+        "small window",
+    ],
 )
 def test_what_is_not_plain_is_left_to_opencv(data: bytes) -> None:
     assert decoded(data) is None
@@ -106,6 +127,9 @@ WRONG = {
     "a wrong checksum of the image data": png(SIZE, 8, 2, zlib.compress(LINES)[:-1] + b"\0"),
     "a wrong checksum of a chunk": WHOLE[:-13] + bytes([WHOLE[-13] ^ 1]) + WHOLE[-12:],
     "an unknown filter": png(SIZE, 8, 2, zlib.compress(b"\5" + LINES[1:])),
+    "a window larger than it says": png(
+        SIZE, 8, 2, b"\x18\x19" + deflated_with(15, 2 * noise(SIZE[1] // 2))[2:]
+    ),
     "no image data": png(SIZE, 8, 2),
     "no width": png((0, 30), 8, 2, zlib.compress(bytes(30))),
     "too long a side": png((1_000_001, 1), 8, 2, zlib.compress(bytes(3_000_004))),
