@@ -96,8 +96,9 @@ static inline void store(pixels made, uint8_t *out, Py_ssize_t step, int first, 
 }
 
 /* Make so many rows, at most ROWS; the one above them is `above`. */
-static void unfilter_rows(const uint8_t *source, Py_ssize_t channels, Py_ssize_t width, int rows,
-                          const uint8_t *above, const filters *filters, uint8_t *out)
+static inline __attribute__((always_inline)) void
+unfilter_rows(const uint8_t *source, Py_ssize_t channels, Py_ssize_t width, int rows,
+              const uint8_t *above, const filters *filters, uint8_t *out)
 {
     const Py_ssize_t step = 1 + (width - 1) * channels, out_step = (width - 1) * CHANNELS;
     pixels left = {0}, up = {0};
@@ -127,23 +128,37 @@ static void unfilter_rows(const uint8_t *source, Py_ssize_t channels, Py_ssize_t
     }
 }
 
+static int is_all(pixels set)
+{
+    const pixels all = ~(pixels){0};
+    return memcmp(&set, &all, sizeof all) == 0;
+}
+
 /* Make the image; 0 where there is an unknown filter. */
 static int unfilter_image(const uint8_t *source, Py_ssize_t channels, Py_ssize_t width,
                           Py_ssize_t height, const uint8_t *zeros, uint8_t *out)
 {
+    const filters only_average = {.average = ~(pixels){0}}, only_paeth = {.paeth = ~(pixels){0}};
+    const Py_ssize_t stride = 1 + width * channels;
     const uint8_t *above = zeros;
     for (Py_ssize_t y = 0; y < height; y += ROWS) {
         int rows = height - y < ROWS ? (int)(height - y) : ROWS;
         words kinds = {0};
         for (int r = 0; r < rows; r++) {
-            kinds[r] = source[r * (1 + width * channels)];
+            kinds[r] = source[r * stride];
             if (kinds[r] > PAETH)
                 return 0;
         }
         filters filters = {(pixels)(kinds == SUB), (pixels)(kinds == UP),
                            (pixels)(kinds == AVERAGE), (pixels)(kinds == PAETH)};
-        unfilter_rows(source + 1, channels, width, rows, above, &filters, out);
-        source += rows * (1 + width * channels);
+        /* Most rows are as their neighbours; where the compiler knows that, the rest goes. */
+        if (is_all(filters.average))
+            unfilter_rows(source + 1, channels, width, rows, above, &only_average, out);
+        else if (is_all(filters.paeth))
+            unfilter_rows(source + 1, channels, width, rows, above, &only_paeth, out);
+        else
+            unfilter_rows(source + 1, channels, width, rows, above, &filters, out);
+        source += rows * stride;
         out += rows * width * CHANNELS;
         above = out - width * CHANNELS;
     }

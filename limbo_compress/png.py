@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from itertools import groupby
-from typing import NamedTuple
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,8 @@ _LONGEST_SIDE = 1_000_000  # in pixels; libpng reads none that is longer
 _LARGEST_WINDOW = b"\x78"
 
 
-class Chunk(NamedTuple):
-    """A part of a PNG: its kind, and where its contents begin and end."""
-
-    kind: bytes
-    start: int
-    stop: int
+# A part of a PNG: its kind, and where its contents begin and end.
+Chunk = tuple[bytes, int, int]
 
 
 def find_chunks(data: bytes, path: str) -> list[Chunk]:
@@ -68,14 +64,14 @@ def find_chunks(data: bytes, path: str) -> list[Chunk]:
     PNG (ISO/IEC 15948) section 5.3: length, kind, contents, CRC-32 of kind and contents.
     """
     chunks = []
-    kind, stop = b"", len(SIGNATURE)
+    kind, start = b"", len(SIGNATURE) + 8
     while kind != b"IEND":
-        start = stop + 8
         kind = data[start - 4 : start]
-        stop = start + int.from_bytes(data[start - 8 : start - 4], "big") + 4
-        if stop > len(data):
+        stop = start + int.from_bytes(data[start - 8 : start - 4], "big")
+        chunks.append((kind, start, stop))
+        start = stop + 12
+        if stop + 4 > len(data):
             raise SampleError("the image is truncated or damaged: a chunk is incomplete", path)
-        chunks.append(Chunk(kind, start, stop - 4))
     return chunks
 
 
@@ -100,7 +96,7 @@ def decode_plain(data: bytes, chunks: list[Chunk]) -> NDArray[np.uint8] | None:
     """
     if compiled is None or not _is_plain(data, chunks):
         return None
-    width, height, colour_type = struct.unpack_from(">IIxB", data, chunks[0].start)
+    width, height, colour_type = struct.unpack_from(">IIxB", data, 16)
     channels = _CHANNELS[colour_type]
     filtered = _inflate(data, chunks, height * (1 + width * channels))
     if filtered is None:
@@ -113,7 +109,7 @@ def _is_plain(data: bytes, chunks: list[Chunk]) -> bool:
     if chunks[0] != (b"IHDR", 16, 29):
         return False
     width, height, depth, colour_type, *methods = struct.unpack_from(">IIBBBBB", data, 16)
-    kinds = [kind for kind, _ in groupby(chunk.kind for chunk in chunks)]
+    kinds = [kind for kind, _ in groupby(chunks, itemgetter(0))]
     return (
         0 < width <= _LONGEST_SIDE
         and 0 < height <= _LONGEST_SIDE

@@ -63,7 +63,8 @@ def filtered_pngs(draw: st.DrawFn) -> bytes:
     different = draw(st.sampled_from([2, 5, 256]))
     random = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     lines = random.integers(0, different, (height, 1 + width * CHANNELS[colour_type]), np.uint8)
-    lines[:, 0] = draw(st.lists(st.integers(0, 4), min_size=height, max_size=height))
+    kind = st.integers(0, 4)
+    lines[:, 0] = draw(kind | st.lists(kind, min_size=height, max_size=height))
     return png((width, height), 8, colour_type, zlib.compress(lines.tobytes()))
 
 
