@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,11 +18,7 @@ __all__ = ["Header", "convert", "decode", "fill_row", "linear_light", "read_head
 
 Pixels = NDArray[np.uint8]
 
-# A worker is one thread: see limbo_compress.pool.
-cv2.setNumThreads(1)
-
 _JPEG = b"\xff\xd8\xff"
-_DECODE = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 @dataclass(frozen=True)
@@ -123,13 +118,24 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
         if decoder == "auto":
             pixels = png.decode_plain(data, chunks)
     if pixels is None:
+        cv2 = _opencv()
+        how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
         try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE)
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
         except cv2.error as error:
             raise SampleError(f"OpenCV cannot decode the image: {error.err}", path) from error
     if pixels is None:
         raise SampleError("the image is truncated or damaged: OpenCV cannot decode it", path)
     return np.asarray(pixels, dtype=np.uint8)
+
+
+@cache
+def _opencv() -> Any:
+    """Load OpenCV, when it is needed: a job of plain PNGs does without, and starts sooner."""
+    import cv2
+
+    cv2.setNumThreads(1)  # a worker is one thread: see limbo_compress.pool
+    return cv2
 
 
 @cache
@@ -196,6 +202,7 @@ def fill_row(pixels: Pixels, light: Floats, out: NDArray[np.float16]) -> None:
     if compiled is not None:
         fill_row_compiled(pixels, light, out)
         return
+    cv2 = _opencv()
     # By planes: then both passes of the resampling are plain matrix products.
     size = (out.shape[1], out.shape[0])
     planes = [_resample_plane(np.asarray(plane), light, size) for plane in cv2.split(pixels)]
@@ -206,6 +213,6 @@ def fill_row(pixels: Pixels, light: Floats, out: NDArray[np.float16]) -> None:
 
 def _resample_plane(plane: Pixels, light: Floats, size: tuple[int, int]) -> NDArray[np.float32]:
     def strip(low: int, high: int) -> Floats:
-        return np.asarray(cv2.LUT(plane[low:high], light))
+        return np.asarray(_opencv().LUT(plane[low:high], light))
 
     return resample(strip, plane.shape, size).astype(np.float32)
