@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -62,6 +63,17 @@ def test_parse_is_json_loads(sample: dict[str, Any], ascii_only: bool, encoding:
 )
 def test_numbers_and_escapes_are_those_of_json(text: bytes) -> None:
     assert same(parse(text, ""), json.loads(text))
+
+
+def test_digits_without_end_take_memory_in_proportion() -> None:
+    data = b'{"a": "' + (1 << 22) * b"1" + b'"}'
+    tracemalloc.start()
+    try:
+        assert parse(data, "a.json") == json.loads(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * len(data)
 
 
 @pytest.mark.parametrize("blanks", range(8))
