@@ -217,15 +217,12 @@ def floor_decode_parse(paths: Sequence[str], out: Path, workers: int) -> None:
     laps.tell(len(paths))
 
 
-def _deflated(png: bytes) -> bytes:
+def _deflated(data: bytes, path: str) -> bytes:
     """What the IDAT chunks of a PNG hold; nothing, where it is a JPEG."""
-    at, chunks = 8, []
-    while png.startswith(b"\x89PNG") and at < len(png):
-        length = int.from_bytes(png[at : at + 4], "big")
-        if png[at + 4 : at + 8] == b"IDAT":
-            chunks.append(png[at + 8 : at + 8 + length])
-        at += 12 + length
-    return b"".join(chunks)
+    from limbo_compress import png
+
+    chunks = png.find_chunks(data, path) if data.startswith(png.SIGNATURE) else []
+    return b"".join(data[start:stop] for kind, start, stop in chunks if kind == b"IDAT")
 
 
 def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
@@ -236,7 +233,8 @@ def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
     laps = Laps()
     for path in paths:
         sample = laps.time("parse", orjson.loads, Path(path).read_bytes())
-        deflated = _deflated(Path(_image_path(path, sample)).read_bytes())
+        image_path = _image_path(path, sample)
+        deflated = _deflated(Path(image_path).read_bytes(), image_path)
         if deflated:
             laps.time("inflate", zlib.decompress, deflated)
     laps.tell(len(paths))
