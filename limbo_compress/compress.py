@@ -14,9 +14,9 @@ from .job import Job, plan
 from .options import Options
 from .outputs import Outputs, Written
 from .partial import Partial, gaps
-from .parts import Finding
+from .parts import Finding, Part
 from .pool import Crew
-from .samples import find_samples
+from .samples import Samples, find_samples
 from .shards import split
 from .worker import Task, compress_shard, initialize
 
@@ -77,31 +77,26 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         If anything is wrong; nothing is published then, and older files are left as they were.
     """
     begun = time.monotonic()
-    samples = find_samples(options.directories)
-    _say_repeated(samples.repeated)
-    rows = options.rows(len(samples.paths))
-    paths = samples.paths[rows.start : rows.stop]
-    job = plan(options, len(paths))
-    outputs = Outputs(job, len(paths))
     workers = options.workers or cpus.usable()
-    with (
-        Crew(compress_shard, workers, len(paths), bind(initialize, options)) as crew,
-        Partial(job, paths) as partial,
-    ):
-        outputs.create()
-        done = resumed = sum(part.stop - part.start for part in partial.done)
-        _say_resumed(resumed, len(paths))
-        _report(progress, done, len(paths))
-        for part in partial.done:
-            outputs.collect(part)
-        tasks = _tasks(job, paths, gaps(partial.done, len(paths)), workers)
-        for part in crew.run(tasks, lambda task: task.joining(outputs.take_joins())):
-            _judge(options, [*outputs.failures, *part.failures], len(paths))
-            outputs.collect(part)
-            done += part.stop - part.start
+    with Crew(compress_shard, workers, bind(initialize, options)) as crew:
+        samples, paths = _find(options, crew)
+        job = plan(options, len(paths))
+        outputs = Outputs(job, len(paths))
+        with Partial(job, paths) as partial:
+            outputs.create()
+            done = resumed = sum(part.stop - part.start for part in partial.done)
+            _say_resumed(resumed, len(paths))
             _report(progress, done, len(paths))
-        written = outputs.publish()
-        partial.remove()
+            for part in partial.done:
+                outputs.collect(part)
+            tasks = _tasks(job, paths, gaps(partial.done, len(paths)), workers)
+            for part in crew.run(tasks, lambda task: task.joining(outputs.take_joins())):
+                _judge(options, [*outputs.failures, *part.failures], len(paths))
+                outputs.collect(part)
+                done += part.stop - part.start
+                _report(progress, done, len(paths))
+            written = outputs.publish()
+            partial.remove()
     return Report(
         samples=len(paths) - len(outputs.failures),
         written=written,
@@ -111,6 +106,18 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         resumed=resumed,
         seconds=time.monotonic() - begun,
     )
+
+
+def _find(options: Options, crew: Crew[Task, Part]) -> tuple[Samples, tuple[str, ...]]:
+    """Find all samples, and those of the range; workers start at the first ones."""
+
+    def expect(found: int) -> None:
+        crew.expect(len(range(found)[options.start : options.end]))
+
+    samples = find_samples(options.directories, expect)
+    _say_repeated(samples.repeated)
+    rows = options.rows(len(samples.paths))
+    return samples, samples.paths[rows.start : rows.stop]
 
 
 def _tasks(job: Job, paths: Sequence[str], missing: Sequence[range], workers: int) -> list[Task]:

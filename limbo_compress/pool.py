@@ -17,7 +17,7 @@ import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -61,8 +61,7 @@ def _as_it_is(task: AnyTask) -> AnyTask:
 class Crew(Generic[AnyTask, Result]):
     """Processes that call a function with tasks.
 
-    A context manager. They are started on entering, and load what they need while this process
-    goes on; on leaving, they are ended at once, whatever they do.
+    A context manager; on leaving, they are ended at once, whatever they do.
 
     Parameters
     ----------
@@ -70,8 +69,6 @@ class Crew(Generic[AnyTask, Result]):
         Of the top level of a module, for it is called in other processes.
     workers : int
         Number of processes; 1 means this one.
-    most : int
-        The most tasks there can be; no more processes are started.
     initialize : callable, optional
         Called first in each of these processes; picklable as well.
     """
@@ -80,26 +77,27 @@ class Crew(Generic[AnyTask, Result]):
         self,
         function: Callable[[AnyTask], Result],
         workers: int,
-        most: int,
         initialize: Callable[[], object] = bool,
     ) -> None:
         self._function = function
         self._size = workers
-        self._most = most
         self._initialize = initialize
         self._workers: dict[Connection, _Worker[AnyTask, Result]] = {}
         self._failed_starts = 0
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            stack.callback(self._dismiss)
-            while len(self._workers) < min(self._size, self._most) and self._size > 1:
-                self._hire()
-            stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._dismiss()
+
+    def expect(self, tasks: int) -> None:
+        """Start as many processes as so many tasks need, if they are not there yet.
+
+        They load what they need while this process goes on.
+        """
+        while len(self._workers) < min(self._size, tasks) and self._size > 1:
+            self._hire()
 
     def run(
         self, tasks: Sequence[AnyTask], complete: Callable[[AnyTask], AnyTask] = _as_it_is

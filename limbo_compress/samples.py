@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .errors import InputError
@@ -27,7 +27,7 @@ class Samples:
     repeated: int
 
 
-def find_samples(directories: Iterable[str]) -> Samples:
+def find_samples(directories: Iterable[str], progress: Callable[[int], object] = bool) -> Samples:
     """Find every metadata file below some directories.
 
     The rules are those of ``glob("**/*.json", recursive=True)``, which the reference
@@ -39,6 +39,8 @@ def find_samples(directories: Iterable[str]) -> Samples:
     ----------
     directories : iterable of str
         The directories to search; their order does not matter.
+    progress : callable, optional
+        Called as ``progress(found)`` while the search goes on, with ever more samples.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def find_samples(directories: Iterable[str]) -> Samples:
         If a directory cannot be listed, or no sample is found.
     """
     roots = sorted({os.path.abspath(directory) for directory in directories})
-    walk = _Walk()
+    walk = _Walk(progress)
     # Real folders first and links after them, so that a file is known by its plainest path.
     waiting = roots
     while waiting:
@@ -68,7 +70,8 @@ def find_samples(directories: Iterable[str]) -> Samples:
 class _Walk:
     """What a search has seen so far; real paths tell whether two paths are one file."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Callable[[int], object]) -> None:
+        self._progress = progress
         self.found: dict[str, str] = {}
         self.linked_files: list[str] = []
         self._folders: set[str] = set()
@@ -103,6 +106,7 @@ class _Walk:
             self._files_again.add(real)
         else:
             self.found[real] = path
+            self._progress(len(self.found))
 
     def repeated(self) -> int:
         tops = tuple(os.path.join(folder, "") for folder in self._folders_again)

@@ -87,7 +87,8 @@ def tasks(count: int, size: int = 3, folder: Path | None = None) -> list[Numbers
 
 
 def run(function: Callable[[Numbers], list[Any]], work: list[Numbers], workers: int) -> list[Any]:
-    with Crew(function, workers, len(work)) as crew:
+    with Crew(function, workers) as crew:
+        crew.expect(len(work))
         return [item for result in crew.run(work) for item in result]
 
 
@@ -138,12 +139,12 @@ def test_workers_that_die_now_and_then_lose_nothing(tmp_path: Path) -> None:
 
 def test_workers_that_do_not_start_are_an_error() -> None:
     said = "do not even start: the last one ended with exit code 9"
-    with Crew(double, 2, 3, exit_at_once) as crew, pytest.raises(WorkerError, match=said):
+    with Crew(double, 2, exit_at_once) as crew, pytest.raises(WorkerError, match=said):
         list(crew.run(tasks(3)))
 
 
 def test_all_processes_may_die_at_once() -> None:
-    with Crew(whose, 2, 30) as crew:
+    with Crew(whose, 2) as crew:
         results = crew.run(tasks(30))
         seen = next(results)
         for process in psutil.Process().children(recursive=True):
@@ -163,14 +164,14 @@ def lingering(crew: Crew[Numbers, list[Any]], folder: Path) -> tuple[Iterator[An
 
 
 def test_closing_ends_all_workers(tmp_path: Path) -> None:
-    with Crew(linger, 4, 4) as crew:
+    with Crew(linger, 4) as crew:
         results, pids = lingering(crew, tmp_path)
         results.close()  # type: ignore[attr-defined]
         assert not any(map(psutil.pid_exists, pids))
 
 
 def test_leaving_ends_all_workers(tmp_path: Path) -> None:
-    with Crew(linger, 4, 4) as crew:
+    with Crew(linger, 4) as crew:
         _, pids = lingering(crew, tmp_path)
     assert not any(map(psutil.pid_exists, pids))
 
@@ -184,7 +185,9 @@ seen = []
 def look(task):
     return [len(seen)]
 def work():
-    with Crew(look, 8, 2) as crew:
+    with Crew(look, 8) as crew:
+        for count in (0, 1, 2, 2):
+            crew.expect(count)
         started = len(psutil.Process().children())
         return started, [item for result in crew.run(tasks(2)) for item in result]
 if __name__ == "__main__":

@@ -56,6 +56,14 @@ def test_a_file_reached_twice_counts_once_by_its_plainest_path(tmp_path: Path) -
     assert find_samples([str(tmp_path / "z" / "sub")]).repeated == 0
 
 
+def test_progress_is_told_with_ever_more_samples(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.json", "b/2.json", "b/3.json")
+    (tmp_path / "again").symlink_to(tmp_path / "b")
+    told: list[int] = []
+    find_samples([str(tmp_path)], told.append)
+    assert told == [1, 2, 3]
+
+
 def test_loops_of_links_end(tmp_path: Path) -> None:
     make(tmp_path, "a/1.json", "a/b/2.json")
     (tmp_path / "a/b/up").symlink_to(tmp_path / "a")
