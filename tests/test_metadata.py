@@ -83,6 +83,15 @@ def test_the_shortest_long_number_is_found_anywhere(blanks: int, end: bytes) -> 
     assert parse(text, "")["a"] == -(2**63) - 1
 
 
+def test_a_long_number_is_found_across_the_blocks_in_which_one_looks() -> None:
+    for end in (17, 18):
+        for blanks in range((1 << end) - 30, (1 << end) + 2):
+            text = b'{"a":' + blanks * b" " + b"9223372036854775808000}"
+            assert parse(text, "")["a"] == 9223372036854775808000
+            text = b'{"a":' + blanks * b" " + b"-9223372036854775809}"
+            assert parse(text, "")["a"] == -(2**63) - 1
+
+
 @pytest.mark.parametrize(
     "data",
     [b"", b"{", b'{"a": 01}', b"[1, 2]", b"null", b"\xff\xff", b'{"a": "\t"}', b"nonsense",
