@@ -26,7 +26,7 @@ try:
 except ImportError:  # the extra [fast] is not installed
     import zlib  # type: ignore[no-redef]
 
-__all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks"]
+__all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks", "zlib"]
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Those that cannot make two decoders differ: no animation, no transparency.

@@ -7,7 +7,6 @@ coherent between machines; there, rows are written by ``pwrite``. The bytes are 
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from .errors import output_errors
 from .job import ArrayFile, Job
 from .parts import start_writing
+from .png import zlib  # ISA-L's where it is installed
 
 __all__ = ["Rows", "is_safe_to_map"]
 

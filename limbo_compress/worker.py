@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import traceback
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -109,6 +108,7 @@ def compress_shard(task: Task) -> Part:
     OutputError
         If what it made cannot be written.
     """
+    from .png import zlib  # ISA-L's where it is installed
     from .rows import Rows
 
     for join in task.joins:
