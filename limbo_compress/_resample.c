@@ -83,6 +83,23 @@ FOR_VECTORS static void resize_columns(const double *strip, Py_ssize_t low, cons
     }
 }
 
+/* Add the four pixels of a step; x86 also writes the float after the three. */
+FOR_VECTORS static inline void add_pixels(const vector sums[STEP / LANES], float *pixel)
+{
+#if defined(__x86_64__)
+    __m256d first = sums[0], middle = sums[1], last = sums[2];
+    __m256d second = _mm256_permute4x64_pd(_mm256_blend_pd(middle, first, 8), 0x93);
+    __m256d third = _mm256_permute4x64_pd(_mm256_blend_pd(middle, last, 1), 0x4e);
+    __m256d fourth = _mm256_permute4x64_pd(last, 0x39);
+    _mm_storeu_ps(pixel, _mm256_cvtpd_ps((first + second) + (third + fourth)));
+#else
+    double sum[STEP];
+    memcpy(sum, sums, sizeof sum);
+    for (int c = 0; c < CHANNELS; c++)
+        pixel[c] = (float)((sum[c] + sum[c + 3]) + (sum[c + 6] + sum[c + 9]));
+#endif
+}
+
 /* Make rows of pixels, from four partial sums for each channel; they share each weight's load. */
 FOR_VECTORS static void resize_rows(const double *const rows[ROWS], const axis *horizontal,
                                     float *lines, Py_ssize_t length)
@@ -96,12 +113,8 @@ FOR_VECTORS static void resize_rows(const double *const rows[ROWS], const axis *
                 for (int r = 0; r < ROWS; r++)
                     sums[r][k / LANES] += *(const vector *)(weights + k)
                                           * *(const vector *)(rows[r] + source + k);
-        for (int r = 0; r < ROWS; r++) {
-            double sum[STEP];
-            memcpy(sum, sums[r], sizeof sum);
-            for (int c = 0; c < CHANNELS; c++)
-                lines[r * length + c] = (float)((sum[c] + sum[c + 3]) + (sum[c + 6] + sum[c + 9]));
-        }
+        for (int r = 0; r < ROWS; r++)
+            add_pixels(sums[r], lines + r * length);
     }
 }
 
@@ -143,7 +156,7 @@ static int make_row(const uint8_t *pixels, Py_ssize_t height, Py_ssize_t width,
     /* Room for the weights of 0 that fill up a row's last step, see resample.py. */
     Py_ssize_t columns = width * CHANNELS, strips = (columns + STEP + COLUMNS - 1) / COLUMNS;
     Py_ssize_t stride = strips * COLUMNS, length = horizontal->outputs * CHANNELS;
-    Py_ssize_t room = (length + HALVES - 1) / HALVES * HALVES;
+    Py_ssize_t room = (length + 1 + HALVES - 1) / HALVES * HALVES;
     size_t strip_bytes = height * COLUMNS * sizeof(double);
     double *strip = aligned_alloc(CACHE_LINE, strip_bytes);
     double *rows = aligned_alloc(CACHE_LINE, BAND * stride * sizeof(double));
