@@ -25,7 +25,7 @@ __all__ = ["LIST_END", "LIST_START", "Metadata", "parse", "piece", "strip_region
 Metadata = dict[str, Any]
 
 _LONG = 19  # digits: as many as the least integer beyond 64 bits has
-_BLOCK = 1 << 17
+_BLOCK = 1 << 18
 _PROTOCOL = 3
 _PROTO = b"\x80\x03"
 LIST_START = _PROTO + pickle.EMPTY_LIST
