@@ -2,7 +2,7 @@
 
 OpenCV's libpng inflates line by line, with the system's zlib, and undoes the filters pixel by
 pixel. Here all is inflated at once, with ISA-L where the extra ``[fast]`` is installed, and
-``_unfilter.c`` undoes the filters of four lines at a time. Whatever is not plain, or not quite in
+``_unfilter.c`` undoes the filters of eight lines at a time. Whatever is not plain, or not quite in
 order, is for OpenCV to judge.
 """
 

@@ -60,7 +60,7 @@ def outcome(data: bytes, decoder: str) -> bytes:
 @st.composite
 def filtered_pngs(draw: st.DrawFn) -> bytes:
     """Any bytes behind any filters."""
-    width, height = draw(st.integers(1, 12)), draw(st.integers(1, 14))
+    width, height = draw(st.integers(1, 20)), draw(st.integers(1, 26))
     colour_type = draw(st.sampled_from([2, 6]))
     # Of few different bytes many predictions are equally near.
     different = draw(st.sampled_from([2, 5, 256]))
