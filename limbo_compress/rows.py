@@ -6,6 +6,7 @@ coherent between machines; there, rows are written by ``pwrite``. The bytes are 
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -63,7 +64,6 @@ class Rows:
                     self._values: NDArray[Any] = np.memmap(
                         stream, self._array.descr, "r+", start, shape
                     )
-                _prepare_pages(self._values)
             else:
                 self._values = np.empty(shape, self._array.descr)
         return self
@@ -83,6 +83,8 @@ class Rows:
     @contextmanager
     def row(self, row: int) -> Iterator[NDArray[Any]]:
         """Give the place to fill for a row; it is written when all went well."""
+        if self._map:
+            self._prepare_pages(row)
         values = self._values[row - self._rows.start if self._map else 0]
         yield values
         self.checksum = zlib.crc32(values, self.checksum)
@@ -90,20 +92,24 @@ class Rows:
             with output_errors(self._path):
                 self._write(values, self._array.offset(row))
 
+    def _prepare_pages(self, row: int) -> None:
+        """Have the pages of a mapped row made ready at once: one by one they take 1 % longer.
+
+        Where it fails, as on Linux before 5.14 and macOS, that is what happens.
+        """
+        size = self._array.row_bytes
+        # As a mapping begins with a page, it has the end of the row before in it.
+        start = self._array.offset(self._rows.start) % mmap.ALLOCATIONGRANULARITY
+        start += (row - self._rows.start) * size
+        page = start - start % mmap.PAGESIZE
+        with suppress(AttributeError, OSError):
+            self._values.base.madvise(_MADV_POPULATE_WRITE, page, start + size - page)  # type: ignore[union-attr]
+
     def _write(self, values: NDArray[Any], offset: int) -> None:
         left = memoryview(values.tobytes())
         while left:
             written = os.pwrite(self._file, left, offset)
             left, offset = left[written:], offset + written
-
-
-def _prepare_pages(values: NDArray[Any]) -> None:
-    """Have all pages of a mapping made ready at once: one by one they take 1 % longer.
-
-    Where it fails, as on Linux before 5.14 and macOS, that is what happens.
-    """
-    with suppress(AttributeError, OSError):
-        values.base.madvise(_MADV_POPULATE_WRITE)  # type: ignore[union-attr]
 
 
 def is_safe_to_map(folder: str, mounts: str = "/proc/self/mounts") -> bool:
