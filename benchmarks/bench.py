@@ -244,6 +244,15 @@ def figures_of(name: str, data: Path, end: int) -> dict[str, float]:
     return figures
 
 
+def stages(data: Path, samples: int) -> dict[str, dict[str, float]]:
+    """CPU time by stage, of all bars in turn: medians."""
+    runs = [{name: figures_of(name, data, samples) for name in BARS} for _ in range(3)]
+    return {
+        name: {stage: median(run[name][stage] for run in runs) for stage in stages}
+        for name, stages in runs[0].items()
+    }
+
+
 def coordinator_alone() -> dict[str, float]:
     """What the coordinator needs for a sample where the workers do almost nothing."""
     empty = BUILD / "empty"
@@ -395,7 +404,7 @@ def measure(data: Path, full: bool) -> tuple[bool, dict[str, Any]]:
         "data": {"samples": available, "bytes": _size(data), "generated": BUILD in data.parents},
         "contenders": {name: contender.result() for name, contender in running.items()},
         "growth": growth(data, [*ends, available], 2),
-        "stages": {name: figures_of(name, data, samples) for name in BARS},
+        "stages": stages(data, samples),
         "resources": {str(end): watch(data, end) for end in sorted({samples, available})},
         "coordinator": coordinator_alone(),
     }

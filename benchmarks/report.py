@@ -142,8 +142,8 @@ def markdown(results: Results) -> str:
             "",
             *_stages(results),
             "",
-            "One process, milliseconds a sample, without start-up. The floors do nothing but what"
-            " they name.",
+            "One process, milliseconds a sample, without start-up; medians of three runs in turn."
+            " The floors do nothing but what they name.",
             "",
             "![CPU time by stage](stages.svg)",
             "",
