@@ -102,7 +102,7 @@ class Rows:
         start = self._array.offset(self._rows.start) % mmap.ALLOCATIONGRANULARITY
         start += (row - self._rows.start) * size
         page = start - start % mmap.PAGESIZE
-        with suppress(AttributeError, OSError):
+        with suppress(OSError):
             self._values.base.madvise(_MADV_POPULATE_WRITE, page, start + size - page)  # type: ignore[union-attr]
 
     def _write(self, values: NDArray[Any], offset: int) -> None:
