@@ -156,7 +156,7 @@ static int make_row(const uint8_t *pixels, Py_ssize_t height, Py_ssize_t width,
     /* Room for the weights of 0 that fill up a row's last step, see resample.py. */
     Py_ssize_t columns = width * CHANNELS, strips = (columns + STEP + COLUMNS - 1) / COLUMNS;
     Py_ssize_t stride = strips * COLUMNS, length = horizontal->outputs * CHANNELS;
-    Py_ssize_t room = (length + 1 + HALVES - 1) / HALVES * HALVES;
+    Py_ssize_t room = (length / HALVES + 1) * HALVES; /* and for the float after a row's last */
     size_t strip_bytes = height * COLUMNS * sizeof(double);
     double *strip = aligned_alloc(CACHE_LINE, strip_bytes);
     double *rows = aligned_alloc(CACHE_LINE, BAND * stride * sizeof(double));
