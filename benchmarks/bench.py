@@ -248,8 +248,8 @@ def stages(data: Path, samples: int) -> dict[str, dict[str, float]]:
     """CPU time by stage, of all bars in turn: medians."""
     runs = [{name: figures_of(name, data, samples) for name in BARS} for _ in range(3)]
     return {
-        name: {stage: median(run[name][stage] for run in runs) for stage in stages}
-        for name, stages in runs[0].items()
+        name: {stage: median(run[name][stage] for run in runs) for stage in runs[0][name]}
+        for name in BARS
     }
 
 
