@@ -11,7 +11,7 @@ CAMPAIGN := build/demo/campaign
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(BIN)/installed: pyproject.toml setup.py $(wildcard limbo_compress/*.c)
+$(BIN)/installed: pyproject.toml setup.py $(wildcard limbo_compress/*/*.c)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@# As pip does for what it copies: where Python writes no bytecode itself, every start compiles.
@@ -57,16 +57,18 @@ picture: demo  ## draw the README's picture anew
 test: $(BIN)/installed  ## run all tests
 	$(BIN)/python -m pytest
 
-check: $(BIN)/installed  ## lint, formatting and types
+check: $(BIN)/installed  ## lint, formatting, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 parity: $(BIN)/installed $(REFERENCE)/installed  ## compare with the reference, run side by side
-	PYTHONPATH=. $(BIN)/python tests/parity.py $(REFERENCE)/bin/limbo-compress
+	$(BIN)/python -m benchmarks.parity $(REFERENCE)/bin/limbo-compress \
+		tests/reference/samples $(wildcard ../shared/limbo-samples)
 
 faults: $(BIN)/installed  ## kill, damage, fill up: all that happens to long jobs, many times
-	PYTHONPATH=. $(BIN)/python tests/faults.py
+	$(BIN)/python -m tests.faults
 
 bench: $(BENCH)  ## measure the speed, in minutes; DATA=DIR for samples of your own
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data '$(DATA)')
@@ -78,4 +80,4 @@ record: $(REFERENCE)/installed  ## record the reference's outputs anew, for the 
 	$(REFERENCE)/bin/python tests/reference/record.py
 
 clean:  ## remove all that was made
-	rm -rf .venv $(REFERENCE) $(CONTENDERS) build *.egg-info limbo_compress/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(REFERENCE) $(CONTENDERS) build *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,14 +1,14 @@
-"""The compiled modules, for which pyproject.toml has no settled place yet."""
+"""The compiled modules: pyproject.toml has no stable way to declare them yet."""
 
 from setuptools import Extension, setup
 
 MODULES = [
     Extension(
-        f"limbo_compress.{name}",
-        [f"limbo_compress/{name}.c"],
-        # No fused multiply-add: it would round differently from CPU to CPU.
+        f"limbo_compress.imaging.{name}",
+        [f"limbo_compress/imaging/{name}.c"],
+        # No fused multiply-add: it rounds differently, and not every CPU has it.
         extra_compile_args=["-O3", "-ffp-contract=off"],
-        # Where it cannot be compiled, numpy or OpenCV does the same.
+        # Without a compiler, numpy and OpenCV take over.
         optional=True,
     )
     for name in ("_resample", "_unfilter")

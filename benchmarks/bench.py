@@ -28,8 +28,9 @@ import psutil
 
 from benchmarks import report
 from benchmarks.contenders import NOT_INSTALLED
-from limbo_compress import png, resample
-from limbo_compress.pool import ONE_THREAD
+from benchmarks.parity import compare_file
+from limbo_compress.imaging import color, png
+from limbo_compress.run.processes import ONE_THREAD
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "bench"
@@ -293,9 +294,6 @@ def _look(root: psutil.Process, samples: int, seen: dict[str, float]) -> None:
 
 def compare(data: Path, samples: int) -> tuple[bool, dict[str, Any]]:
     """Hold the command's outputs against the reference's, and time loading their metadata."""
-    sys.path.append(str(ROOT / "tests"))
-    from parity import compare_file
-
     end = min(REFERENCE_SAMPLES, samples)
     run(reference(data, end))
     kept = BUILD / "reference"
@@ -338,7 +336,7 @@ def machine() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "python": platform.python_version(),
-        "compiled": resample.compiled is not None and png.compiled is not None,
+        "compiled": color.compiled is not None and png.compiled is not None,
         "libraries": {
             name: version(name)
             for name in ("limbo-compress", "numpy", "opencv-python-headless", "orjson", "isal")

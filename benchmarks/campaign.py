@@ -23,7 +23,7 @@ import numpy as np
 import OpenEXR
 from numpy.typing import NDArray
 
-from limbo_compress.masks import label_id
+from limbo_compress.imaging.cryptomatte import label_id
 
 __all__ = ["Campaign", "Instance", "Scene", "write_campaign", "write_cryptomatte"]
 

@@ -60,7 +60,7 @@ def pool(paths: Sequence[str], out: Path, workers: int) -> None:
 @cache
 def _prepare() -> None:
     """Give a process what the command's own workers have: its allocator, no collections."""
-    from limbo_compress.worker import initialize
+    from limbo_compress.run.worker import initialize
 
     initialize(_images_only())
     gc.disable()
@@ -78,13 +78,13 @@ def convert(path: str) -> dict[str, bytes]:
     import numpy as np
     import orjson
 
-    from limbo_compress import images
+    from limbo_compress.imaging import image
 
     _prepare()
     metadata = orjson.loads(Path(path).read_bytes())
     image_path = _image_path(path, metadata)
     row = np.empty((*SIZE[::-1], 3), np.float16)
-    images.convert(Path(image_path).read_bytes(), image_path, _images_only(), row)
+    image.convert(Path(image_path).read_bytes(), image_path, _images_only(), row)
     return {"image": row.tobytes(), "metadata": orjson.dumps(metadata)}
 
 
@@ -180,8 +180,10 @@ def stages(paths: Sequence[str], out: Path, workers: int) -> None:
     """CPU time of each of the command's stages, with [fast] where this environment has it."""
     import numpy as np
 
-    from limbo_compress import images, metadata
-    from limbo_compress.files import read_file
+    from limbo_compress.imaging import color, decode
+    from limbo_compress.output.pickling import fragment
+    from limbo_compress.samples.metadata import parse
+    from limbo_compress.samples.reader import read_file
 
     _prepare()
     rows = np.lib.format.open_memmap(
@@ -190,14 +192,14 @@ def stages(paths: Sequence[str], out: Path, workers: int) -> None:
     laps = Laps()
     for row, path in zip(rows, paths, strict=True):
         text = laps.time("read", read_file, path, _MOST)
-        sample = laps.time("parse", metadata.parse, text, path)
+        sample = laps.time("parse", parse, text, path)
         image_path = _image_path(path, sample)
         data = laps.time("read", read_file, image_path, _MOST)
-        pixels = laps.time("decode", images.decode, data, image_path)
-        light = images.linear_light(images.read_header(data, image_path).grey)
-        # Colour and rounding as well, for the compiled code does all at once.
-        laps.time("resample", images.fill_row, pixels, light, row)
-        laps.time("pickle", metadata.piece, sample, path)
+        pixels = laps.time("decode", decode.decode, data, image_path)
+        light = color.linear_light(decode.read_header(data, image_path).grey)
+        # Including colour and rounding: the compiled code does them in the same pass.
+        laps.time("resample", color.fill_row, pixels, light, row)
+        laps.time("pickle", fragment, sample, path)
     laps.tell(len(paths))
 
 
@@ -219,7 +221,7 @@ def floor_decode_parse(paths: Sequence[str], out: Path, workers: int) -> None:
 
 def _deflated(data: bytes, path: str) -> bytes:
     """What the IDAT chunks of a PNG hold; nothing, where it is a JPEG."""
-    from limbo_compress import png
+    from limbo_compress.imaging import png
 
     chunks = png.find_chunks(data, path) if data.startswith(png.SIGNATURE) else []
     return b"".join(data[start:stop] for kind, start, stop in chunks if kind == b"IDAT")
@@ -241,10 +243,10 @@ def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
 
 
 def _almost_nothing(task: Any) -> Any:
-    from limbo_compress.parts import Part, write_part
+    from limbo_compress.output.parts import Part, write_part
 
-    for join in task.joins:
-        join.copy()
+    for pending in task.copies:
+        pending.copy()
     pickled = len(task.paths) * b"Na"  # the pickle of a None, appended to a list
     part = Part(task.rows.start, task.rows.stop, len(pickled))
     write_part(task.job.folder, part, pickled)
@@ -257,7 +259,7 @@ def coordinator(paths: Sequence[str], out: Path, workers: int) -> None:
 
     from limbo_compress import Options, compress
 
-    module = sys.modules["limbo_compress.compress"]
+    module = sys.modules["limbo_compress.coordinator"]
     folder = os.path.commonpath(paths)
     options = Options((folder,), prefix=str(out / "out"), metadata=True, workers=workers)
     before, begun = time.process_time(), time.perf_counter()

@@ -2,37 +2,46 @@
 
 ::
 
-    samples ──► shards ──► pool ──► worker (one shard) ──► outputs
-    ordered     disjoint   one      image rows into the    metadata joined
-    paths       ranges     process  shared .npy; pickled   in order; all
-                of rows    a CPU    metadata to a          verified, then
-                                    part-file              renamed into place
+    samples ──► shards ──► executor ──► worker (one shard) ──► outputs
+    ordered     disjoint   one          image rows into the    metadata joined
+    paths       ranges     process      shared .npy; pickled   in order; all
+                of rows    a CPU        metadata to a          verified, then
+                                        part-file              renamed into place
 
-`compress` is the whole of it and `load` reads the result back; ``limbo-compress`` and
-``python -m limbo_compress`` are the command line.
+`compress` runs a whole job and `load` reads its outputs back. The command lines are
+``limbo-compress`` and ``python -m limbo_compress``.
 """
 
 from __future__ import annotations
 
-from .compress import Report, compress
-from .dataset import Dataset, load
-from .errors import CompressError, InputError, OutputError, SampleError, UsageError, WorkerError
+from .coordinator import Report, compress
+from .dataset.load import Dataset, load
+from .errors import (
+    CompressError,
+    InputError,
+    OutputError,
+    SampleError,
+    Stopped,
+    UsageError,
+    WorkerError,
+)
 from .options import Options
-from .outputs import Written
-from .parts import Finding
+from .output.parts import SampleIssue
+from .output.publish import OutputFile
 
 __all__ = [
     "CompressError",
     "Dataset",
-    "Finding",
     "InputError",
     "Options",
     "OutputError",
+    "OutputFile",
     "Report",
     "SampleError",
+    "SampleIssue",
+    "Stopped",
     "UsageError",
     "WorkerError",
-    "Written",
     "compress",
     "load",
 ]

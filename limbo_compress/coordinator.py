@@ -1,26 +1,28 @@
-"""The whole job on one screen: find, plan, go on, run, collect, publish."""
+"""The whole job on one screen: find samples, plan, resume, run shards, publish."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial as bind
+from functools import partial
 
-from . import cpus
-from .errors import SampleError
-from .job import Job, plan
+from .errors import CompressError, SampleError, Stopped
 from .options import Options
-from .outputs import Outputs, Written
-from .partial import Partial, gaps
-from .parts import Finding, Part
-from .pool import Crew
-from .samples import Samples, find_samples
-from .shards import split
-from .worker import Task, compress_shard, initialize
+from .output.parts import Part, SampleIssue
+from .output.publish import OutputFile, Publisher
+from .output.workdir import WorkDir, missing
+from .plan import Job, plan
+from .run import cpus
+from .run.executor import Executor
+from .run.processes import ProcessExecutor
+from .run.shards import split
+from .run.worker import ShardTask, compress_shard, initialize
+from .samples.discovery import Samples, find_samples
 
-__all__ = ["Report", "compress"]
+__all__ = ["Progress", "Report", "compress"]
 
 _log = logging.getLogger(__package__)
 
@@ -35,14 +37,16 @@ class Report:
     ----------
     samples : int
         Number of rows of each output.
-    written : tuple of Written
+    written : tuple of OutputFile
         The files that were published.
-    failures : tuple of Finding
+    failures : tuple of SampleIssue
         The bad samples that were left out.
-    warnings : tuple of Finding
-        What libraries said about samples that they could decode all the same.
+    failures_path : str or None
+        The published list of them.
+    warnings : tuple of SampleIssue
+        What libraries said about samples that they decoded all the same.
     repeated : int
-        Metadata files that were reached more than once, and count once.
+        Metadata files that were reached more than once; each counts once.
     resumed : int
         Samples that an earlier run had done.
     seconds : float
@@ -50,9 +54,10 @@ class Report:
     """
 
     samples: int
-    written: tuple[Written, ...]
-    failures: tuple[Finding, ...]
-    warnings: tuple[Finding, ...]
+    written: tuple[OutputFile, ...]
+    failures: tuple[SampleIssue, ...]
+    failures_path: str | None
+    warnings: tuple[SampleIssue, ...]
     repeated: int
     resumed: int
     seconds: float
@@ -74,75 +79,107 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     Raises
     ------
     CompressError
-        If anything is wrong; nothing is published then, and older files are left as they were.
+        If anything goes wrong. Nothing is published then, and older files stay as they were.
     """
     begun = time.monotonic()
-    workers = options.workers or cpus.usable()
-    with Crew(compress_shard, workers, bind(initialize, options)) as crew:
-        samples, paths = _find(options, crew)
+    workers, niceness = _choose_workers(options)
+    start = partial(initialize, options, niceness)
+    with ProcessExecutor(compress_shard, workers, start) as executor:
+        samples, paths = _find(options, executor)
         job = plan(options, len(paths))
-        outputs = Outputs(job, len(paths))
-        with Partial(job, paths) as partial:
-            outputs.create()
-            done = resumed = sum(part.stop - part.start for part in partial.done)
-            _say_resumed(resumed, len(paths))
+        publisher = Publisher(job, len(paths))
+        workdir = WorkDir(job, paths)
+        with _hint_at_kept_work(workdir), workdir:
+            publisher.create()
+            done = resumed = sum(part.stop - part.start for part in workdir.done)
+            _log_resumed(resumed, len(paths))
             _report(progress, done, len(paths))
-            for part in partial.done:
-                outputs.collect(part)
-            tasks = _tasks(job, paths, gaps(partial.done, len(paths)), workers)
-            for part in crew.run(tasks, lambda task: task.joining(outputs.take_joins())):
-                _judge(options, [*outputs.failures, *part.failures], len(paths))
-                outputs.collect(part)
+            for part in workdir.done:
+                publisher.collect(part)
+            tasks = _tasks(job, paths, missing(workdir.done, len(paths)), workers)
+            for part in executor.run(tasks, lambda t: t.with_copies(publisher.take_copies())):
+                _check_failures(options, [*publisher.failures, *part.failures], len(paths))
+                publisher.collect(part)
                 done += part.stop - part.start
                 _report(progress, done, len(paths))
-            written = outputs.publish()
-            partial.remove()
+            written = publisher.publish()
+            workdir.remove()
     return Report(
-        samples=len(paths) - len(outputs.failures),
+        samples=len(paths) - len(publisher.failures),
         written=written,
-        failures=tuple(outputs.failures),
-        warnings=tuple(outputs.warnings),
+        failures=tuple(publisher.failures),
+        failures_path=publisher.failures_path,
+        warnings=tuple(publisher.warnings),
         repeated=samples.repeated,
         resumed=resumed,
         seconds=time.monotonic() - begun,
     )
 
 
-def _find(options: Options, crew: Crew[Task, Part]) -> tuple[Samples, tuple[str, ...]]:
-    """Find all samples, and those of the range; workers start at the first ones."""
+def _choose_workers(options: Options) -> tuple[int, int]:
+    """Return the number of workers and their niceness."""
+    if options.workers is not None:
+        return options.workers, 0
+    workers = cpus.default_workers()
+    if not cpus.is_login_node():
+        return workers, 0
+    _log.warning(
+        "this is a SLURM login node: starting %d workers with niceness %d (`workers` overrides)",
+        workers,
+        cpus.LOGIN_NODE_NICENESS,
+    )
+    return workers, cpus.LOGIN_NODE_NICENESS
+
+
+@contextmanager
+def _hint_at_kept_work(workdir: WorkDir) -> Iterator[None]:
+    try:
+        yield
+    except (CompressError, Stopped) as error:
+        if workdir.is_kept():
+            error.add_hint("finished work is kept: the same command resumes it")
+        raise
+
+
+def _find(options: Options, executor: Executor[ShardTask, Part]) -> tuple[Samples, tuple[str, ...]]:
+    """Find all samples, and those of the range; workers start as soon as the first are found."""
 
     def expect(found: int) -> None:
-        crew.expect(len(range(found)[options.start : options.end]))
+        executor.expect(len(range(found)[options.start : options.end]))
 
     samples = find_samples(options.directories, expect)
-    _say_repeated(samples.repeated)
+    _log_repeated(samples.repeated)
     rows = options.rows(len(samples.paths))
     return samples, samples.paths[rows.start : rows.stop]
 
 
-def _tasks(job: Job, paths: Sequence[str], missing: Sequence[range], workers: int) -> list[Task]:
+def _tasks(
+    job: Job, paths: Sequence[str], missing: Sequence[range], workers: int
+) -> list[ShardTask]:
     return [
-        Task(job, rows.start, tuple(paths[rows.start : rows.stop]))
+        ShardTask(job, rows.start, tuple(paths[rows.start : rows.stop]))
         for rows in split(missing, workers)
     ]
 
 
-def _judge(options: Options, failures: Sequence[Finding], samples: int) -> None:
-    """Stop where too many samples are bad, with one line for each of them."""
-    if len(failures) <= min(options.most_failures(samples), samples - 1):
+def _check_failures(options: Options, failures: Sequence[SampleIssue], samples: int) -> None:
+    """Stop if too many samples are bad, with one line for each of them."""
+    if len(failures) <= min(options.failure_limit(samples), samples - 1):
         return
     if options.on_error == "stop":
         *others, last = failures
         for failure in others:
             _log.error("%s", failure)
-        raise SampleError(last.text, last.path, "--on-error skip leaves bad samples out")
+        raise SampleError(last.text, last.path, "`on_error` skip leaves bad samples out")
     for failure in failures:
         _log.error("%s", failure)
-    allowed = options.max_failures or "none that is good"
-    raise SampleError(f"{len(failures)} of {samples} samples are bad (--max-failures: {allowed})")
+    found = f"{len(failures)} of {samples} samples are bad"
+    if options.max_failures is not None:
+        found += f", `max_failures` is {options.max_failures}"
+    raise SampleError(found)
 
 
-def _say_repeated(repeated: int) -> None:
+def _log_repeated(repeated: int) -> None:
     if repeated:
         _log.warning(
             "%d metadata files were reached more than once (overlapping directories or links);"
@@ -151,9 +188,9 @@ def _say_repeated(repeated: int) -> None:
         )
 
 
-def _say_resumed(resumed: int, samples: int) -> None:
+def _log_resumed(resumed: int, samples: int) -> None:
     if resumed:
-        _log.warning("%d of %d samples were done already; going on", resumed, samples)
+        _log.warning("resuming: %d of %d samples were already done", resumed, samples)
 
 
 def _report(progress: Progress | None, done: int, samples: int) -> None:

@@ -1,7 +1,8 @@
-"""The exceptions of this package, each one clear line: what, where, and what to do.
+"""The package's exceptions. Each is one clear line: what was found, where, and what to do next.
 
-They are built from positional arguments only, so that they survive pickling on
-their way from a worker to the coordinator.
+They take positional arguments only, so that they survive pickling on their way from a worker
+to the coordinator. A message writes the name of a field of `Options` in backticks; the command
+line prints the flag instead.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class CompressError(Exception):
     Attributes
     ----------
     exit_code : int
-        The status with which the command ends on this error.
+        The exit status of the command for this error.
     """
 
     exit_code = 1
@@ -47,19 +48,23 @@ class CompressError(Exception):
         self.path = path
         self.hint = hint
 
+    def add_hint(self, hint: str) -> None:
+        """Append to what the error tells the user to do."""
+        self.hint = f"{self.hint}; {hint}" if self.hint else hint
+
     def __str__(self) -> str:
         line = f"{self.path}: {self.problem}" if self.path else self.problem
         return f"{line}; {self.hint}" if self.hint else line
 
 
 class UsageError(CompressError):
-    """The options make no sense, or not on this machine: nothing was begun."""
+    """The options make no sense, or not on this machine. No work was done."""
 
     exit_code = 2
 
 
 class InputError(CompressError):
-    """The directories cannot be listed, or hold no sample."""
+    """The directories cannot be listed or hold no sample, or outputs cannot be read back."""
 
 
 class SampleError(CompressError):
@@ -75,14 +80,14 @@ class WorkerError(CompressError):
 
 
 class Stopped(BaseException):
-    """A signal asked the job to end; like KeyboardInterrupt, no ``except Exception`` sees it.
+    """A signal asked the job to end. Like KeyboardInterrupt, ``except Exception`` ignores it.
 
     Parameters
     ----------
     name : str
-        Of the signal.
+        Name of the signal.
     exit_code : int
-        128 and the signal's number, as shells have it.
+        128 plus the signal's number, as shells report it.
     """
 
     def __init__(self, name: str, exit_code: int) -> None:
@@ -90,6 +95,10 @@ class Stopped(BaseException):
         self.name = name
         self.exit_code = exit_code
         self.hint = ""
+
+    def add_hint(self, hint: str) -> None:
+        """Append to what the message tells the user to do."""
+        self.hint = f"{self.hint}; {hint}" if self.hint else hint
 
     def __str__(self) -> str:
         return f"stopped by {self.name}; {self.hint}" if self.hint else f"stopped by {self.name}"

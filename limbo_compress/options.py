@@ -12,13 +12,13 @@ from .errors import UsageError
 
 __all__ = ["Options"]
 
-_OPENCV_MOST_PIXELS = 1 << 30
+_OPENCV_MAX_PIXELS = 1 << 30
 _MAX_FAILURES = re.compile(r"(\d+)|(\d+(?:\.\d+)?)%")
 
 
 @dataclass(frozen=True)
 class Options:
-    """A job, as the command line states it.
+    """What a job is asked to do.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Options:
     image_size : (int, int)
         Width and height of a row of the images and masks, in pixels.
     masks : tuple of (str, str)
-        For each mask its name and the regular expression that finds its labels.
+        For each mask its name, and the regular expression that selects its labels.
     metadata : bool
         Whether to write the metadata.
     strip_regions : bool
@@ -40,24 +40,24 @@ class Options:
     start, end : int, optional
         Half-open range over the ordered samples; all of them by default.
     workers : int, optional
-        Number of processes; by default as many as this process may use CPUs.
+        Number of processes; by default the number of CPUs that this process may use.
     on_error : {"stop", "skip"}
         Whether a bad sample stops the job, or is left out of every output.
     max_failures : str, optional
-        How many bad samples may be skipped, as a number or, ``"2%"``, as a part of all.
+        How many bad samples may be skipped: a number or a percentage such as ``"2%"``.
     max_pixels : int
         The largest image or cryptomatte to decode, in pixels.
     decoder : {"auto", "opencv"}
         Whether plain PNGs may be decoded without OpenCV, which is faster.
     fresh : bool
-        Whether to start over where there is unfinished work.
+        Whether to discard unfinished work and start over.
     write_rows : {"auto", "mmap", "pwrite"}
-        How workers write rows; by default as the filesystem allows.
+        How workers write rows; by default whatever suits the filesystem.
 
     Raises
     ------
     UsageError
-        If the options contradict each other, or name a folder that is not there.
+        If the options contradict each other or name a folder that does not exist.
     """
 
     directories: tuple[str, ...]
@@ -79,98 +79,104 @@ class Options:
 
     def __post_init__(self) -> None:
         if not (self.images or self.masks or self.metadata):
-            raise UsageError("nothing to do: ask for --images, --mask or --metadata")
-        if min(self.image_size) < 1:
-            raise UsageError(f"--image-size {_words(self.image_size)}: sizes start at 1 pixel")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers {self.workers}: at least 1 is needed")
-        if not 1 <= self.max_pixels <= _OPENCV_MOST_PIXELS:
-            raise UsageError(f"--max-pixels {self.max_pixels}: from 1 to {_OPENCV_MOST_PIXELS}")
-        for flag, value, choices in (
-            ("--on-error", self.on_error, ("stop", "skip")),
-            ("--decoder", self.decoder, ("auto", "opencv")),
-            ("--write-rows", self.write_rows, ("auto", "mmap", "pwrite")),
-        ):
-            if value not in choices:
-                raise UsageError(f"{flag} {value}: one of {', '.join(choices)}")
-        if self.max_failures is not None and self.on_error == "stop":
-            raise UsageError("--max-failures goes with --on-error skip")
-        self.most_failures(0)
+            raise UsageError("nothing to do: ask for `images`, `masks` or `metadata`")
+        self._check_values()
         self._check_masks()
         self._check_range()
         self._check_prefix()
+        self._check_directories()
+
+    def _check_values(self) -> None:
+        if min(self.image_size) < 1:
+            size = " ".join(map(str, self.image_size))
+            raise UsageError(f"`image_size` {size}: sizes start at 1 pixel")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"`workers` {self.workers}: at least 1 is needed")
+        if not 1 <= self.max_pixels <= _OPENCV_MAX_PIXELS:
+            raise UsageError(f"`max_pixels` {self.max_pixels}: from 1 to {_OPENCV_MAX_PIXELS}")
+        for field, value, choices in (
+            ("on_error", self.on_error, ("stop", "skip")),
+            ("decoder", self.decoder, ("auto", "opencv")),
+            ("write_rows", self.write_rows, ("auto", "mmap", "pwrite")),
+        ):
+            if value not in choices:
+                raise UsageError(f"`{field}` {value}: must be one of {', '.join(choices)}")
+        if self.max_failures is None:
+            return
+        if self.on_error == "stop":
+            raise UsageError("`max_failures` needs `on_error` skip")
+        if not _MAX_FAILURES.fullmatch(self.max_failures):
+            raise UsageError(
+                f"`max_failures` {self.max_failures}: must be a number or a percentage such as 2%"
+            )
+
+    def _check_masks(self) -> None:
+        names = [name for name, _ in self.masks]
+        for name, pattern in self.masks:
+            if not name or "/" in name or os.sep in name or "\0" in name:
+                raise UsageError(f"`masks` {name!r}: the name becomes part of a file's name")
+            if names.count(name) > 1:
+                raise UsageError(f"`masks` {name}: the name is given twice")
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UsageError(
+                    f"`masks` {name} {pattern!r}: not a regular expression: {error}"
+                ) from error
+        if self.masks and not all(map(find_spec, ("OpenEXR", "mmh3"))):
+            raise UsageError(
+                "`masks` needs OpenEXR and mmh3", "", "pip install 'limbo-compress[masks]'"
+            )
+
+    def _check_range(self) -> None:
+        for field, bound in (("start", self.start), ("end", self.end)):
+            if bound is not None and bound < 0:
+                raise UsageError(f"`{field}` {bound}: bounds count from 0")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise UsageError(
+                f"`start` {self.start or 0} `end` {self.end}: the range is empty"
+                " (it ends before sample `end`)"
+            )
+
+    def _check_prefix(self) -> None:
+        folder = os.path.dirname(os.path.abspath(self.prefix))
+        if os.path.basename(self.prefix) in ("", os.curdir, os.pardir):
+            raise UsageError(f"`prefix` {self.prefix!r}: it must end in a name for the files")
+        if "\0" in self.prefix:
+            raise UsageError(f"`prefix` {self.prefix!r}: a file name cannot hold a null byte")
+        if not os.path.isdir(folder):
+            raise UsageError("no such folder for `prefix`", folder, "create it first")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError("the folder of `prefix` cannot be written", folder)
+
+    def _check_directories(self) -> None:
         if not self.directories:
             raise UsageError("name at least one directory of Limbo data")
         for directory in self.directories:
             if not os.path.isdir(directory):
                 raise UsageError("no such directory", directory)
 
-    def _check_masks(self) -> None:
-        names = [name for name, _ in self.masks]
-        for name, pattern in self.masks:
-            if not name or "/" in name or os.sep in name or "\0" in name:
-                raise UsageError(f"--mask {name!r}: the name becomes part of a file's name")
-            if names.count(name) > 1:
-                raise UsageError(f"--mask {name}: the name is given twice")
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise UsageError(
-                    f"--mask {name} {pattern!r}: no regular expression: {error}"
-                ) from error
-        if self.masks and not all(map(find_spec, ("OpenEXR", "mmh3"))):
-            raise UsageError(
-                "--mask needs OpenEXR and mmh3", "", "pip install 'limbo-compress[masks]'"
-            )
-
-    def _check_range(self) -> None:
-        for flag, bound in (("--start", self.start), ("--end", self.end)):
-            if bound is not None and bound < 0:
-                raise UsageError(f"{flag} {bound}: bounds count from 0")
-        if self.end is not None and self.end <= (self.start or 0):
-            raise UsageError(
-                f"--start {self.start or 0} --end {self.end}: the range is empty"
-                " (it ends before sample --end)"
-            )
-
-    def _check_prefix(self) -> None:
-        folder = os.path.dirname(os.path.abspath(self.prefix))
-        if os.path.basename(self.prefix) in ("", os.curdir, os.pardir):
-            raise UsageError(f"--prefix {self.prefix!r}: it must end in a name for the files")
-        if "\0" in self.prefix:
-            raise UsageError(f"--prefix {self.prefix!r}: a file name cannot hold a null byte")
-        if not os.path.isdir(folder):
-            raise UsageError("no such folder for --prefix", folder, "create it first")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError("the folder of --prefix cannot be written", folder)
-
-    def most_failures(self, samples: int) -> float:
-        """How many bad samples out of `samples` are too few to fail the job."""
+    def failure_limit(self, samples: int) -> float:
+        """How many of `samples` may be bad before the job fails."""
         if self.on_error == "stop":
             return 0
         if self.max_failures is None:
             return math.inf
-        match = _MAX_FAILURES.fullmatch(self.max_failures)
-        if match is None:
-            raise UsageError(f"--max-failures {self.max_failures}: a number, or a part like 2%")
-        number, percentage = match.groups()
-        return float(number) if number else samples * float(percentage) / 100
+        if self.max_failures.endswith("%"):
+            return samples * float(self.max_failures[:-1]) / 100
+        return int(self.max_failures)
 
     def rows(self, samples: int) -> range:
-        """Those of `samples` ordered samples that the job is about.
+        """The part of `samples` ordered samples that the job is about.
 
         Raises
         ------
         UsageError
-            If there is none.
+            If the range holds no sample.
         """
         rows = range(samples)[slice(self.start, self.end)]
         if not rows:
             raise UsageError(
-                f"--start {self.start}: the range is empty, there are {samples} samples"
+                f"`start` {self.start}: the range is empty, there are {samples} samples"
             )
         return rows
-
-
-def _words(numbers: tuple[int, ...]) -> str:
-    return " ".join(map(str, numbers))

@@ -33,6 +33,7 @@ FLAGS = ("--images", "--metadata", "--image-size", "64", "48", "--workers", "2")
 MASK = ("--mask", "m", "^48", "--")
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGUSR1: 138}
 TRIES = 40
+ROOT = Path(__file__).parents[1]
 
 
 class Ground:
@@ -67,15 +68,16 @@ class Ground:
 class Command:
     """The real command, under way; its processes are known by a mark in their environment."""
 
-    def __init__(self, place: Path, *arguments: object, **environ: str) -> None:
+    def __init__(self, place: Path, *arguments: object, crash_on: str = "") -> None:
+        program = ["tests.crashing", crash_on] if crash_on else ["limbo_compress"]
         self.mark = uuid.uuid4().hex
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "limbo_compress", "--prefix", "out", *FLAGS),
+                *(sys.executable, "-m", *program, "--prefix", "out", *FLAGS),
                 *map(str, arguments),
             ],
             cwd=place,
-            env=os.environ | environ | {"FAULT_MARK": self.mark},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "FAULT_MARK": self.mark},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -156,7 +158,7 @@ def crash_on_samples(ground: Ground, rng: random.Random, counts: Counter[str]) -
         text = f"{rng.randrange(10)}{rng.randrange(10)}.json"
         bad = [n for n, p in enumerate(sorted(ground.campaign.rglob("*.json"))) if text in str(p)]
         flags = ("--on-error", "skip", ground.campaign)
-        command = Command(place, *flags, LIMBO_COMPRESS_CRASH_ON=text)
+        command = Command(place, *flags, crash_on=text)
         assert command.wait() == 0, command.said
         lines = (place / "out-failures.jsonl").read_text().splitlines()
         assert [json.loads(line)["row"] for line in lines] == bad
@@ -281,7 +283,7 @@ def fill_disk(ground: Ground, rng: random.Random, counts: Counter[str]) -> None:
         done = any(disk.glob(".*.partial/*.part"))
         command = Command(disk, *MASK, ground.campaign)
         assert command.wait() == 0, command.said
-        assert ("were done already" in command.said) == done
+        assert ("were already done" in command.said) == done
         ground.check(disk, finished=True)
 
 

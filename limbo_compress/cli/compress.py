@@ -1,39 +1,40 @@
-"""The command line: argv to Options; progress, messages, exit codes. Only this file prints."""
+"""The command ``limbo-compress``: argv to Options, messages and exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import logging
-import os
+import re
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from . import __version__, cpus
-from .compress import Report, compress
-from .errors import CompressError, Stopped, UsageError
-from .options import Options
-from .outputs import Written
-from .pool import ONE_THREAD
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from .. import (
+    CompressError,
+    Options,
+    OutputFile,
+    Report,
+    Stopped,
+    UsageError,
+    __version__,
+    compress,
+)
+from .progress import Bar, Lines
 
 __all__ = ["main"]
 
 _NAME = "limbo-compress"
-_LOG_SECONDS = 30
-_NICENESS = 10
 _WARNINGS_SHOWN = 10
 # Schedulers send SIGUSR1 where they are asked to warn ahead of the time limit.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
-_log = logging.getLogger(__package__)
+_FLAGS = {"masks": "--mask", "directories": "directory"}
+
+_log = logging.getLogger("limbo_compress")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,10 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 when everything was published, 2 for a usage error, 128 and the
         signal's number for a signal, else 1.
     """
-    os.environ.update(ONE_THREAD)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name may be any bytes
-    _log.addHandler(_SayLogged())
+        sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: a name may be any bytes
+    _log.addHandler(_PrintLogged())
     _log.propagate = False
     _install_signal_handlers()
     try:
@@ -63,39 +63,51 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _options(arguments)
         report = _compress(options, quiet=arguments.quiet)
     except (CompressError, Stopped) as error:
-        _say(str(error))
+        _print_error(_with_flags(str(error)))
         return error.exit_code
     if not arguments.quiet:
-        _tell(report)
+        _print_report(report)
     return 0
 
 
-def _tell(report: Report) -> None:
+def _print_report(report: Report) -> None:
     if report.failures:
-        path = next(file.path for file in report.written if file.path.endswith(".jsonl"))
-        _say(f"{len(report.failures)} bad samples were left out; {path} lists them")
+        failures, path = len(report.failures), report.failures_path
+        _print_error(f"{failures} bad samples were left out; {path} lists them")
     for warning in report.warnings[:_WARNINGS_SHOWN]:
-        _say(f"warning: {warning}")
+        _print_error(f"warning: {warning}")
     if len(report.warnings) > _WARNINGS_SHOWN:
-        _say(f"warning: {len(report.warnings) - _WARNINGS_SHOWN} more like these")
+        _print_error(f"warning: {len(report.warnings) - _WARNINGS_SHOWN} more like these")
     for file in report.written:
-        print(_line(file))
+        print(_describe(file))
+
+
+def _with_flags(message: str) -> str:
+    """Replace fields of `Options` in backticks by the flags that set them."""
+
+    def flag(match: re.Match[str]) -> str:
+        field = match[1]
+        if field not in Options.__dataclass_fields__:
+            return match[0]
+        return _FLAGS.get(field, "--" + field.replace("_", "-"))
+
+    return re.sub(r"`(\w+)`", flag, message)
 
 
 def _install_signal_handlers() -> None:
     for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves SIGHUP
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _stop)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    for other in _SIGNALS:  # once is enough: another one would disturb the end
+    for other in _SIGNALS:  # a second signal must not disturb the shutdown
         signal.signal(other, signal.SIG_IGN)
     raise Stopped(signal.Signals(number).name, 128 + number)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all others here."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, "", f"{_NAME} --help lists the options")
@@ -110,13 +122,13 @@ def _parser() -> argparse.ArgumentParser:
         " PREFIX-metadata.pickle, a list with a dict for each sample, in the same order.",
     )
     parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
-    _add_what(parser.add_argument_group("what to write"))
-    _add_which(parser.add_argument_group("from what, and to where"))
-    _add_how(parser.add_argument_group("how"))
+    _add_output_options(parser.add_argument_group("what to write"))
+    _add_input_options(parser.add_argument_group("input and prefix"))
+    _add_run_options(parser.add_argument_group("how to run"))
     return parser
 
 
-def _add_what(what: argparse._ArgumentGroup) -> None:
+def _add_output_options(what: argparse._ArgumentGroup) -> None:
     what.add_argument("--images", action="store_true", help="write the images")
     what.add_argument(
         "--image-size",
@@ -131,7 +143,7 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
         nargs="*",
         default=[],
         metavar="NAME PATTERN",
-        help="write masks: each is the coverage of the labels that a regular expression finds",
+        help="write masks: the coverage of the labels that each regular expression matches",
     )
     what.add_argument("--metadata", action="store_true", help="write the metadata")
     what.add_argument(
@@ -141,11 +153,11 @@ def _add_what(what: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_which(which: argparse._ArgumentGroup) -> None:
+def _add_input_options(which: argparse._ArgumentGroup) -> None:
     which.add_argument(
         "--prefix",
         default="compressed",
-        help="what the names of the outputs begin with (default: compressed)",
+        help="beginning of the output names (default: compressed)",
     )
     which.add_argument(
         "--start", type=int, metavar="N", help="first sample (default: 0, the first of all)"
@@ -156,7 +168,7 @@ def _add_which(which: argparse._ArgumentGroup) -> None:
     which.add_argument("directory", nargs="+", help="directory of Limbo data, searched recursively")
 
 
-def _add_how(how: argparse._ArgumentGroup) -> None:
+def _add_run_options(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
         "--workers",
         type=int,
@@ -185,16 +197,14 @@ def _add_how(how: argparse._ArgumentGroup) -> None:
         "--decoder",
         choices=("auto", "opencv"),
         default="auto",
-        help="opencv alone, or a faster way for plain PNGs (default: auto)",
+        help="auto decodes plain PNGs faster than OpenCV, to the same pixels (default: auto)",
     )
-    how.add_argument(
-        "--fresh", action="store_true", help="start over where there is unfinished work"
-    )
+    how.add_argument("--fresh", action="store_true", help="discard unfinished work and start over")
     how.add_argument(
         "--write-rows",
         choices=("auto", "mmap", "pwrite"),
         default="auto",
-        help="how rows are written (default: auto, as the filesystem allows)",
+        help="how rows are written (default: auto, whatever suits the filesystem)",
     )
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
@@ -213,7 +223,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         strip_regions=arguments.strip_regions,
         start=arguments.start,
         end=arguments.end,
-        workers=_login_node_workers() if arguments.workers is None else arguments.workers,
+        workers=arguments.workers,
         on_error=arguments.on_error,
         max_failures=arguments.max_failures,
         max_pixels=arguments.max_pixels,
@@ -223,76 +233,24 @@ def _options(arguments: argparse.Namespace) -> Options:
     )
 
 
-def _login_node_workers() -> int | None:
-    """Be a good guest on a cluster's login node, where no number of workers was asked for."""
-    if not cpus.is_login_node():
-        return None
-    workers = min(cpus.LOGIN_NODE_WORKERS, cpus.usable())
-    os.nice(_NICENESS)
-    _log.warning(
-        "this is a SLURM login node: %d workers, niced by %d (--workers N overrides)",
-        workers,
-        _NICENESS,
-    )
-    return workers
-
-
-class _Bar:
-    """A bar of samples, on a terminal."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[NoReturn] | None = None
-
-    def __call__(self, done: int, samples: int) -> None:
-        if self._bar is None:
-            # Now, for the workers are under way, and could not be forked beside its thread.
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=samples, initial=done, unit="sample")
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-class _Lines:
-    """A plain line now and then and at the end, in a log."""
-
-    def __init__(self) -> None:
-        self._begun = self._last = time.monotonic()
-        self._resumed: int | None = None
-
-    def __call__(self, done: int, samples: int) -> None:
-        now = time.monotonic()
-        if self._resumed is None:
-            self._resumed = done
-        if done == samples or now - self._last >= _LOG_SECONDS:
-            self._last = now
-            rate = (done - self._resumed) / max(now - self._begun, 1e-9)
-            _say(f"{done} of {samples} samples, {rate:.1f} samples/s")
-
-    def close(self) -> None:
-        pass
-
-
 def _compress(options: Options, quiet: bool) -> Report:
     if quiet:
         return compress(options)
-    with closing(_Bar() if sys.stderr.isatty() else _Lines()) as progress:
+    with closing(Bar() if sys.stderr.isatty() else Lines(_print_error)) as progress:
         return compress(options, progress)
 
 
-def _line(file: Written) -> str:
+def _describe(file: OutputFile) -> str:
     return f"{file.path}  {file.shape}  {file.dtype}  {file.bytes:,} bytes"
 
 
-def _say(line: str) -> None:
+def _print_error(line: str) -> None:
     print(f"{_NAME}: {line}", file=sys.stderr)
 
 
-class _SayLogged(logging.Handler):
-    """What the package has to tell on the way comes through `logging`."""
+class _PrintLogged(logging.Handler):
+    """Prints what the package reports during the job through `logging`."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(record.getMessage())
+        record.msg = _with_flags(record.msg)  # not the arguments, which are paths
+        _print_error(record.getMessage())

@@ -1,4 +1,4 @@
-"""Read the outputs back."""
+"""Open the outputs of a prefix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .errors import InputError
+from .. import names
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,13 +20,13 @@ __all__ = ["Dataset", "load"]
 
 @dataclass(frozen=True)
 class Dataset:
-    """What stands under a prefix; row i of each belongs to the same sample.
+    """The outputs of a prefix. Row i of each belongs to the same sample.
 
     Attributes
     ----------
     images : memmap of float16, shape (samples, height, width, 3), or None
     masks : dict of str to memmap of float32, shape (samples, height, width, 1)
-        By the names of the masks.
+        By name of the mask.
     metadata : list of dict, or None
     """
 
@@ -35,25 +36,29 @@ class Dataset:
 
 
 def load(prefix: str) -> Dataset:
-    """Open the outputs of a prefix; arrays are mapped, not read.
+    """Open the outputs of a prefix. Arrays are mapped, not read.
 
-    Nothing in a file is executed: a pickle that names any class or function is refused.
+    Nothing in a file is executed: a pickle that names a class or function is refused.
 
     Raises
     ------
     InputError
-        If there are none, one is damaged, or their numbers of rows differ.
+        If there are none, if one is damaged, or if their numbers of rows differ.
     """
-    import numpy as np  # not above: the command reads nothing back
+    import numpy as np  # here because the command starts faster without it
 
     found = sorted(glob.glob(f"{glob.escape(prefix)}-*.npy"))
     try:
         arrays = {path.removeprefix(f"{prefix}-")[:-4]: np.load(path, "r") for path in found}
-        metadata = _load_metadata(f"{prefix}-metadata.pickle")
+        metadata = _load_metadata(f"{prefix}-{names.METADATA}")
     except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"cannot read the outputs: {error}", prefix) from error
-    masks = {n.removeprefix("masks-"): a for n, a in arrays.items() if n.startswith("masks-")}
-    dataset = Dataset(arrays.get("images"), masks, metadata)
+    masks = {
+        mask: array
+        for name, array in arrays.items()
+        if (mask := names.mask_of_array(name)) is not None
+    }
+    dataset = Dataset(arrays.get(names.IMAGES), masks, metadata)
     present = (dataset.images, dataset.metadata, *masks.values())
     rows = {len(part) for part in present if part is not None}
     if len(rows) != 1:
@@ -64,7 +69,7 @@ def load(prefix: str) -> Dataset:
 def _load_metadata(path: str) -> list[dict[str, Any]] | None:
     if not os.path.exists(path):
         return None
-    # Of many small lists, garbage collection is most of the time to unpickle.
+    # With many small lists, garbage collection would take most of the time.
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -79,7 +84,7 @@ def _load_metadata(path: str) -> list[dict[str, Any]] | None:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """An unpickler of builtin values only."""
+    """An unpickler that accepts plain values only."""
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of metadata; it was not loaded")
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong in metadata: not loaded")

@@ -1,8 +1,8 @@
-/* An 8-bit RGB image to its float16 row: colour, both passes of the resampling, clipping and
-   rounding at once, in cache.
+/* From an 8-bit RGB image to its float16 row: colour, both passes of the resampling, clipping and
+   rounding in one go, in cache.
 
-   What it computes, and why in double, stands in resample.py, whose numpy code gives the same
-   (with that of images.py) and is what runs where this could not be compiled. */
+   resample.py says what is computed, and why in double. Its numpy code and that of color.py give
+   the same bytes and run where this file could not be compiled. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -18,7 +18,7 @@
 #define VECTOR_BYTES 16
 #define FOR_VECTORS
 #else
-#error "for other CPUs numpy does this work"
+#error "on other CPUs numpy resamples"
 #endif
 
 typedef double pair __attribute__((vector_size(16)));
@@ -26,20 +26,20 @@ typedef double vector __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_
 
 enum {
     LANES = VECTOR_BYTES / sizeof(double),
-    SUMS = 8, /* half of the registers: what is added to them passes through the others */
+    SUMS = 8, /* half of the registers; the summands pass through the other half */
     COLUMNS = SUMS * LANES,
     CHANNELS = 3,
-    STEP = 4 * CHANNELS, /* doubles that are whole pixels and whole vectors */
-    ROWS = 4,            /* that are made at once */
-    BAND = 76,           /* outputs whose rows stay in cache from one pass to the other */
-    HALVES = 8,          /* float16 values that are made at once */
-    CACHE_LINE = 64,     /* bytes; buffers that begin elsewhere take a third more time */
+    STEP = 4 * CHANNELS, /* doubles: whole pixels and whole vectors */
+    ROWS = 4,            /* made at once */
+    BAND = 76,           /* outputs whose rows stay in cache between the passes */
+    HALVES = 8,          /* float16 values made at once */
+    CACHE_LINE = 64,     /* bytes; unaligned buffers take a third more time */
 };
 
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
-/* Each output is the sum of `taps` weights times the samples from its start on. */
+/* Each output is the sum of `taps` weights times the samples that begin at its start. */
 typedef struct {
     Py_buffer starts_buffer, weights_buffer;
     const int64_t *starts;
@@ -47,8 +47,8 @@ typedef struct {
     Py_ssize_t outputs, taps;
 } axis;
 
-/* Decode a strip of columns to linear light, a row after the other. To load eight bytes at once,
-   and to store two results, makes that a third quicker. */
+/* Decode a strip of columns to linear light, row by row. Loading eight bytes and storing two
+   results at a time is a third faster. */
 static void look_up(const uint8_t *pixels, Py_ssize_t stride, Py_ssize_t height,
                     Py_ssize_t columns, const double *light, double *strip)
 {
@@ -67,7 +67,7 @@ static void look_up(const uint8_t *pixels, Py_ssize_t stride, Py_ssize_t height,
     }
 }
 
-/* Make the outputs from `first` on of a strip of columns, which begins with sample `low`. */
+/* Make outputs `first` to before `last` of a strip of columns that begins with sample `low`. */
 FOR_VECTORS static void resize_columns(const double *strip, Py_ssize_t low, const axis *vertical,
                                        Py_ssize_t first, Py_ssize_t last, double *rows,
                                        Py_ssize_t stride)
@@ -83,7 +83,7 @@ FOR_VECTORS static void resize_columns(const double *strip, Py_ssize_t low, cons
     }
 }
 
-/* Add the four pixels of a step; x86 also writes the float after the three. */
+/* Add up the four pixels of a step. The x86 code also writes the float after the three. */
 FOR_VECTORS static inline void add_pixels(const vector sums[STEP / LANES], float *pixel)
 {
 #if defined(__x86_64__)
@@ -100,7 +100,7 @@ FOR_VECTORS static inline void add_pixels(const vector sums[STEP / LANES], float
 #endif
 }
 
-/* Make rows of pixels, from four partial sums for each channel; they share each weight's load. */
+/* Make rows of pixels from four partial sums a channel. The rows share each load of a weight. */
 FOR_VECTORS static void resize_rows(const double *const rows[ROWS], const axis *horizontal,
                                     float *lines, Py_ssize_t length)
 {
@@ -148,15 +148,15 @@ FOR_VECTORS static void find_range(const uint8_t *pixels, Py_ssize_t count, uint
     range[1] = high;
 }
 
-/* Make all of the result; 0 where memory is short. */
+/* Make the whole row, or return 0 if memory is short. */
 static int make_row(const uint8_t *pixels, Py_ssize_t height, Py_ssize_t width,
                     const double *light, const axis *vertical, const axis *horizontal,
                     uint16_t *out)
 {
-    /* Room for the weights of 0 that fill up a row's last step, see resample.py. */
+    /* Room for the zero weights that pad a row's last step, see resample.py. */
     Py_ssize_t columns = width * CHANNELS, strips = (columns + STEP + COLUMNS - 1) / COLUMNS;
     Py_ssize_t stride = strips * COLUMNS, length = horizontal->outputs * CHANNELS;
-    Py_ssize_t room = (length / HALVES + 1) * HALVES; /* and for the float after a row's last */
+    Py_ssize_t room = (length / HALVES + 1) * HALVES; /* and for the float after the last */
     size_t strip_bytes = height * COLUMNS * sizeof(double);
     double *strip = aligned_alloc(CACHE_LINE, strip_bytes);
     double *rows = aligned_alloc(CACHE_LINE, BAND * stride * sizeof(double));
@@ -195,7 +195,7 @@ static int make_row(const uint8_t *pixels, Py_ssize_t height, Py_ssize_t width,
     return done;
 }
 
-/* Whether an axis goes forward and reads no sample outside of the `samples` that there are. */
+/* Whether an axis never goes back and reads only the `samples` that there are. */
 static int fits(axis *axis, Py_ssize_t samples, Py_ssize_t doubles_a_tap)
 {
     axis->starts = axis->starts_buffer.buf;
@@ -235,7 +235,7 @@ static PyObject *fill_row(PyObject *module, PyObject *arguments)
         if (!done)
             PyErr_NoMemory();
     } else {
-        PyErr_SetString(PyExc_ValueError, "the shapes do not belong together");
+        PyErr_SetString(PyExc_ValueError, "the shapes do not match");
     }
     Py_buffer *buffers[] = {&pixels, &light, &out, &vertical.starts_buffer,
                             &vertical.weights_buffer, &horizontal.starts_buffer,
@@ -253,7 +253,7 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__resample(void)
 {
 #if defined(__x86_64__)
-    if (!__builtin_cpu_supports("avx2")) { /* F16C is the older one; gcc 8 cannot ask for it */
+    if (!__builtin_cpu_supports("avx2")) { /* implies F16C, which gcc 8 cannot ask for */
         PyErr_SetString(PyExc_ImportError, "compiled for CPUs with AVX2");
         return NULL;
     }

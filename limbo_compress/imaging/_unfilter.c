@@ -1,12 +1,13 @@
-/* The filters of a PNG undone, for 8-bit RGB and RGBA without interlacing.
+/* Undo the filters of a PNG: 8-bit RGB and RGBA, without interlacing.
 
-   Each byte of a PNG is stored as its difference to a prediction, made from the pixels left of
-   it, above it and at that corner (ISO/IEC 15948, section 9): each pixel waits for the one
-   before. So eight rows are made at once, each a pixel behind the one above it: that one's last
-   pixel is then what is above, and the one before it is the corner.
+   A PNG stores each byte as its difference from a prediction, made from the pixels to the left,
+   above, and above left (ISO/IEC 15948, section 9). So each pixel depends on the one before it,
+   and a single row cannot be vectorised. This code works on eight rows at once, each one pixel
+   behind the row above it: the last pixel of that row is then the one above, and the pixel before
+   it is the one above left.
 
-   OpenCV's own library goes pixel by pixel and takes a third of all its time for it. It serves
-   where this could not be compiled, and all other images: see png.py. */
+   OpenCV's libpng works pixel by pixel, in a third of its decoding time. It decodes all other
+   images, and these too where this file could not be compiled: see png.py. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -19,23 +20,23 @@
 #elif defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #include <arm_neon.h>
 #else
-#error "for other CPUs OpenCV does this work"
+#error "on other CPUs OpenCV decodes"
 #endif
 
-/* Two groups of rows: while one waits for its last pixels, the other is computed. */
+/* Two groups of rows: while one waits for its last pixels, the CPU computes the other. */
 enum { LANES = 4, GROUPS = 2, ROWS = LANES * GROUPS, CHANNELS = 3 };
 enum { NONE, SUB, UP, AVERAGE, PAETH };
 
-/* A pixel of each row of a group, from top to bottom; the fourth byte of each is of no account. */
+/* One pixel of each row of a group, from top to bottom. The fourth byte of each is unused. */
 typedef uint8_t pixels __attribute__((vector_size(16)));
 typedef uint32_t words __attribute__((vector_size(16)));
 
-/* Of which rows these are the filters: all bits set, or none. */
+/* A mask for each filter: all bits set in the rows that use it. */
 typedef struct {
     pixels sub, up, average, paeth;
 } filters;
 
-/* What a is more than b, or 0. */
+/* a - b, or 0 where b is larger. */
 static inline pixels excess(pixels a, pixels b)
 {
 #if defined(__SSE2__)
@@ -45,7 +46,7 @@ static inline pixels excess(pixels a, pixels b)
 #endif
 }
 
-/* Each row's pixel to the row below it, and to the first one the last of those above the group. */
+/* Move each pixel one row down; the first row receives the last pixel of the group above. */
 static inline pixels move_down(pixels rows, pixels above)
 {
 #if defined(__SSE2__)
@@ -56,12 +57,13 @@ static inline pixels move_down(pixels rows, pixels above)
 #endif
 }
 
-/* Whichever of the three is nearest to p = left + above - corner, in this order (section 9.4).
+/* The Paeth predictor: whichever of left, above and corner is nearest to
+   p = left + above - corner; ties go to the first of them (section 9.4).
 
-   From low, p is as far away as the corner is from high, and the other way round; from the corner,
-   by the difference of the two. So low is it where the corner is at least twice as far from it as
-   from high, and the other way round. A corner that is not between them is beyond one: then the
-   distance to that one is 0, and the other one or both are told by the same rule. */
+   Let low <= high be left and above in order, a = corner - low and b = high - corner. Then
+   |p - low| = |b|, |p - high| = |a| and |p - corner| = |b - a|. If the corner lies between them,
+   low is nearest where 2 b <= a, high where 2 a <= b, else the corner. If it lies outside, the
+   saturated differences make a or b 0, and the same rule holds. */
 static inline pixels paeth(pixels left, pixels above, pixels corner)
 {
     pixels more = excess(left, above);
@@ -79,20 +81,20 @@ static inline pixels predict(pixels left, pixels above, pixels corner, const fil
            | (filters->paeth & paeth(left, above, corner));
 }
 
-/* Where the next pixel of each group's first row is, and the one above all. A step leads from
-   there to the pixel of the row below that is made at the same time. */
+/* The next pixel of each group's first row, and the pixel above the first group. `step` and
+   `out_step` lead from a pixel to the one of the next row that is made at the same time. */
 typedef struct {
     const uint8_t *source[GROUPS], *above;
     uint8_t *out[GROUPS];
     Py_ssize_t channels, step, out_step;
 } places;
 
-/* The pixels that were made last, and what was above them. */
+/* The pixels that were made last, and the pixels above them. */
 typedef struct {
     pixels left[GROUPS], up[GROUPS];
 } state;
 
-/* Make a pixel of each of the rows from first to last, and go on to the next. */
+/* Make one pixel of each row from `first` to before `last`, and advance. */
 static inline __attribute__((always_inline)) void
 make_pixels(places *at, state *state, const filters filters[GROUPS], int first, int last,
             size_t bytes)
@@ -124,12 +126,12 @@ make_pixels(places *at, state *state, const filters filters[GROUPS], int first, 
     }
 }
 
-/* Make so many rows, at most ROWS. */
+/* Make `rows` rows, at most ROWS. */
 static inline __attribute__((always_inline)) void
 unfilter_rows(places at, Py_ssize_t width, int rows, const filters filters[GROUPS])
 {
     state state = {0};
-    /* Nearly all are moved as four bytes, which is quicker: as long as those are in the row. */
+    /* Moving four bytes is faster than three, and safe while all four are in the row. */
     Py_ssize_t inside = rows == ROWS ? width - 1 : 0;
     for (Py_ssize_t x = 0; x < width + rows - 1; x++) {
         for (; x >= ROWS - 1 && x < inside; x++)
@@ -139,7 +141,7 @@ unfilter_rows(places at, Py_ssize_t width, int rows, const filters filters[GROUP
     }
 }
 
-/* Whether so many rows all have this filter. */
+/* Whether all of the rows use this filter. */
 static int all_are(uint32_t kind, const uint8_t *kinds, int rows)
 {
     int same = 0;
@@ -148,7 +150,7 @@ static int all_are(uint32_t kind, const uint8_t *kinds, int rows)
     return same == rows;
 }
 
-/* Make the image; 0 where there is an unknown filter. */
+/* Make the image, or return 0 if a row has an unknown filter. */
 static int unfilter_image(const uint8_t *source, Py_ssize_t channels, Py_ssize_t width,
                           Py_ssize_t height, const uint8_t *zeros, uint8_t *out)
 {
@@ -175,7 +177,7 @@ static int unfilter_image(const uint8_t *source, Py_ssize_t channels, Py_ssize_t
             at.source[g] = source + 1 + g * LANES * at.step;
             at.out[g] = out + g * LANES * at.out_step;
         }
-        /* Most rows are as their neighbours; where the compiler knows that, the rest goes. */
+        /* Neighbours mostly share a filter. With constant masks the compiler drops the others. */
         if (all_are(AVERAGE, kinds, rows))
             unfilter_rows(at, width, rows, only_average);
         else if (all_are(PAETH, kinds, rows))
@@ -203,7 +205,7 @@ static PyObject *unfilter(PyObject *module, PyObject *arguments)
             && out.len == height * width * CHANNELS
             && source.len == height * (1 + width * channels);
     if (!valid)
-        PyErr_SetString(PyExc_ValueError, "the shapes do not belong together");
+        PyErr_SetString(PyExc_ValueError, "the shapes do not match");
     else if (!(zeros = calloc(width, CHANNELS)))
         PyErr_NoMemory();
     if (zeros) {

@@ -20,7 +20,7 @@ import numpy as np
 import OpenEXR
 from numpy.typing import NDArray
 
-from .errors import SampleError
+from ..errors import SampleError
 from .resample import Floats, resample
 
 __all__ = ["Cryptomatte", "label_id", "mattes", "read_cryptomatte", "resize_matte"]
@@ -48,7 +48,7 @@ class Cryptomatte:
 def label_id(label: str) -> float:
     """Id of a label in a cryptomatte, as a float32.
 
-    It is MurmurHash3_32, its bits taken for a float; bit 23 is flipped where they would be
+    The id is MurmurHash3_32, its bits read as a float. Bit 23 is flipped where they would be
     a denormal, an infinity or a NaN (the specification's section on hashing).
 
     Examples
@@ -69,7 +69,7 @@ def read_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
     Parameters
     ----------
     data : bytes
-        The whole file, of scan lines or tiles, half or float.
+        The whole file: scan lines or tiles, half or float.
     path : str
         Its path, for errors.
     max_pixels : int
@@ -78,7 +78,8 @@ def read_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
     Raises
     ------
     SampleError
-        If it is no OpenEXR file, a damaged or too large one, or has not exactly one cryptomatte.
+        If it is not an OpenEXR file, is damaged or too large, or does not hold exactly one
+        cryptomatte.
     """
     try:
         file = OpenEXR.InputFile(io.BytesIO(data))
@@ -100,7 +101,9 @@ def _check_size(header: dict[str, Any], path: str, max_pixels: int) -> None:
         width = window.max.x - window.min.x + 1
         height = window.max.y - window.min.y + 1
         if width < 1 or height < 1 or width * height > max_pixels:
-            raise SampleError(f"the cryptomatte has {width} x {height} pixels (--max-pixels)", path)
+            raise SampleError(
+                f"the cryptomatte has {width} x {height} pixels, the limit is {max_pixels:,}", path
+            )
 
 
 def _only_name(header: dict[str, Any], path: str) -> str:
@@ -112,7 +115,7 @@ def _only_name(header: dict[str, Any], path: str) -> str:
 
 
 def _channels(name: str, channels: Iterable[str]) -> list[str]:
-    """The channels of a cryptomatte's ranks, in order: id and coverage in turn."""
+    """Return the channels of a cryptomatte's ranks, in order: id and coverage in turn."""
     rank = re.compile(rf"({re.escape(name)}\d\d)\.({'|'.join(_ORDER)})", re.IGNORECASE)
     found = [(match, channel) for channel in channels if (match := rank.fullmatch(channel))]
     found.sort(key=lambda pair: (pair[0][1].lower(), _ORDER[pair[0][2].lower()]))
@@ -122,7 +125,7 @@ def _channels(name: str, channels: Iterable[str]) -> list[str]:
 def _in_display_window(
     header: dict[str, Any], pixels: Sequence[NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
-    """Give planes their shape, and cut or pad a file that stores more or less than the image."""
+    """Shape the planes, and crop or pad them if the file stores more or less than the image."""
     data, display = header["dataWindow"], header["displayWindow"]
     stored = (data.max.y - data.min.y + 1, data.max.x - data.min.x + 1)
     planes = [plane.reshape(stored) for plane in pixels]
@@ -140,13 +143,13 @@ def _in_display_window(
 def mattes(
     cryptomatte: Cryptomatte, labels: Sequence[str], patterns: Sequence[str], path: str
 ) -> Iterator[Floats]:
-    """Sum, for each pattern, the coverage of the labels that it finds.
+    """Sum, for each pattern, the coverage of the labels that it matches.
 
     Parameters
     ----------
     cryptomatte : Cryptomatte
     labels : sequence of str
-        The manifest; of labels that the file does not contain nothing is found.
+        The manifest. A label that the file does not contain covers nothing.
     patterns : sequence of str
         Regular expressions, as `re.search` takes them.
     path : str
@@ -159,7 +162,7 @@ def mattes(
     Raises
     ------
     SampleError
-        If a coverage is no number.
+        If a coverage is not a number.
     """
     ids = np.unique(np.array([label_id(label) for label in labels], np.float32))
     members = np.zeros((len(patterns), ids.size), bool)
@@ -168,13 +171,13 @@ def mattes(
         member[np.searchsorted(ids, np.array(chosen, np.float32))] = True
     sums = np.zeros((len(patterns), cryptomatte.shape[0] * cryptomatte.shape[1]))
     for rank_ids, coverage in cryptomatte.ranks:
-        if not coverage.any():  # as most ranks are, and looking is quick
+        if not coverage.any():  # most ranks are empty, and looking is fast
             continue
         found = np.flatnonzero(np.isin(rank_ids, ids))
         label = np.searchsorted(ids, rank_ids.ravel()[found])
         amount = coverage.ravel()[found].astype(np.float64)
         if not np.isfinite(amount).all():
-            raise SampleError("the cryptomatte has a coverage that is no number", path)
+            raise SampleError("the cryptomatte has a coverage that is not a number", path)
         for total, member in zip(sums, members, strict=True):
             total[found] += np.where(member[label], amount, 0)
     yield from sums.reshape(-1, *cryptomatte.shape)

@@ -1,62 +1,48 @@
-"""Plain PNGs to pixels, in a half to two thirds of the time that OpenCV takes for them.
+"""Plain PNGs to pixels, in a half to two thirds of the time that OpenCV takes.
 
-OpenCV's libpng inflates line by line, with the system's zlib, and undoes the filters pixel by
-pixel. Here all is inflated at once, with ISA-L where the extra ``[fast]`` is installed, and
-``_unfilter.c`` undoes the filters of eight lines at a time. Whatever is not plain, or not quite in
-order, is for OpenCV to judge.
+OpenCV's libpng inflates line by line with the system's zlib and undoes the filters pixel by
+pixel. Here everything is inflated at once, and ``_unfilter.c`` undoes the filters of eight lines
+at a time. OpenCV decodes every PNG that is not plain, or not quite in order.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import SampleError
+from .. import deflate
+from ..errors import SampleError
 
 try:
     from . import _unfilter as compiled
-except ImportError:  # no compiler at hand when this was installed, or another kind of CPU
+except ImportError:  # it was installed without a C compiler, or for another kind of CPU
     compiled = None  # type: ignore[assignment]
-try:
-    from isal import isal_zlib as zlib
-    from isal.igzip_lib import DECOMP_ZLIB, IgzipDecompressor
 
-    # It makes room in fewer steps than the one of isal_zlib: 3 % of the time.
-    _decompressor: Callable[[], Any] = partial(IgzipDecompressor, DECOMP_ZLIB)
-except ImportError:  # the extra [fast] is not installed
-    import zlib  # type: ignore[no-redef]
+__all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks"]
 
-    _decompressor = zlib.decompressobj
-
-__all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks", "zlib"]
-
-_CHUNK = struct.Struct(">I4s")  # the length of a chunk and its kind
+_CHUNK = struct.Struct(">I4s")  # a chunk's length and kind
 _CRC = struct.Struct(">I")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Those that cannot make two decoders differ: no animation, no transparency.
+# The chunks that every decoder treats alike: no animation, no transparency.
 _PLAIN = frozenset(
     (b"IHDR", b"IDAT", b"IEND", b"bKGD", b"cHRM", b"gAMA", b"pHYs", b"sRGB", b"tEXt", b"tIME")
 )
-_CHANNELS = {2: 3, 6: 4}  # of the colour types RGB and RGBA
-_LONGEST_SIDE = 1_000_000  # in pixels; libpng reads none that is longer
-# RFC 1950: deflate, with a window of 32 KiB. libpng fails where data reaches back further than
-# it said, which to inflate all at once would not find.
+_CHANNELS = {2: 3, 6: 4}  # by colour type: RGB and RGBA
+_LONGEST_SIDE = 1_000_000  # in pixels; libpng refuses longer ones
+# RFC 1950: deflate with a window of 32 KiB. libpng fails if data reach back further than the
+# window that they declare, which inflating everything at once would not notice.
 _LARGEST_WINDOW = b"\x78"
-
 
 # A part of a PNG: its kind, and where its contents begin and end.
 Chunk = tuple[bytes, int, int]
 
 
 def find_chunks(data: bytes, path: str) -> list[Chunk]:
-    """Find all chunks of a PNG, without looking into them.
+    """Find the chunks of a PNG without looking into them.
 
     Parameters
     ----------
@@ -68,7 +54,7 @@ def find_chunks(data: bytes, path: str) -> list[Chunk]:
     Raises
     ------
     SampleError
-        If one is incomplete. For one that claims 2 GB, OpenCV would allocate them.
+        If one is incomplete. OpenCV would allocate the 2 GB that such a chunk may claim.
 
     Notes
     -----
@@ -87,7 +73,7 @@ def find_chunks(data: bytes, path: str) -> list[Chunk]:
 
 
 def decode_plain(data: bytes, chunks: list[Chunk]) -> NDArray[np.uint8] | None:
-    """Decode an 8-bit RGB or RGBA PNG that is not interlaced; alpha is dropped.
+    """Decode an 8-bit RGB or RGBA PNG that is not interlaced. Alpha is dropped.
 
     Parameters
     ----------
@@ -99,7 +85,7 @@ def decode_plain(data: bytes, chunks: list[Chunk]) -> NDArray[np.uint8] | None:
     Returns
     -------
     ndarray of uint8, shape (height, width, 3), or None
-        None where it is of another kind, or anything about it is wrong.
+        None if it is of another kind, or anything about it is wrong.
 
     Notes
     -----
@@ -133,18 +119,18 @@ def _is_plain(data: bytes, chunks: list[Chunk]) -> bool:
 
 
 def _inflate(data: bytes, chunks: list[Chunk], size: int) -> bytes | None:
-    """Inflate the image data, if every checksum is right and it has the size that it must have."""
+    """Inflate the image data, or return None if a checksum or the size is wrong."""
     view = memoryview(data)
     for _, start, stop in chunks:
-        if zlib.crc32(view[start - 4 : stop]) != _CRC.unpack_from(data, stop)[0]:
+        if deflate.crc32(view[start - 4 : stop]) != _CRC.unpack_from(data, stop)[0]:
             return None
     deflated = b"".join(view[start:stop] for kind, start, stop in chunks if kind == b"IDAT")
     if not deflated.startswith(_LARGEST_WINDOW):
         return None
-    stream = _decompressor()
+    stream = deflate.decompressor()
     try:
-        # At most one byte more: whatever the data claims, no more memory is taken than is due.
+        # At most one byte more than expected, so that a bomb takes no more memory than an image.
         filtered = stream.decompress(deflated, size + 1)
-    except zlib.error:  # type: ignore[misc]  # which isal declares as an exception, not a class
+    except deflate.Error:
         return None
     return filtered if stream.eof and len(filtered) == size and not stream.unused_data else None

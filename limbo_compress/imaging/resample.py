@@ -4,14 +4,14 @@ For one axis of n samples resized to m, with f = n / m, skimage's
 ``resize(order=3, anti_aliasing=True)`` is linear: a Gaussian of sigma = max(0, (f - 1) / 2)
 and radius int(4 sigma + 0.5) [1]_, the inverse of the cubic B-spline collocation
 (1/6, 4/6, 1/6) [2]_, and the four cubic B-spline weights at (o + 1/2) f - 1/2 for output o.
-All three extend the axis by scipy's ``mirror`` rule (d c b | a b c d | c b a), which commutes
-with symmetric convolutions: so they are convolved as kernels first and folded back into
+All three extend the axis by scipy's ``mirror`` rule (d c b | a b c d | c b a). The rule commutes
+with symmetric convolutions, so the kernels are convolved first and folded back into
 the axis once.
 
-The arithmetic is float64 although the result is float16: the machine's BLAS may
-add in any order, and only then does every machine give the same bytes. ``_resample.c`` has the
-same sums for 8-bit RGB images, in less than half the time; what numpy does here serves all else,
-and images too where that could not be compiled.
+The arithmetic is float64 although the result is float16: BLAS libraries add in different
+orders, and only float64 makes every machine round to the same bytes. ``_resample.c`` computes the
+same sums for 8-bit RGB images in less than half the time. The numpy code here serves masks, and
+images where the C code could not be compiled.
 
 References
 ----------
@@ -31,38 +31,33 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    from . import _resample as compiled
-except ImportError:  # no compiler at hand when this was installed, or another kind of CPU
-    compiled = None  # type: ignore[assignment]
-
-__all__ = ["Block", "Operator", "axis_operator", "compiled", "fill_row_compiled", "resample"]
+__all__ = ["Block", "Floats", "Operator", "axis_operator", "resample"]
 
 Floats = NDArray[np.float64]
 
-# The pole of the inverse B-spline filter; at 28 samples its power is below 1e-16.
+# The pole of the inverse B-spline filter. Its 28th power is below 1e-16.
 _POLE = math.sqrt(3) - 2
 _REACH = 28
 # Weights this much smaller than the largest of their row are left out. Measured against the
-# reference where black is beside white, and float16 at its finest: with 1e-8, 99.86 % of values
+# reference at borders of black and white, where float16 is finest: with 1e-8, 99.86 % of values
 # are identical, with 1e-9 99.98 %.
 _NEGLIGIBLE = 1e-9
-# Measured: 8 outputs a product keep both the zeros in a block and the calls few, and
-# strips for 14 products are converted with little overlap and stay in the cache.
+# Measured: 8 outputs a product keep both the zeros in a block and the calls few. Strips for 14
+# products overlap little and stay in the cache.
 _BLOCK = 8
 _BLOCKS_A_STRIP = 14
 
 
 @dataclass(frozen=True)
 class Operator:
-    """The outputs of an axis as weighted sums of consecutive inputs.
+    """The outputs of an axis, as weighted sums of consecutive inputs.
 
     Attributes
     ----------
     starts : ndarray of int64, shape (outputs,)
         The first input of each output; they never decrease.
     weights : ndarray of float64, shape (outputs, taps)
-        What the inputs from there on are multiplied with.
+        The weights of the inputs from there on.
     """
 
     starts: NDArray[np.int64]
@@ -70,7 +65,7 @@ class Operator:
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """The same as dense products, of a few outputs each."""
+        """The same operator as dense products of a few outputs each."""
         taps = self.weights.shape[1]
         blocks = []
         for at in range(0, len(self.starts), _BLOCK):
@@ -86,7 +81,7 @@ class Operator:
     def weights_for_rgb(self) -> Floats:
         """The weights for an axis of interleaved pixels, of shape (outputs, 3 times the taps).
 
-        Filled up with 0 to whole groups of four pixels, as `_resample.c` wants them.
+        Padded with zeros to whole groups of four pixels, as `_resample.c` expects.
         """
         taps = self.weights.shape[1]
         return np.repeat(np.pad(self.weights, ((0, 0), (0, -taps % 4))), 3, axis=1)
@@ -123,11 +118,11 @@ def axis_operator(n: int, m: int) -> Operator:
     sources = _mirror(sources, n)
     keep = np.abs(taps) >= _NEGLIGIBLE * np.abs(taps).max(axis=1, keepdims=True)
     first = np.where(keep, sources, n).min(axis=1)
-    # Where the axis is mirrored, outputs may begin one sample before those that precede them.
+    # At a mirrored end, an output may begin one sample before its predecessor.
     first = np.minimum.accumulate(first[::-1])[::-1]
     width = int((np.where(keep, sources, -1).max(axis=1) - first).max()) + 1
     starts = np.minimum(first, n - width)
-    # There, too, several taps meet in one source.
+    # At a mirrored end, several taps also meet in one source.
     places = np.arange(m)[:, None] * width + sources - starts[:, None]
     weights = np.bincount(places[keep], taps[keep], m * width).astype(np.float64)
     return Operator(starts, weights.reshape(m, width))
@@ -170,7 +165,7 @@ def resample(
 ) -> Floats:
     """Resize a plane that is given as strips of its rows.
 
-    Strips, because a whole plane in float64 would be large and out of the cache.
+    A whole plane in float64 would not fit the cache; strips do.
 
     Parameters
     ----------
@@ -202,29 +197,3 @@ def resample(
     for block in axis_operator(width, new_width).blocks:
         np.matmul(rows[:, block.inputs], block.weights.T, out=result[:, block.outputs])
     return result
-
-
-def fill_row_compiled(pixels: NDArray[np.uint8], light: Floats, out: NDArray[np.float16]) -> None:
-    """Do all of `limbo_compress.images.fill_row` in compiled code.
-
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width, 3)
-        In C order.
-    light : ndarray of float64, shape (256,)
-        The linear light of each 8-bit value.
-    out : ndarray of float16, shape (height of the row, width of the row, 3)
-        In C order as well; receives the result.
-    """
-    height, width, _ = pixels.shape
-    rows, columns = axis_operator(height, out.shape[0]), axis_operator(width, out.shape[1])
-    compiled.fill_row(
-        pixels,
-        height,
-        light,
-        rows.starts,
-        rows.weights,
-        columns.starts,
-        columns.weights_for_rgb,
-        out,
-    )

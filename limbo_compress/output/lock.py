@@ -1,4 +1,4 @@
-"""One run at a time on a prefix, without flock, which does nothing on many cluster filesystems."""
+"""One run at a time on a prefix. flock would not do: many cluster filesystems ignore it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import suppress
 
-from .errors import OutputError
+from ..errors import OutputError
 
 __all__ = ["Lock"]
 
@@ -19,11 +19,11 @@ _BREAK_SECONDS = 0.02
 
 
 class Lock:
-    """A file whose creation only one run can win.
+    """A file that only one run can create.
 
     It names the machine and the process, so that the lock of a dead run on the same machine does
-    not block. Of a run on another machine, or in another container, one can only see whether
-    it still touches its lock.
+    not block. A run on another machine, or in another container, counts as dead once it has not
+    touched its lock for a minute.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Lock:
         self._remove()
 
     def _take(self) -> dict[str, object] | None:
-        """Take the lock, from a dead run if need be, or say which living process holds it."""
+        """Take the lock, if need be from a dead run, or return the living process that holds it."""
         while not self._create():
             found = self._read()
             if found is None:
@@ -71,11 +71,11 @@ class Lock:
         return None
 
     def _remove_dead(self, found: tuple[str, float]) -> None:
-        """Remove a dead run's lock, if it still is the one that was found.
+        """Remove a dead run's lock, if it is still the one that was found.
 
-        Many may come to this point, and what one of them removes could be another's new lock:
-        so one at a time, under a lock of the same kind, which the death of its holder leaves
-        to be removed in the same way.
+        Many runs may get here at once, and one could remove another's new lock. So they take
+        turns, under a second lock of the same kind; if its holder dies, it is removed in the
+        same way.
         """
         breaking = Lock(f"{self._path}.breaking")
         if breaking._take() is not None:
@@ -88,11 +88,11 @@ class Lock:
             breaking._remove()
 
     def _remove(self) -> None:
-        with suppress(FileNotFoundError):  # with its folder, when the job is done
+        with suppress(FileNotFoundError):  # it goes with its folder when the job is done
             os.unlink(self._path)
 
     def _create(self) -> bool:
-        """Create the lock with its content at once, for a death in between must not block."""
+        """Create the lock with its content in one step, so that no death leaves it empty."""
         draft = f"{self._path}.{os.urandom(8).hex()}"
         with open(draft, "x", encoding="utf-8") as stream:
             json.dump(_this_process(), stream)
@@ -100,7 +100,7 @@ class Lock:
             os.link(draft, self._path)
         except (FileExistsError, FileNotFoundError):  # the winner clears the folder of drafts
             return False
-        except OSError:  # a filesystem without links: the content comes a moment later
+        except OSError:  # a filesystem without links: the content follows a moment later
             return self._create_empty()
         finally:
             with suppress(FileNotFoundError):
@@ -130,7 +130,7 @@ class Lock:
         return self._age(touched) < _DEAD_SECONDS
 
     def _age(self, touched: float) -> float:
-        """Seconds since a file was touched, by the clock of the filesystem, which may differ."""
+        """Seconds since a file was touched, by the clock of its filesystem."""
         probe = f"{self._path}.{os.urandom(8).hex()}"
         with open(probe, "x") as stream:
             now = os.fstat(stream.fileno()).st_mtime
@@ -172,14 +172,14 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process was started, for pids are used again; None if there is no such process."""
+    """When a process started, which tells reused pids apart; None if there is no such process."""
     if not os.path.isdir("/proc/self"):  # macOS
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
             return None
         return ""
-    # man 5 proc: after the name, which is in brackets, the state and, 19 fields on, the start.
+    # man 5 proc: after the name in brackets come the state and, 19 fields later, the start.
     fields = _first_line(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19] if fields and fields[0] not in "ZX" else None
 

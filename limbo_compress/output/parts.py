@@ -1,7 +1,8 @@
 """Part-files: the record that a shard is done, with its pickled metadata.
 
-A part-file is one line of JSON, the record, and after it the pieces of its pickled metadata (see
-`limbo_compress.metadata`). It appears by rename, and nothing else tells that a shard is done.
+A part-file is one line of JSON, the record, followed by the fragments of its pickled metadata
+(see `limbo_compress.output.pickling`). It appears by rename and is the only record that a shard
+is done.
 """
 
 from __future__ import annotations
@@ -10,28 +11,28 @@ import json
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
-from .errors import OutputError, output_errors
+from .. import deflate
+from ..errors import OutputError, output_errors
+from .filesystem import start_writing
 
-__all__ = ["Finding", "Join", "Part", "read_parts", "start_writing", "write_part"]
+__all__ = ["CopyRange", "Part", "SampleIssue", "read_parts", "write_part"]
 
-# Larger ones are returned to the system after each read, and cost their pages anew.
+# malloc returns larger buffers to the system after each read, and new ones need new pages.
 _CHUNK = 1 << 16
-_SYNC_FILE_RANGE_WRITE = 2  # of Linux's fs.h
 _NAME = re.compile(r"rows-(\d{9})-(\d{9})\.part")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What was found about one sample.
+class SampleIssue:
+    """Something wrong with one sample: why it failed, or a warning.
 
     Attributes
     ----------
     row : int
-        Its row, or the one that it would have had.
+        Its row, or the one that it would have without the failures.
     path : str
         Its metadata file.
     text : str
@@ -48,7 +49,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Part:
-    """What is known of a shard that is done.
+    """The record of a shard that is done.
 
     Attributes
     ----------
@@ -57,11 +58,11 @@ class Part:
     metadata_bytes, metadata_checksum : int
         Length and CRC-32 of its pickled metadata.
     checksums : dict of str to int
-        CRC-32 of its good rows, for each array: to know them again in a later run.
-    failures : tuple of Finding
+        CRC-32 of its good rows, for each array, by which a later run recognises them.
+    failures : tuple of SampleIssue
         Its bad samples; they have no metadata, and their rows mean nothing.
-    warnings : tuple of Finding
-        What libraries said about samples that they could decode all the same.
+    warnings : tuple of SampleIssue
+        What libraries said about samples that they decoded all the same.
     """
 
     start: int
@@ -69,11 +70,11 @@ class Part:
     metadata_bytes: int = 0
     metadata_checksum: int = 0
     checksums: dict[str, int] = field(default_factory=dict)
-    failures: tuple[Finding, ...] = ()
-    warnings: tuple[Finding, ...] = ()
+    failures: tuple[SampleIssue, ...] = ()
+    warnings: tuple[SampleIssue, ...] = ()
 
     def path(self, folder: str) -> str:
-        """Where this part-file stands in its folder."""
+        """Path of this part-file in a work folder."""
         return os.path.join(folder, f"rows-{self.start:09d}-{self.stop:09d}.part")
 
 
@@ -107,7 +108,8 @@ def read_parts(folder: str) -> Iterator[Part]:
             metadata = stream.read()
         if part is None or os.path.basename(part.path(folder)) != name:
             continue
-        if (len(metadata), zlib.crc32(metadata)) == (part.metadata_bytes, part.metadata_checksum):
+        found = (len(metadata), deflate.crc32(metadata))
+        if found == (part.metadata_bytes, part.metadata_checksum):
             yield part
 
 
@@ -115,20 +117,20 @@ def _parse(line: bytes) -> Part | None:
     try:
         record = json.loads(line)
         for name in ("failures", "warnings"):
-            record[name] = tuple(Finding(**finding) for finding in record[name])
+            record[name] = tuple(SampleIssue(**finding) for finding in record[name])
         return Part(**record)
     except (ValueError, TypeError, KeyError):
         return None
 
 
 @dataclass(frozen=True)
-class Join:
-    """Where the pickled metadata of a part belongs in the file of all.
+class CopyRange:
+    """Where the pickled metadata of a part belongs in the joined file.
 
     Attributes
     ----------
     source, target : str
-        The part-file and the file of all.
+        The part-file and the joined file.
     offset, bytes : int
         Where the metadata begins in the target, and its length.
     """
@@ -139,12 +141,12 @@ class Join:
     bytes: int
 
     def copy(self) -> None:
-        """Copy it; done twice, it changes nothing.
+        """Copy the metadata. Doing it twice changes nothing.
 
         Raises
         ------
         OutputError
-            If it cannot be written, or the part-file is not what it was.
+            If it cannot be written, or the part-file has become shorter.
         """
         with output_errors(self.target), open(self.target, "r+b") as target:
             with open(self.source, "rb") as source:
@@ -155,16 +157,3 @@ class Join:
                 start_writing(target.fileno(), self.offset, self.bytes)
             if target.tell() != self.offset + self.bytes:
                 raise OutputError("it is shorter than what was written", self.source)
-
-
-def start_writing(file: int, offset: int, size: int) -> None:
-    """Have a range of a file written to disk while other work goes on.
-
-    Left alone, Linux begins when a tenth of the memory waits to be written, and most of a job's
-    output would be waited for at its end. Where there is no sync_file_range(2), nothing happens.
-    """
-    import ctypes  # here, for the coordinator starts in less time without it
-
-    start = getattr(ctypes.CDLL(None), "sync_file_range", None)
-    if start is not None:
-        start(file, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_FILE_RANGE_WRITE)

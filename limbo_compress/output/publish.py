@@ -1,4 +1,4 @@
-"""The output files: create, join, verify, and publish them by rename."""
+"""The output files: create them, join the metadata, verify, and publish by rename."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from .errors import OutputError, output_errors
-from .job import ArrayFile, Job
-from .metadata import LIST_END, LIST_START
-from .parts import Finding, Join, Part
+from .. import names
+from ..errors import OutputError, output_errors
+from ..plan import Job
+from .filesystem import reserve
+from .npy import ArrayFile
+from .parts import CopyRange, Part, SampleIssue
+from .pickling import LIST_END, LIST_START
 
-__all__ = ["Outputs", "Written"]
+__all__ = ["OutputFile", "Publisher"]
 
-_METADATA = "metadata.pickle"
-_FAILURES = "failures.jsonl"
 _CHUNK = 1 << 20
-# After an earlier run many wait: no task should be long for it.
-_JOINS_A_TASK = 8
+# Many wait after an earlier run; a task should not take long because of them.
+_COPIES_A_TASK = 8
 
 
 @dataclass(frozen=True)
-class Written:
+class OutputFile:
     """A file that was published.
 
     Attributes
@@ -48,21 +49,20 @@ class Written:
     bytes: int
 
 
-class Outputs:
-    """The files of a job under way, from creation to publication.
+class Publisher:
+    """The files of an unfinished job, from creation to publication.
 
     Parameters
     ----------
     job : Job
-        Its folder exists; arrays of an earlier run in it are gone on with.
+        Its folder exists. Arrays that an earlier run left there are kept.
     rows : int
         Number of samples.
 
     Attributes
     ----------
-    failures, warnings : list of Finding
-        Those of the parts collected.
-
+    failures, warnings : list of SampleIssue
+        Those of the parts collected so far.
     """
 
     def __init__(self, job: Job, rows: int) -> None:
@@ -70,13 +70,13 @@ class Outputs:
         self._rows = rows
         self._joined = 0
         self._waiting: list[tuple[int, Part]] = []
-        self._joins: deque[Join] = deque()
+        self._copies: deque[CopyRange] = deque()
         self._metadata_bytes = len(LIST_START)
-        self.failures: list[Finding] = []
-        self.warnings: list[Finding] = []
+        self.failures: list[SampleIssue] = []
+        self.warnings: list[SampleIssue] = []
 
     def create(self) -> None:
-        """Create the files, with all the space that they need.
+        """Create the files and reserve their space.
 
         Raises
         ------
@@ -89,11 +89,12 @@ class Outputs:
             for array in self._job.arrays:
                 self._create(array)
             if self._job.options.metadata:
-                with open(self._job.work_path(_METADATA), "wb") as stream:
+                with open(self._job.work_path(names.METADATA), "wb") as stream:
                     stream.write(LIST_START)
 
     def _check_targets(self) -> None:
-        for file_name in (*(array.file_name for array in self._job.arrays), _METADATA, _FAILURES):
+        arrays = (array.file_name for array in self._job.arrays)
+        for file_name in (*arrays, names.METADATA, names.FAILURES):
             target = self._job.final_path(file_name)
             if os.path.isdir(target):
                 raise OutputError("a folder stands where an output is to be written", target)
@@ -109,7 +110,7 @@ class Outputs:
             )
 
     def _has(self, array: ArrayFile) -> bool:
-        """Whether an array of an earlier run is there, whole and with all its space."""
+        """Whether an earlier run left this array, complete with its header and its size."""
         try:
             with open(self._job.work_path(array.file_name), "rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
@@ -118,19 +119,16 @@ class Outputs:
             return False
 
     def _create(self, array: ArrayFile) -> None:
-        """Create an array with all its space: on a full disk a mapping dies of SIGBUS."""
+        """Create an array and reserve its space."""
         with open(self._job.work_path(array.file_name), "ab") as stream:
             if not self._has(array):
                 stream.truncate(0)
                 stream.write(array.header)
                 stream.flush()
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(stream.fileno(), 0, array.file_bytes)
-            else:  # macOS
-                os.ftruncate(stream.fileno(), array.file_bytes)
+            reserve(stream.fileno(), array.file_bytes)
 
     def collect(self, part: Part) -> None:
-        """Take a finished shard, in any order; when its turn comes, see where its metadata goes."""
+        """Take a finished shard, in any order; once those before it came, place its metadata."""
         self.failures += part.failures
         self.warnings += part.warnings
         heapq.heappush(self._waiting, (part.start, part))
@@ -138,16 +136,16 @@ class Outputs:
             _, part = heapq.heappop(self._waiting)
             self._joined = part.stop
             if self._job.options.metadata:
-                source, target = part.path(self._job.folder), self._job.work_path(_METADATA)
-                join = Join(source, target, self._metadata_bytes, part.metadata_bytes)
-                self._metadata_bytes += join.bytes
-                self._joins.append(join)
+                source, target = part.path(self._job.folder), self._job.work_path(names.METADATA)
+                copy = CopyRange(source, target, self._metadata_bytes, part.metadata_bytes)
+                self._metadata_bytes += copy.bytes
+                self._copies.append(copy)
 
-    def take_joins(self) -> tuple[Join, ...]:
-        """Hand out some of the metadata to be copied, which many workers do quicker than one."""
-        return tuple(self._joins.popleft() for _ in range(min(_JOINS_A_TASK, len(self._joins))))
+    def take_copies(self) -> tuple[CopyRange, ...]:
+        """Hand out metadata to be copied: many workers do this faster than one."""
+        return tuple(self._copies.popleft() for _ in range(min(_COPIES_A_TASK, len(self._copies))))
 
-    def publish(self) -> tuple[Written, ...]:
+    def publish(self) -> tuple[OutputFile, ...]:
         """Verify what was written and rename it into place, the metadata last.
 
         Raises
@@ -164,48 +162,56 @@ class Outputs:
             for array in self._job.arrays:
                 final = replace(array, rows=good)
                 if bad:
-                    _close_gaps(self._job.work_path(array.file_name), array, final, bad)
+                    _remove_rows(self._job.work_path(array.file_name), array, final, bad)
                 shape = (good, *array.row_shape)
                 written.append(self._finish(array.file_name, shape, array.dtype, final.file_bytes))
             if bad:
                 size = self._write_failures()
-                written.append(self._finish(_FAILURES, (len(bad),), "JSON lines", size))
+                written.append(self._finish(names.FAILURES, (len(bad),), "JSON lines", size))
             if self._job.options.metadata:
                 size = self._finish_metadata()
-                written.append(self._finish(_METADATA, (good,), "list of dict", size))
+                written.append(self._finish(names.METADATA, (good,), "list of dict", size))
             self._rename(written)
         return tuple(written)
 
+    @property
+    def failures_path(self) -> str | None:
+        """Path of the list of bad samples, or None if there are none."""
+        return self._job.final_path(names.FAILURES) if self.failures else None
+
     def _finish_metadata(self) -> int:
-        for join in self._joins:
-            join.copy()
-        with open(self._job.work_path(_METADATA), "r+b") as stream:
+        for pending in self._copies:
+            pending.copy()
+        with open(self._job.work_path(names.METADATA), "r+b") as stream:
             stream.seek(self._metadata_bytes)
             stream.write(LIST_END)
             return stream.tell()
 
     def _write_failures(self) -> int:
-        with open(self._job.work_path(_FAILURES), "w", encoding="utf-8") as stream:
+        with open(self._job.work_path(names.FAILURES), "w", encoding="utf-8") as stream:
             for failure in sorted(self.failures, key=lambda failure: failure.row):
                 record = {"path": failure.path, "row": failure.row, "reason": failure.text}
                 stream.write(json.dumps(record) + "\n")
             return stream.tell()
 
-    def _finish(self, file_name: str, shape: tuple[int, ...], dtype: str, size: int) -> Written:
-        """Bring a file to the disk and check its size."""
+    def _finish(self, file_name: str, shape: tuple[int, ...], dtype: str, size: int) -> OutputFile:
+        """Sync a file to the disk and check its size."""
         path = self._job.work_path(file_name)
         with open(path, "rb") as stream:
             os.fsync(stream.fileno())
             found = os.fstat(stream.fileno()).st_size
         if found != size:
             raise OutputError(f"{found:,} bytes where {size:,} were written", path)
-        return Written(self._job.final_path(file_name), shape, dtype, size)
+        return OutputFile(self._job.final_path(file_name), shape, dtype, size)
 
-    def _rename(self, written: Iterable[Written]) -> None:
-        # Older metadata goes first: should this be the moment of a power cut, there are
-        # images without metadata, but never with those of another run.
-        with _no_signals():
-            for file_name in (_FAILURES, *([_METADATA] if self._job.options.metadata else [])):
+    def _rename(self, written: Iterable[OutputFile]) -> None:
+        # Older metadata are removed first. A power cut here leaves images without metadata,
+        # but never with those of another run.
+        with _signals_delayed():
+            older = [names.FAILURES]
+            if self._job.options.metadata:
+                older.append(names.METADATA)
+            for file_name in older:
                 with suppress(FileNotFoundError):
                     os.unlink(self._job.final_path(file_name))
             for file in written:
@@ -214,8 +220,8 @@ class Outputs:
 
 
 @contextmanager
-def _no_signals() -> Iterator[None]:
-    """Let a signal wait until all files have their names."""
+def _signals_delayed() -> Iterator[None]:
+    """Delay signals until all files have their names."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         yield
@@ -223,11 +229,11 @@ def _no_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _close_gaps(path: str, array: ArrayFile, final: ArrayFile, bad: list[int]) -> None:
+def _remove_rows(path: str, array: ArrayFile, final: ArrayFile, bad: list[int]) -> None:
     """Move the rows after each bad one down, and shorten the file.
 
-    In place: a second copy may not fit the disk. A run that dies in between finds by the
-    checksums in its part-files which shards were moved, and does those again.
+    In place, because a second copy may not fit the disk. If the run dies meanwhile, the next
+    one finds by the checksums in the part-files which shards were moved, and does them again.
     """
     with open(path, "r+b") as stream:
         to = array.offset(bad[0])

@@ -1,30 +1,30 @@
-"""The work folder of a job: held by one run, of one job, with all that was done already."""
+"""The work folder of a job: held by one run, with all the work that is already done."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from .errors import CompressError, Stopped, UsageError, output_errors
-from .job import Job
+from .. import deflate
+from ..errors import UsageError, output_errors
+from ..plan import Job
 from .lock import Lock
 from .parts import Part, read_parts
 
-__all__ = ["Partial", "gaps"]
+__all__ = ["WorkDir", "missing"]
 
 _CHUNK = 1 << 20
 
 
-class Partial:
+class WorkDir:
     """The work folder, while a run holds it.
 
-    A context manager. On leaving, the folder stays if something in it is worth keeping, and
-    goes if nothing was done or all is published.
+    A context manager. On leaving, the folder stays if any shard is done, and is removed if
+    none is, or if all is published.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ class Partial:
     Attributes
     ----------
     done : list of Part
-        The parts of earlier runs that are whole and whose rows are what was written, in order.
+        The parts of earlier runs that are whole and whose rows are intact, in order.
 
     Raises
     ------
     OutputError
         On entering, if another run holds the folder, or it cannot be created.
     UsageError
-        On entering, if the folder is that of another job.
+        On entering, if the folder belongs to another job.
     """
 
     def __init__(self, job: Job, paths: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ class Partial:
         self._stack = ExitStack()
         self.done: list[Part] = []
 
-    def __enter__(self) -> Partial:
+    def __enter__(self) -> WorkDir:
         folder = self._job.folder
         with output_errors(folder), ExitStack() as stack:
             os.makedirs(folder, exist_ok=True)
@@ -63,14 +63,11 @@ class Partial:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
-        if isinstance(error, CompressError | Stopped) and os.path.isdir(self._job.folder):
-            kept = "what is done is kept: the same command goes on from there"
-            error.hint = f"{error.hint}; {kept}" if error.hint else kept
 
     def _claim(self) -> None:
-        """See whose folder it is; write the fingerprint into a new one."""
+        """Check that the folder belongs to this job; write the fingerprint into a new one."""
         path = self._job.work_path("job.json")
         try:
             with open(path, encoding="utf-8") as stream:
@@ -81,7 +78,7 @@ class Partial:
             raise UsageError(
                 f"unfinished work of another job: {_difference(found, self._fingerprint)}",
                 self._job.folder,
-                "--fresh starts over",
+                "`fresh` starts over",
             )
         if found != self._fingerprint or self._job.options.fresh:
             self._remove_all_but(set())
@@ -89,7 +86,7 @@ class Partial:
                 json.dump(self._fingerprint, stream)
 
     def _is_good(self, part: Part) -> bool:
-        """Whether a part can be trusted; bad samples are tried again, they may be mended."""
+        """Whether a part can be trusted. Bad samples are tried again: they may have been fixed."""
         return not part.failures and all(
             self._checksum(array.file_name, array.offset(part.start), array.offset(part.stop))
             == part.checksums.get(array.name)
@@ -101,7 +98,7 @@ class Partial:
         with suppress(FileNotFoundError), open(self._job.work_path(file_name), "rb") as stream:
             stream.seek(start)
             while start < stop and (chunk := stream.read(min(_CHUNK, stop - start))):
-                checksum = zlib.crc32(chunk, checksum)
+                checksum = deflate.crc32(chunk, checksum)
                 start += len(chunk)
         return checksum
 
@@ -116,13 +113,17 @@ class Partial:
         ):
             shutil.rmtree(self._job.folder, ignore_errors=True)
 
+    def is_kept(self) -> bool:
+        """Whether the folder still stands."""
+        return os.path.isdir(self._job.folder)
+
     def remove(self) -> None:
-        """Remove the folder, for its job is published."""
+        """Remove the folder, once the job is published."""
         shutil.rmtree(self._job.folder, ignore_errors=True)
 
 
 def _disjoint(parts: Iterable[Part]) -> Iterable[Part]:
-    """Leave out what is done twice, as after a shard was divided."""
+    """Leave out shards that are done twice, as after a shard was divided."""
     row = 0
     for part in parts:
         if part.start >= row:
@@ -130,12 +131,12 @@ def _disjoint(parts: Iterable[Part]) -> Iterable[Part]:
             yield part
 
 
-def gaps(done: Iterable[Part], rows: int) -> list[range]:
+def missing(done: Iterable[Part], rows: int) -> list[range]:
     """Ranges of rows that no part covers; the parts are disjoint and in order.
 
     Examples
     --------
-    >>> gaps([Part(2, 4), Part(4, 5)], 9)
+    >>> missing([Part(2, 4), Part(4, 5)], 9)
     [range(0, 2), range(5, 9)]
     """
     edges = [0, *(edge for part in done for edge in (part.start, part.stop)), rows]
@@ -144,8 +145,8 @@ def gaps(done: Iterable[Part], rows: int) -> list[range]:
 
 
 def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
-    """What must be the same for work to go on: the options that matter, and the samples."""
-    import hashlib  # here, for no worker needs it
+    """What must not change for work to be resumed: the options that matter, and the samples."""
+    import hashlib  # here because no worker needs it
 
     options = job.options
     names, states = hashlib.sha256(), hashlib.sha256()
@@ -153,12 +154,12 @@ def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
         names.update(os.fsencode(path) + b"\0")
         states.update(_state(path))
     return {
-        "format": 1,
-        "--images": options.images,
-        "--image-size": list(options.image_size),
-        "--mask": [list(mask) for mask in options.masks],
-        "--metadata": options.metadata,
-        "--strip-regions": options.strip_regions,
+        "format": 2,
+        "images": options.images,
+        "image_size": list(options.image_size),
+        "masks": [list(mask) for mask in options.masks],
+        "metadata": options.metadata,
+        "strip_regions": options.strip_regions,
         "number of samples": len(paths),
         "list of samples": names.hexdigest(),
         "sizes and times of the metadata files": states.hexdigest(),
@@ -176,9 +177,11 @@ def _state(path: str) -> bytes:
 def _difference(found: Any, wanted: dict[str, Any]) -> str:
     if not isinstance(found, dict):
         return "its job.json is damaged"
-    told = []
+    changes = []
     for name, value in wanted.items():
         if found.get(name) != value:
-            short = isinstance(value, str)  # a digest tells a reader nothing
-            told.append(f"the {name} changed" if short else f"{name} was {found.get(name)}")
-    return ", ".join(told)
+            if isinstance(value, str):  # a digest means nothing to a reader
+                changes.append(f"the {name} changed")
+            else:
+                changes.append(f"`{name}` was {found.get(name)}")
+    return ", ".join(changes)

@@ -1,4 +1,4 @@
-"""How many workers this process may run."""
+"""How many CPUs this process may use, and whether it runs on a login node."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["LOGIN_NODE_WORKERS", "is_login_node", "usable"]
+__all__ = ["LOGIN_NODE_NICENESS", "default_workers", "is_login_node", "usable"]
 
-LOGIN_NODE_WORKERS = 4
+LOGIN_NODE_NICENESS = 10
+_LOGIN_NODE_WORKERS = 4
+
+
+def default_workers() -> int:
+    """Return how many workers to start if the user does not say: few on a login node."""
+    return min(_LOGIN_NODE_WORKERS, usable()) if is_login_node() else usable()
 
 
 def usable(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
-    """Take the least of ``SLURM_CPUS_PER_TASK``, the CPU affinity and the cgroup quota.
+    """Return the least of ``SLURM_CPUS_PER_TASK``, the CPU affinity and the cgroup quota.
 
-    `os.cpu_count` knows of none of them.
+    `os.cpu_count` ignores all three.
 
     Parameters
     ----------
@@ -33,7 +39,7 @@ def usable(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> i
 
 
 def is_login_node(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether SLURM is installed but this process is in none of its jobs."""
+    """Whether SLURM is installed but this process runs outside of its jobs."""
     return (
         "SLURM_JOB_ID" not in environ
         and shutil.which("sbatch", path=environ.get("PATH")) is not None
@@ -47,7 +53,7 @@ def _affinity() -> int:
 
 
 def _cgroup_quotas(root: Path) -> Iterator[int]:
-    """CPUs that each enclosing cgroup allows, of version 2 and 1 (kernel docs, cgroup-v2.rst)."""
+    """CPUs that each enclosing cgroup allows, version 2 or 1 (kernel docs, cgroup-v2.rst)."""
     base = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)

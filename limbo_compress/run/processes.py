@@ -1,8 +1,8 @@
-"""Run a function over tasks in worker processes; it knows nothing of images.
+"""Run a function over tasks in worker processes of this machine.
 
-A process and a pipe for each worker, rather than `concurrent.futures`: when a worker dies, its
-`BrokenProcessPool` fails all that is under way and does not tell whose task it was. Here
-a worker's death is seen at once, and concerns one task only.
+Each worker is a process with a pipe of its own. When a worker of `concurrent.futures` dies,
+`BrokenProcessPool` fails every unfinished task and does not say which one the worker had. Here a
+death is noticed at once and concerns one task only.
 """
 
 from __future__ import annotations
@@ -20,53 +20,40 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Self
 
-from .errors import CompressError, WorkerError
+from ..errors import CompressError, WorkerError
+from .executor import AnyTask, Result
 
-__all__ = ["ONE_THREAD", "Crew", "Task"]
+__all__ = ["ONE_THREAD", "ProcessExecutor"]
 
-_log = logging.getLogger(__package__)
+_log = logging.getLogger("limbo_compress")
 
-Result = TypeVar("Result")
-Result_co = TypeVar("Result_co", covariant=True)
-AnyTask = TypeVar("AnyTask", bound="Task[Any]")
-
-# What a terminal or a scheduler sends to all processes of a job.
+# Signals that a terminal or a scheduler sends to all processes of a job.
 _FOR_THE_COORDINATOR = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
-_MOST_FAILED_STARTS = 8
-# Enough that what dies by chance now and then is not taken for what ends its workers.
+_MAX_FAILED_STARTS = 8
+# A task loses this many workers before it counts as the cause of their deaths.
 _LOSSES_AMONG_OTHERS = 2
 _LOSSES_ALONE = 3
 _PAUSE_SECONDS = 0.05
-_PATIENCE_SECONDS = 5.0
-# A worker is one thread: left alone, the libraries start one for each CPU in every worker.
+_JOIN_SECONDS = 5.0
+# Without these, libraries start a thread for each CPU in every worker.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-class Task(Protocol[Result_co]):
-    """What the pool has to know of a task."""
-
-    def divide(self) -> Sequence[Self]:
-        """Cut the task into the smallest ones that do the same together."""
-
-    def give_up(self, ending: str) -> Result_co:
-        """Give the result of a smallest task that ends every worker; `ending` says how."""
+def _do_nothing() -> None:
+    pass
 
 
-def _as_it_is(task: AnyTask) -> AnyTask:
-    return task
+class ProcessExecutor(Generic[AnyTask, Result]):
+    """Calls a function with tasks in worker processes.
 
-
-class Crew(Generic[AnyTask, Result]):
-    """Processes that call a function with tasks.
-
-    A context manager; on leaving, they are ended at once, whatever they do.
+    A context manager; on leaving, it kills the workers, whatever they are doing.
 
     Parameters
     ----------
     function : callable
-        Of the top level of a module, for it is called in other processes.
+        A picklable function, for it is called in other processes.
     workers : int
         Number of processes; 1 means this one.
     initialize : callable, optional
@@ -77,7 +64,7 @@ class Crew(Generic[AnyTask, Result]):
         self,
         function: Callable[[AnyTask], Result],
         workers: int,
-        initialize: Callable[[], object] = bool,
+        initialize: Callable[[], object] = _do_nothing,
     ) -> None:
         self._function = function
         self._size = workers
@@ -89,123 +76,130 @@ class Crew(Generic[AnyTask, Result]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._dismiss()
+        self._shutdown()
 
     def expect(self, tasks: int) -> None:
-        """Start as many processes as so many tasks need, if they are not there yet.
+        """Start the processes that this many tasks need, if they are not running yet.
 
-        They load what they need while this process goes on.
+        They import what they need while this process goes on.
         """
         while len(self._workers) < min(self._size, tasks) and self._size > 1:
-            self._hire()
+            self._spawn()
 
     def run(
-        self, tasks: Sequence[AnyTask], complete: Callable[[AnyTask], AnyTask] = _as_it_is
+        self, tasks: Sequence[AnyTask], complete: Callable[[AnyTask], AnyTask]
     ) -> Iterator[Result]:
         """Call the function with each task.
 
-        A worker that dies is replaced, and its task divided and done over. A piece that loses a
-        worker as well runs alone at the end; if it then loses three more, it is given up.
+        A worker that dies is replaced, and its task divided and done again. If a divided task
+        loses a worker as well, it runs alone at the end. If it then loses three more, it is
+        given up.
 
         Parameters
         ----------
         tasks : sequence of Task
             Small picklable values.
-        complete : callable, optional
-            Called with a task just before a worker gets it, here; what it returns goes instead.
+        complete : callable
+            Called in this process with a task just before a worker gets it. What it returns is
+            sent.
 
         Yields
         ------
         result
-            In the order in which they come. Closing the generator ends all workers.
+            In the order in which they arrive. Closing the generator ends all workers.
 
         Raises
         ------
         WorkerError
-            If workers die again and again, whatever they do, or the function fails in a way
-            that it does not foresee.
+            If workers cannot be started, or the function raises an unexpected exception.
         CompressError
-            Whatever of these the function raises.
+            If the function raises one.
         """
         if self._size == 1:
-            self._initialize()
+            with _environment(ONE_THREAD):
+                self._initialize()
             yield from (self._function(complete(task)) for task in tasks)
             return
         try:
             suspects = yield from self._work(tasks, complete, self._size, _LOSSES_AMONG_OTHERS)
-            self._dismiss()
+            self._shutdown()
             alone = [task for task, _ in suspects]
-            guilty = yield from self._work(alone, complete, 1, _LOSSES_ALONE)
-            for task, ending in guilty:
+            suspects = yield from self._work(alone, complete, 1, _LOSSES_ALONE)
+            for task, ending in suspects:
                 yield task.give_up(ending)
         finally:
-            self._dismiss()
+            self._shutdown()
 
     def _work(
         self,
         tasks: Iterable[AnyTask],
         complete: Callable[[AnyTask], AnyTask],
         size: int,
-        most_losses: int,
+        max_losses: int,
     ) -> Generator[Result, None, list[tuple[AnyTask, str]]]:
-        """Do tasks with so many workers.
+        """Do tasks with `size` workers.
 
-        Return those that lost the most workers they may, and how the last one ended.
+        Returns the tasks that lost `max_losses` workers, and how the last of these ended.
         """
         waiting = deque((task, 0) for task in tasks)
         lost: list[tuple[AnyTask, str]] = []
-        while waiting or any(worker.job for worker in self._workers.values()):
+        while waiting or any(worker.assigned for worker in self._workers.values()):
             while len(self._workers) < min(size, len(waiting)):
-                self._hire()
+                self._spawn()
             for worker in self._workers.values():
-                if waiting and worker.ready and not worker.job:
+                if waiting and worker.ready and not worker.assigned:
                     task, losses = waiting.popleft()
-                    worker.give(complete(task), losses)
+                    worker.send(complete(task), losses)
             for pipe in connection.wait(list(self._workers)):
                 worker = self._workers[pipe]  # type: ignore[index]  # only these are waited for
                 try:
-                    results = worker.take()
+                    answer = worker.receive()
                 except EOFError:
-                    ending = self._bury(worker)
-                    if worker.job:
-                        task, losses = worker.job
-                        if losses + 1 == most_losses:
+                    ending = self._reap(worker)
+                    if worker.assigned:
+                        task, losses = worker.assigned
+                        if losses + 1 == max_losses:
                             lost.append((task, ending))
                         else:
-                            waiting.extendleft((piece, losses + 1) for piece in task.divide())
+                            waiting.extendleft((divided, losses + 1) for divided in task.divide())
                 else:
                     self._failed_starts = 0
-                    yield from results
+                    if not isinstance(answer, _Ready):
+                        yield answer
         return lost
 
-    def _hire(self) -> None:
+    def _spawn(self) -> None:
         try:
-            hired = _Worker[AnyTask, Result](self._function, self._initialize)
+            spawned = _Worker[AnyTask, Result](self._function, self._initialize)
         except (EOFError, OSError) as error:  # the process that forks workers was killed
             self._count_failed_start(f"could not be forked: {error}")
         else:
-            self._workers[hired.pipe] = hired
+            self._workers[spawned.pipe] = spawned
 
-    def _bury(self, worker: _Worker[AnyTask, Result]) -> str:
-        """Take leave of a dead worker; say how it ended."""
+    def _reap(self, worker: _Worker[AnyTask, Result]) -> str:
+        """Remove a dead worker and return how it ended."""
         del self._workers[worker.pipe]
         ending = worker.ending()
-        _log.warning("a worker process %s; its work is done over", ending)
+        _log.warning("a worker process %s; its work is done again", ending)
         if not worker.ready:
             self._count_failed_start(ending)
         return ending
 
     def _count_failed_start(self, ending: str) -> None:
         self._failed_starts += 1
-        if self._failed_starts == _MOST_FAILED_STARTS:
+        if self._failed_starts == _MAX_FAILED_STARTS:
             raise WorkerError(f"worker processes do not even start: the last one {ending}")
         time.sleep(self._failed_starts * _PAUSE_SECONDS)
 
-    def _dismiss(self) -> None:
-        """End all workers at once; what they had not finished is done over another time."""
+    def _shutdown(self) -> None:
+        """Kill all workers at once; a resumed job does what they leave unfinished."""
         for worker in self._workers.values():
-            worker.end()
+            worker.kill()
         self._workers.clear()
+
+
+class _Ready:
+    """What a worker sends once it is initialized."""
 
 
 class _Worker(Generic[AnyTask, Result]):
@@ -214,11 +208,11 @@ class _Worker(Generic[AnyTask, Result]):
     Attributes
     ----------
     pipe : Connection
-        Readable when a message is there, or the process has ended.
+        Readable once a message has arrived or the process has ended.
     ready : bool
-        Whether it has started well.
-    job : tuple or None
-        The task that it has, and how many workers that has cost so far.
+        Whether it is initialized.
+    assigned : tuple or None
+        Its task, and how many workers that task has lost so far.
     """
 
     def __init__(
@@ -227,7 +221,7 @@ class _Worker(Generic[AnyTask, Result]):
         context = get_context(_start_method())
         self.pipe, theirs = context.Pipe()
         self.ready = False
-        self.job: tuple[AnyTask, int] | None = None
+        self.assigned: tuple[AnyTask, int] | None = None
         self._process = context.Process(  # type: ignore[attr-defined]
             target=_serve, args=(theirs, function, initialize), daemon=True
         )
@@ -235,13 +229,13 @@ class _Worker(Generic[AnyTask, Result]):
             self._process.start()
         theirs.close()
 
-    def give(self, task: AnyTask, losses: int) -> None:
-        self.job = (task, losses)
-        with suppress(ConnectionError):  # a dead worker is noticed by take
+    def send(self, task: AnyTask, losses: int) -> None:
+        self.assigned = (task, losses)
+        with suppress(ConnectionError):  # `receive` notices a dead worker
             self.pipe.send(task)
 
-    def take(self) -> list[Result]:
-        """Read a message: the greeting of a worker that is ready, or a result."""
+    def receive(self) -> Result | _Ready:
+        """Read a message: that the worker is ready, or a result."""
         try:
             good, answer = self.pipe.recv()
         except ConnectionError as error:
@@ -250,13 +244,14 @@ class _Worker(Generic[AnyTask, Result]):
             raise answer
         if not self.ready:
             self.ready = True
-            return []
-        self.job = None
-        return [answer]
+            return _Ready()
+        self.assigned = None
+        result: Result = answer
+        return result
 
     def ending(self) -> str:
-        """How the process ended."""
-        self._process.join(_PATIENCE_SECONDS)
+        """Wait for the end of the process, and say how it ended."""
+        self._process.join(_JOIN_SECONDS)
         code = self._process.exitcode
         if code == -signal.SIGKILL:
             return "was killed by SIGKILL, as when memory runs out (fewer --workers need less)"
@@ -266,17 +261,17 @@ class _Worker(Generic[AnyTask, Result]):
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
 
-    def end(self) -> None:
+    def kill(self) -> None:
         self._process.kill()
-        self._process.join(_PATIENCE_SECONDS)
+        self._process.join(_JOIN_SECONDS)
         self.pipe.close()
 
 
 def _start_method() -> str:
-    """How to start a process.
+    """Return the fastest safe way to start a process.
 
-    To fork this one is the quickest by 0.1 s, and safe as long as it has one thread, so has
-    none of OpenCV's. Else a server forks that has none, either.
+    Forking this process saves 0.1 s and is safe while it has a single thread. Otherwise a server
+    process forks, which has a single thread, too.
     """
     if sys.platform != "linux":
         return "spawn"
@@ -285,11 +280,11 @@ def _start_method() -> str:
 
 @contextmanager
 def _signals_blocked(signals: set[signal.Signals]) -> Iterator[None]:
-    """Start processes that these signals do not reach."""
+    """Start processes in which these signals are blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         with warnings.catch_warnings():
-            # multiprocessing warns when one of its helpers was killed; it replaces it, too.
+            # multiprocessing replaces a helper of its own that was killed, but warns.
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -313,8 +308,8 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def _serve(
     pipe: Connection, function: Callable[[Any], Any], initialize: Callable[[], object]
 ) -> None:
-    """What a worker does: answer tasks until the coordinator is gone."""
-    # It may have been forked with the coordinator's own handler, which is not for it.
+    """Serve tasks in a worker process until the coordinator is gone."""
+    # A fork inherits the coordinator's handler.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -336,7 +331,7 @@ def _answer(function: Callable[..., Any], *arguments: Any) -> tuple[bool, Any]:
 
 
 def _end_with_parent() -> None:
-    """A worker busy with its task would not notice that the coordinator was killed."""
+    """End this worker if the coordinator is killed, even in the middle of a task."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

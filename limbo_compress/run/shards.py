@@ -1,4 +1,4 @@
-"""Pure arithmetic: a number of samples to disjoint ranges that cover each of them once."""
+"""Split rows into shards: disjoint ranges that cover each row once."""
 
 from __future__ import annotations
 
@@ -6,44 +6,44 @@ from collections.abc import Iterable, Sequence
 
 __all__ = ["split"]
 
-# Large enough that a shard's fixed costs (a message each way, a mapping, a part-file) vanish
-# beside its samples, small enough that a killed job loses little.
+# Large enough to make a shard's fixed costs (two messages, a mapping, a part-file) negligible,
+# small enough that a killed job loses little.
 _LARGEST = 32
 _SHARDS_AHEAD = 4
 
 
-def split(gaps: Sequence[range], workers: int) -> list[range]:
+def split(missing: Sequence[range], workers: int) -> list[range]:
     """Cut ranges of rows into shards.
 
-    They get smaller towards the end, so that all workers end at about the same time: a shard
-    is a quarter of a worker's share of what is left, as in the guided self-scheduling of
+    They get smaller towards the end, so that all workers finish at about the same time: a shard
+    is a quarter of a worker's share of the remaining rows, as in the guided self-scheduling of
     Polychronopoulos and Kuck (IEEE Transactions on Computers C-36, 1987).
 
     Parameters
     ----------
-    gaps : sequence of range
+    missing : sequence of range
         Disjoint ranges of rows, of step 1.
     workers : int
-        How many will share the work, at least 1.
+        Number of workers, at least 1.
 
     Returns
     -------
     list of range
-        Non-empty and disjoint, in the order of the gaps.
+        Non-empty and disjoint, in the order of `missing`.
 
     Examples
     --------
     >>> split([range(0, 40), range(50, 52)], 1)[:3]
     [range(0, 10), range(10, 18), range(18, 24)]
     """
-    return list(_split(gaps, workers))
+    return list(_split(missing, workers))
 
 
-def _split(gaps: Sequence[range], workers: int) -> Iterable[range]:
-    left = sum(map(len, gaps))
-    for gap in gaps:
-        while gap:
+def _split(missing: Sequence[range], workers: int) -> Iterable[range]:
+    left = sum(map(len, missing))
+    for rows in missing:
+        while rows:
             size = min(_LARGEST, max(1, left // (_SHARDS_AHEAD * workers)))
-            shard, gap = gap[:size], gap[size:]
+            shard, rows = rows[:size], rows[size:]
             left -= len(shard)
             yield shard

@@ -1,4 +1,4 @@
-"""What libraries print to stderr about damaged data, kept for the sample that it is about."""
+"""Catch what libraries print to stderr about damaged data, to report it with its sample."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["captured"]
 
 @contextmanager
 def captured() -> Iterator[Callable[[], list[str]]]:
-    """Turn file descriptor 2 aside: libpng and libjpeg write there, past `sys.stderr`.
+    """Redirect file descriptor 2, to which libpng and libjpeg write past `sys.stderr`.
 
     Yields
     ------
     callable
-        Gives the lines that came since it was last called.
+        Returns the lines printed since its last call.
     """
     sys.stderr.flush()
     saved = os.dup(2)
@@ -27,7 +27,7 @@ def captured() -> Iterator[Callable[[], list[str]]]:
         with _scratch() as file:
             os.dup2(file.fileno(), 2)
             try:
-                yield lambda: _take(file)
+                yield lambda: _read_lines(file)
             finally:
                 os.dup2(saved, 2)
     finally:
@@ -35,14 +35,14 @@ def captured() -> Iterator[Callable[[], list[str]]]:
 
 
 def _scratch() -> BinaryIO:
-    """A file in memory where there is such a thing: /tmp may be full."""
+    """Open a file in memory where possible: /tmp may be full."""
     if sys.platform == "linux":
         return open(os.memfd_create("stderr"), "w+b", buffering=0)
     return tempfile.TemporaryFile(buffering=0)
 
 
-def _take(file: BinaryIO) -> list[str]:
-    # The descriptors share one position, which printing has left at the end.
+def _read_lines(file: BinaryIO) -> list[str]:
+    # The descriptors share one position, which is at the end of what was printed.
     if not file.tell():
         return []
     file.seek(0)

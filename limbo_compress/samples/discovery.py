@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .errors import InputError
+from ..errors import InputError
 
 __all__ = ["Samples", "find_samples"]
 
@@ -27,20 +27,22 @@ class Samples:
     repeated: int
 
 
-def find_samples(directories: Iterable[str], progress: Callable[[int], object] = bool) -> Samples:
+def find_samples(
+    directories: Iterable[str], progress: Callable[[int], object] | None = None
+) -> Samples:
     """Find every metadata file below some directories.
 
     The rules are those of ``glob("**/*.json", recursive=True)``, which the reference
-    uses: links to directories are followed and names that start with a dot skipped. A file
-    that can be reached by several ways counts once, under the path with no link in
-    it where there is one, and loops of links end.
+    uses: links to directories are followed, and names that start with a dot are skipped. A file
+    that can be reached in several ways counts once, under a path without a link if there is
+    one. Loops of links end.
 
     Parameters
     ----------
     directories : iterable of str
         The directories to search; their order does not matter.
     progress : callable, optional
-        Called as ``progress(found)`` while the search goes on, with ever more samples.
+        Called as ``progress(found)`` for each new sample, with their number so far.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def find_samples(directories: Iterable[str], progress: Callable[[int], object] =
     """
     roots = sorted({os.path.abspath(directory) for directory in directories})
     walk = _Walk(progress)
-    # Real folders first and links after them, so that a file is known by its plainest path.
+    # Real folders first and links after them, so that a path without a link wins.
     waiting = roots
     while waiting:
         links: list[str] = []
@@ -68,9 +70,9 @@ def find_samples(directories: Iterable[str], progress: Callable[[int], object] =
 
 
 class _Walk:
-    """What a search has seen so far; real paths tell whether two paths are one file."""
+    """What a search has seen so far. Two paths are one file if their real paths are the same."""
 
-    def __init__(self, progress: Callable[[int], object]) -> None:
+    def __init__(self, progress: Callable[[int], object] | None) -> None:
         self._progress = progress
         self.found: dict[str, str] = {}
         self.linked_files: list[str] = []
@@ -79,7 +81,7 @@ class _Walk:
         self._files_again: set[str] = set()
 
     def visit(self, root: str, links: list[str]) -> None:
-        """Search below `root`, which may be a link; leave links to folders in `links`."""
+        """Search below `root`, which may be a link; append links to folders to `links`."""
         stack = [(root, os.path.realpath(root))]
         while stack:
             folder, real = stack.pop()
@@ -106,7 +108,8 @@ class _Walk:
             self._files_again.add(real)
         else:
             self.found[real] = path
-            self._progress(len(self.found))
+            if self._progress is not None:
+                self._progress(len(self.found))
 
     def repeated(self) -> int:
         tops = tuple(os.path.join(folder, "") for folder in self._folders_again)

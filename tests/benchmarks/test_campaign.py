@@ -6,16 +6,13 @@ import json
 from pathlib import Path
 
 from benchmarks.campaign import Campaign, write_campaign
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+from tests.jobs import files
 
 
 def test_the_same_seed_gives_the_same_campaign(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_campaign(tmp_path / name, Campaign(4, photographs=2, size=(64, 48), seed=seed))
-    assert contents(tmp_path / "a") == contents(tmp_path / "b") != contents(tmp_path / "c")
+    assert files(tmp_path / "a") == files(tmp_path / "b") != files(tmp_path / "c")
 
 
 def test_renders_look_like_the_real_thing_to_a_program(tmp_path: Path) -> None:

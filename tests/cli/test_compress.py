@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REAL_SAMPLES, Command
 
 import limbo_compress
+from tests.jobs import REAL_SAMPLES, Command
 
 
 def test_the_line_of_the_reference_works(command: Command, campaign: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_nothing_in_a_pickle_is_executed(tmp_path: Path) -> None:
             return os.system, (f"touch {tmp_path}/executed",)
 
     (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps([Evil()]))
-    with pytest.raises(InputError, match="system is no part of metadata"):
+    with pytest.raises(InputError, match="system does not belong in metadata"):
         load(str(tmp_path / "x"))
     assert not (tmp_path / "executed").exists()
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import OpenEXR
 import pytest
-from conftest import Command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from benchmarks.campaign import Campaign, Scene, write_campaign, write_cryptomatte
 from limbo_compress import Options, SampleError, UsageError, compress
-from limbo_compress.masks import label_id, mattes, read_cryptomatte, resize_matte
+from limbo_compress.imaging.cryptomatte import label_id, mattes, read_cryptomatte, resize_matte
+from tests.jobs import Command
 
 SIZE = (50, 40)
 
@@ -147,7 +147,7 @@ def test_coverage_that_is_no_number_is_a_bad_sample(tmp_path: Path) -> None:
     ids, covers = drawn.ranks()
     ids[0, 3, 3], covers[0, 3, 3] = label_id(labels(drawn)[0]), np.nan
     write_cryptomatte(tmp_path / "x.exr", ids, covers)
-    with pytest.raises(SampleError, match="no number"):
+    with pytest.raises(SampleError, match="not a number"):
         read_all(tmp_path / "x.exr", labels(drawn), ".")
 
 
@@ -236,7 +236,7 @@ def test_a_sample_without_cryptomatte_is_zero(tmp_path: Path, synthetic: Any) ->
         (["a", ".", "a", "x"], "given twice"),
         (["", "."], "file's name"),
         (["a/b", "."], "file's name"),
-        (["a", "("], "no regular expression"),
+        (["a", "("], "not a regular expression"),
     ],
 )
 def test_mask_arguments_that_make_no_sense(
@@ -257,7 +257,7 @@ def test_a_null_byte_in_a_name_is_refused(tmp_path: Path) -> None:
 def test_without_the_extra_it_says_what_to_install(campaign: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['OpenEXR'] = None;"
-        "from limbo_compress.cli import main; sys.exit(main())"
+        "from limbo_compress.cli.compress import main; sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "--mask", "all", ".", "--", str(campaign)],

@@ -7,19 +7,17 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from conftest import assert_parity
 from numpy.typing import NDArray
-from pictures import HEIGHT, SIZE, WIDTH, encoded, picture, picture_with_alpha, png
 from PIL import Image
 
-from limbo_compress import Options, images
+from limbo_compress import Options
 from limbo_compress.errors import SampleError
-from limbo_compress.images import (
-    convert,
-    decode,
-    linear_light,
-    read_header,
-)
+from limbo_compress.imaging import color
+from limbo_compress.imaging.color import linear_light
+from limbo_compress.imaging.decode import decode, read_header
+from limbo_compress.imaging.image import convert
+from tests.oracle import assert_parity
+from tests.pictures import HEIGHT, SIZE, WIDTH, encoded, picture, picture_with_alpha, png
 
 
 def row(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.float16]:
@@ -27,7 +25,7 @@ def row(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.floa
     options = Options((".",), images=True, image_size=size, max_pixels=10**6)
     convert(data, "image", options, out)
     again = np.full_like(out, np.nan)
-    with patch.object(images, "compiled", None):
+    with patch.object(color, "compiled", None):
         convert(data, "image", options, again)
     np.testing.assert_array_equal(out, again)  # with numpy alone, too
     return out

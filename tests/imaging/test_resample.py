@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from limbo_compress.resample import axis_operator, compiled, fill_row_compiled, resample
+from limbo_compress.imaging.color import compiled, fill_row
+from limbo_compress.imaging.resample import axis_operator, resample
 
 sizes = st.integers(1, 300)
 needs_compiled = pytest.mark.skipif(compiled is None, reason="there was no C compiler")
@@ -96,7 +97,7 @@ def test_compiled_code_resizes_both_axes(h: int, w: int, new_w: int, new_h: int)
     rng = np.random.default_rng(h * w)
     pixels, light = rng.integers(0, 256, (h, w, 3), np.uint8), np.sort(rng.random(256))
     result = np.full((new_h, new_w, 3), np.nan, np.float16)
-    fill_row_compiled(pixels, light, result)
+    fill_row(pixels, light, result)
     planes = np.moveaxis(light[pixels], 2, 0)
     resized = np.moveaxis(matrix(h, new_h) @ planes @ matrix(w, new_w).T, 0, 2).astype(np.float32)
     darkest, lightest = (np.float32(light[value]) for value in (pixels.min(), pixels.max()))
@@ -110,7 +111,7 @@ def test_compiled_code_rounds_as_numpy_does() -> None:
     light = np.concatenate((steps, 1 + 2.0**14 * steps))
     result = np.empty((1, 1, 3), np.float16)
     for value, linear in enumerate(light):
-        fill_row_compiled(np.full((1, 1, 3), value, np.uint8), light, result)
+        fill_row(np.full((1, 1, 3), value, np.uint8), light, result)
         np.testing.assert_array_equal(result, linear.astype(np.float16))
 
 

@@ -14,23 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbo_compress import Options, OutputError, SampleError, compress
-
-
-def job(campaign: Path, folder: Path, **change: Any) -> Options:
-    defaults: dict[str, Any] = {
-        "prefix": str(folder / "out"),
-        "images": True,
-        "metadata": True,
-        "image_size": (32, 24),
-        "workers": 1,
-    }
-    return Options((str(campaign),), **defaults | change)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder; work that is kept for another run stands in a folder of its own."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+from limbo_compress import OutputError, SampleError, compress
+from tests.jobs import files, job, outputs
 
 
 def test_rows_and_metadata_are_in_the_order_of_the_paths(campaign: Path, tmp_path: Path) -> None:
@@ -59,7 +44,7 @@ def test_the_number_of_workers_changes_no_byte(
         folder = tmp_path / str(count)
         folder.mkdir()
         compress(job(campaign, folder, workers=count))
-        outputs.append(contents(folder))
+        outputs.append(files(folder))
     assert outputs[0] == outputs[1]
     assert list(outputs[0]) == ["out-images.npy", "out-metadata.pickle"]
 
@@ -74,9 +59,9 @@ def test_progress_counts_to_the_end(campaign: Path, tmp_path: Path) -> None:
 
 def test_images_alone_and_metadata_alone(campaign: Path, tmp_path: Path) -> None:
     compress(job(campaign, tmp_path, metadata=False))
-    assert list(contents(tmp_path)) == ["out-images.npy"]
+    assert list(files(tmp_path)) == ["out-images.npy"]
     compress(job(campaign, tmp_path, prefix=str(tmp_path / "two"), images=False))
-    assert list(contents(tmp_path)) == ["out-images.npy", "two-metadata.pickle"]
+    assert list(files(tmp_path)) == ["out-images.npy", "two-metadata.pickle"]
 
 
 def break_image(folder: Path) -> None:
@@ -131,7 +116,7 @@ def test_a_bad_sample_stops_the_job_and_leaves_older_files(
     spoil(data)
     with pytest.raises(SampleError, match=rf"image_0000001\.json: {reason}"):
         compress(job(data, target, workers=workers))
-    assert contents(target) == {"out-images.npy": b"older"}
+    assert outputs(target) == {"images.npy": b"older"}
 
 
 def test_an_output_that_cannot_be_replaced_is_an_error(campaign: Path, tmp_path: Path) -> None:

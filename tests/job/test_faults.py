@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from faults import KINDS, Ground
+
+from tests.faults import KINDS, Ground
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_parity
 
 from limbo_compress import Options, compress
+from tests.oracle import assert_parity
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 SAMPLES = (str(REFERENCE / "samples"),)
 RECORDED = np.load(REFERENCE / "images.npz")
 

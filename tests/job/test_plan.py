@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from limbo_compress import Options
-from limbo_compress.job import ArrayFile, plan
+from limbo_compress.output.npy import ArrayFile
+from limbo_compress.plan import plan
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 123456, 10**9])

@@ -1,4 +1,4 @@
-"""Going on with unfinished work, through the public API."""
+"""Resuming unfinished work, through the public API."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbo_compress import Options, SampleError, UsageError, compress
-from limbo_compress.partial import gaps
-from limbo_compress.parts import Part
+from limbo_compress.output.parts import Part
+from limbo_compress.output.workdir import missing
+from tests import jobs
+from tests.jobs import outputs
 
 
 class EnoughError(Exception):
@@ -25,20 +27,13 @@ class EnoughError(Exception):
 @pytest.fixture
 def data(campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Samples of the test's own, each a shard, so that a run can stop after any."""
-    monkeypatch.setattr("limbo_compress.shards._LARGEST", 1)
+    monkeypatch.setattr("limbo_compress.run.shards._LARGEST", 1)
     return Path(shutil.copytree(campaign, tmp_path / "data"))
 
 
 def job(data: Path, **change: Any) -> Options:
-    defaults: dict[str, Any] = {
-        "prefix": str(data.parent / "out"),
-        "images": True,
-        "metadata": True,
-        "masks": (("m", "."),),
-        "image_size": (24, 20),
-        "workers": 1,
-    }
-    return Options((str(data),), **defaults | change)
+    """A job with masks, beside its data."""
+    return jobs.job(data, data.parent, **{"masks": (("m", "."),), "image_size": (24, 20)} | change)
 
 
 def stop_after(samples: int, options: Options) -> None:
@@ -50,19 +45,15 @@ def stop_after(samples: int, options: Options) -> None:
         compress(options, progress)
 
 
-def outputs(folder: Path, prefix: str = "out") -> dict[str, bytes]:
-    return {p.name.removeprefix(prefix): p.read_bytes() for p in folder.glob(f"{prefix}-*")}
-
-
 @given(st.lists(st.booleans(), max_size=60))
-def test_gaps_are_what_is_not_done(done: list[bool]) -> None:
+def test_missing_rows_are_what_is_not_done(done: list[bool]) -> None:
     parts = [Part(row, row + 1) for row, is_done in enumerate(done) if is_done]
-    missing = [row for gap in gaps(parts, len(done)) for row in gap]
-    assert missing == [row for row, is_done in enumerate(done) if not is_done]
+    undone = [row for rows in missing(parts, len(done)) for row in rows]
+    assert undone == [row for row, is_done in enumerate(done) if not is_done]
 
 
 @pytest.mark.parametrize("done", [0, 1, 7, 11, 12])
-def test_a_run_goes_on_where_the_last_one_stopped(data: Path, done: int) -> None:
+def test_a_run_resumes_where_the_last_one_stopped(data: Path, done: int) -> None:
     compress(job(data, prefix=str(data.parent / "whole")))
     stop_after(done, job(data))
     assert outputs(data.parent) == {}
@@ -109,13 +100,13 @@ def test_lost_files_of_the_work_folder_cost_time_only(data: Path, lost: str) -> 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"image_size": (24, 21)}, r"--image-size was \[24, 20\]"),
-        ({"masks": ()}, r"--mask was \[\['m', '\.'\]\]"),
-        ({"strip_regions": True}, "--strip-regions was False"),
-        ({"end": 11}, "number of samples was 12, the list of samples changed"),
+        ({"image_size": (24, 21)}, r"`image_size` was \[24, 20\]"),
+        ({"masks": ()}, r"`masks` was \[\['m', '\.'\]\]"),
+        ({"strip_regions": True}, "`strip_regions` was False"),
+        ({"end": 11}, "`number of samples` was 12, the list of samples changed"),
     ],
 )
-def test_work_of_another_job_is_not_gone_on_with(data: Path, change: Any, told: str) -> None:
+def test_work_of_another_job_is_not_resumed(data: Path, change: Any, told: str) -> None:
     stop_after(5, job(data))
     with pytest.raises(UsageError, match=f"unfinished work of another job: {told}.*--fresh"):
         compress(job(data, **change))
@@ -143,7 +134,7 @@ def test_a_mended_sample_is_tried_again(data: Path) -> None:
     broken = sorted(data.rglob("image_*.*g"))[4]
     good = broken.read_bytes()
     broken.write_bytes(good[:100])
-    with pytest.raises(SampleError, match="what is done is kept: the same command goes on"):
+    with pytest.raises(SampleError, match="finished work is kept: the same command resumes it"):
         compress(job(data))
     broken.write_bytes(good)
     assert compress(job(data)).resumed == 4
@@ -187,7 +178,7 @@ def test_a_list_of_failures_goes_when_there_are_none(data: Path) -> None:
     compress(job(data, on_error="skip"))
     path.write_text(text)
     compress(job(data, on_error="skip"))
-    assert "-failures.jsonl" not in outputs(data.parent)
+    assert "failures.jsonl" not in outputs(data.parent)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +190,7 @@ def test_more_bad_samples_than_allowed_fail(data: Path, allowed: str, holds: boo
     if holds:
         assert compress(options).samples == 9
     else:
-        with pytest.raises(SampleError, match=r"3 of 12 samples are bad \(--max-failures: "):
+        with pytest.raises(SampleError, match=r"3 of 12 samples are bad, `max_failures` is"):
             compress(options)
         assert outputs(data.parent) == {}
 
@@ -213,7 +204,7 @@ def test_nothing_but_bad_samples_fails(data: Path) -> None:
 
 @pytest.mark.parametrize("allowed", ["-1", "x", "5%%", "", "1.5"])
 def test_a_number_of_failures_that_makes_no_sense(data: Path, allowed: str) -> None:
-    with pytest.raises(UsageError, match="--max-failures"):
+    with pytest.raises(UsageError, match="`max_failures`"):
         job(data, on_error="skip", max_failures=allowed)
 
 
@@ -222,7 +213,7 @@ def test_how_samples_are_divided_changes_no_byte(
 ) -> None:
     """As after a shard whose workers died was divided."""
     compress(job(data, prefix=str(data.parent / "whole")))
-    monkeypatch.setattr("limbo_compress.shards._LARGEST", 5)
+    monkeypatch.setattr("limbo_compress.run.shards._LARGEST", 5)
     compress(job(data))
     assert outputs(data.parent) == outputs(data.parent, "whole")
 

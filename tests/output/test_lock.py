@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from limbo_compress.errors import OutputError
-from limbo_compress.lock import Lock
+from limbo_compress.output.lock import Lock
 
 
 def write_holder(path: Path, **change: object) -> None:
@@ -35,7 +35,7 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_run_does_not_block(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     program = (
-        "import os, sys; from limbo_compress.lock import Lock;"
+        "import os, sys; from limbo_compress.output.lock import Lock;"
         "Lock(sys.argv[1]).__enter__(); os.kill(os.getpid(), 9)"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(path)])

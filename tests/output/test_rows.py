@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from limbo_compress import Options, OutputError, compress
-from limbo_compress.job import plan
-from limbo_compress.rows import Rows, is_safe_to_map
+from limbo_compress.output.filesystem import is_safe_to_map
+from limbo_compress.output.rows import RowWriter
+from limbo_compress.plan import plan
 
 
 @pytest.mark.parametrize("how", ["mmap", "pwrite"])
@@ -21,7 +22,7 @@ def test_rows_are_written_in_their_place(tmp_path: Path, how: str) -> None:
     path = Path(job.work_path(array.file_name))
     path.write_bytes(array.header + bytes(array.file_bytes - len(array.header)))
     values = np.arange(2 * 60, dtype=np.float16).reshape(2, 4, 5, 3)
-    with Rows(job, array, range(2, 5)) as rows:
+    with RowWriter(job, array, range(2, 5)) as rows:
         for row in (0, 1):
             with rows.row(2 + row) as place:
                 place[...] = values[row]
@@ -48,7 +49,7 @@ def test_both_ways_give_the_same_bytes(campaign: Path, tmp_path: Path) -> None:
 def test_a_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
     job = plan(Options((str(tmp_path),), str(tmp_path / "x"), images=True), 1)
     with pytest.raises(OutputError, match="cannot write it: No such file"):
-        Rows(job, job.arrays[0], range(1)).__enter__()
+        RowWriter(job, job.arrays[0], range(1)).__enter__()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from limbo_compress.errors import SampleError, WorkerError
-from limbo_compress.pool import ONE_THREAD, Crew
+from limbo_compress.run.processes import ONE_THREAD, ProcessExecutor
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,10 @@ def exit_at_once() -> None:
     os._exit(9)
 
 
+def unchanged(task: Numbers) -> Numbers:
+    return task
+
+
 def tasks(count: int, size: int = 3, folder: Path | None = None) -> list[Numbers]:
     return [
         Numbers(tuple(range(at, at + size)), str(folder or ""))
@@ -87,9 +91,9 @@ def tasks(count: int, size: int = 3, folder: Path | None = None) -> list[Numbers
 
 
 def run(function: Callable[[Numbers], list[Any]], work: list[Numbers], workers: int) -> list[Any]:
-    with Crew(function, workers) as crew:
-        crew.expect(len(work))
-        return [item for result in crew.run(work) for item in result]
+    with ProcessExecutor(function, workers) as executor:
+        executor.expect(len(work))
+        return [item for result in executor.run(work, unchanged) for item in result]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -139,13 +143,16 @@ def test_workers_that_die_now_and_then_lose_nothing(tmp_path: Path) -> None:
 
 def test_workers_that_do_not_start_are_an_error() -> None:
     said = "do not even start: the last one ended with exit code 9"
-    with Crew(double, 2, exit_at_once) as crew, pytest.raises(WorkerError, match=said):
-        list(crew.run(tasks(3)))
+    with (
+        ProcessExecutor(double, 2, exit_at_once) as executor,
+        pytest.raises(WorkerError, match=said),
+    ):
+        list(executor.run(tasks(3), unchanged))
 
 
 def test_all_processes_may_die_at_once() -> None:
-    with Crew(whose, 2) as crew:
-        results = crew.run(tasks(30))
+    with ProcessExecutor(whose, 2) as executor:
+        results = executor.run(tasks(30), unchanged)
         seen = next(results)
         for process in psutil.Process().children(recursive=True):
             process.kill()
@@ -153,9 +160,11 @@ def test_all_processes_may_die_at_once() -> None:
     assert len(seen) == 90
 
 
-def lingering(crew: Crew[Numbers, list[Any]], folder: Path) -> tuple[Iterator[Any], list[int]]:
+def lingering(
+    executor: ProcessExecutor[Numbers, list[Any]], folder: Path
+) -> tuple[Iterator[Any], list[int]]:
     """A run whose three workers are all busy for ever, and their process ids."""
-    results = crew.run([Numbers((n,), str(folder)) for n in (1, 2, 3, 0)])
+    results = executor.run([Numbers((n,), str(folder)) for n in (1, 2, 3, 0)], unchanged)
     assert next(results) == []
     notes = [folder / str(n) for n in (1, 2, 3)]
     while not all(note.exists() and note.read_text() for note in notes):
@@ -164,32 +173,32 @@ def lingering(crew: Crew[Numbers, list[Any]], folder: Path) -> tuple[Iterator[An
 
 
 def test_closing_ends_all_workers(tmp_path: Path) -> None:
-    with Crew(linger, 4) as crew:
-        results, pids = lingering(crew, tmp_path)
+    with ProcessExecutor(linger, 4) as executor:
+        results, pids = lingering(executor, tmp_path)
         results.close()  # type: ignore[attr-defined]
         assert not any(map(psutil.pid_exists, pids))
 
 
 def test_leaving_ends_all_workers(tmp_path: Path) -> None:
-    with Crew(linger, 4) as crew:
-        _, pids = lingering(crew, tmp_path)
+    with ProcessExecutor(linger, 4) as executor:
+        _, pids = lingering(executor, tmp_path)
     assert not any(map(psutil.pid_exists, pids))
 
 
 SCRIPT = """
 import threading
 import psutil
-from limbo_compress.pool import Crew
-from tests.test_pool import tasks
+from limbo_compress.run.processes import ProcessExecutor
+from tests.run.test_processes import tasks, unchanged
 seen = []
 def look(task):
     return [len(seen)]
 def work():
-    with Crew(look, 8) as crew:
+    with ProcessExecutor(look, 8) as executor:
         for count in (0, 1, 2, 2):
-            crew.expect(count)
+            executor.expect(count)
         started = len(psutil.Process().children())
-        return started, [item for result in crew.run(tasks(2)) for item in result]
+        return started, [item for result in executor.run(tasks(2), unchanged) for item in result]
 if __name__ == "__main__":
     seen.append("before")
     print(*work())
@@ -202,7 +211,7 @@ def test_one_thread_is_forked_two_are_not_and_idle_workers_are_not_started(tmp_p
     """A forked worker knows what its coordinator did before; others have loaded modules only."""
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
-    environment = os.environ | ONE_THREAD | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | ONE_THREAD | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, env=environment)
     assert done.stdout.splitlines() == ["2 [1, 1]", "[0, 0]"], done.stderr
 

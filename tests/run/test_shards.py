@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbo_compress.shards import split
+from limbo_compress.run.shards import split
 
 workers = st.integers(1, 100)
 
@@ -15,13 +15,13 @@ def test_shards_cover_each_row_once_in_order(rows: int, workers: int) -> None:
 
 
 @given(st.lists(st.integers(1, 30), max_size=10), workers)
-def test_shards_cover_the_gaps_only(lengths: list[int], workers: int) -> None:
-    gaps, at = [], 0
+def test_shards_cover_the_missing_rows_only(lengths: list[int], workers: int) -> None:
+    missing, at = [], 0
     for length in lengths:
-        gaps.append(range(at, at + length))
+        missing.append(range(at, at + length))
         at += length + 3
-    rows = [row for shard in split(gaps, workers) for row in shard]
-    assert rows == [row for gap in gaps for row in gap]
+    done = [row for shard in split(missing, workers) for row in shard]
+    assert done == [row for rows in missing for row in rows]
 
 
 @given(st.integers(1, 10**4), workers)

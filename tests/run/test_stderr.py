@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from limbo_compress.messages import captured
+from limbo_compress.run.stderr import captured
 
 
 def test_what_is_printed_past_python_is_kept(capfd: pytest.CaptureFixture[str]) -> None:

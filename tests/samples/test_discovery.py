@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from limbo_compress.errors import InputError
-from limbo_compress.samples import find_samples
+from limbo_compress.samples.discovery import find_samples
 
 
 def make(root: Path, *names: str) -> None:

@@ -11,7 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from limbo_compress.errors import SampleError
-from limbo_compress.metadata import LIST_END, LIST_START, parse, piece, strip_regions
+from limbo_compress.output.pickling import LIST_END, LIST_START, fragment
+from limbo_compress.samples.metadata import parse
+from limbo_compress.samples.schema import strip_regions
 
 scalars = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
@@ -35,8 +37,8 @@ def same(a: object, b: object) -> bool:
 @example([])
 @example([{}])
 @example([{"n": list(range(1001)), "one": [1], "big": 2**3000}, {"a": []}])
-def test_joined_pieces_are_the_pickled_list(metadata: list[dict[str, Any]]) -> None:
-    joined = b"".join(piece(sample, "") for sample in metadata)
+def test_joined_fragments_are_the_pickled_list(metadata: list[dict[str, Any]]) -> None:
+    joined = b"".join(fragment(sample, "") for sample in metadata)
     assert same(pickle.loads(LIST_START + joined + LIST_END), metadata)
 
 
@@ -138,7 +140,7 @@ def test_annotations_of_another_shape_are_a_bad_sample(annotations: object) -> N
 
 
 def test_the_pickle_needs_no_class_of_ours() -> None:
-    data = LIST_START + piece({"a": [1, 2.5, "x", None, True]}, "") + LIST_END
+    data = LIST_START + fragment({"a": [1, 2.5, "x", None, True]}, "") + LIST_END
     opcodes = {opcode.name for opcode, _, _ in __import__("pickletools").genops(data)}
     assert not opcodes & {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MEMOIZE", "BINPUT"}
     assert data[:2] == b"\x80\x03"

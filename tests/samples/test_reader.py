@@ -12,7 +12,8 @@ import pytest
 
 from limbo_compress import Options
 from limbo_compress.errors import SampleError
-from limbo_compress.files import Reader, own_file
+from limbo_compress.samples.reader import SampleReader
+from limbo_compress.samples.schema import own_file
 
 
 def test_own_file_is_beside_the_metadata() -> None:
@@ -58,7 +59,7 @@ def far(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool
 
 
 def test_files_come_in_order_and_errors_with_their_own_sample(paths: list[str], far: bool) -> None:
-    with Reader(Options((".",), images=True), paths) as reader:
+    with SampleReader(Options((".",), images=True), paths) as reader:
         for number, path in enumerate(paths):
             if number in (2, 4):
                 with pytest.raises(SampleError, match="not JSON" if number == 2 else "cannot read"):
@@ -71,7 +72,7 @@ def test_files_come_in_order_and_errors_with_their_own_sample(paths: list[str], 
 
 
 def test_only_what_is_asked_for_is_read(paths: list[str], far: bool) -> None:
-    with Reader(Options((".",), metadata=True), [paths[0], paths[4]]) as reader:
+    with SampleReader(Options((".",), metadata=True), [paths[0], paths[4]]) as reader:
         for number in (0, 4):
             files = reader.next()
             assert files.metadata == {"image": {"filename": f"{number}.png"}}
@@ -80,7 +81,7 @@ def test_only_what_is_asked_for_is_read(paths: list[str], far: bool) -> None:
 
 def test_what_is_far_away_is_read_before_it_is_asked_for(paths: list[str], far: bool) -> None:
     """By then the files of the next two samples may be gone, if they were."""
-    with Reader(Options((".",), images=True), paths) as reader:
+    with SampleReader(Options((".",), images=True), paths) as reader:
         reader.next()
         if far:
             time.sleep(0.5)
@@ -92,6 +93,6 @@ def test_what_is_far_away_is_read_before_it_is_asked_for(paths: list[str], far: 
 
 def test_who_stops_early_leaves_no_thread(paths: list[str], far: bool) -> None:
     before = threading.active_count()
-    with Reader(Options((".",), images=True), paths) as reader:
+    with SampleReader(Options((".",), images=True), paths) as reader:
         reader.next()
     assert threading.active_count() == before

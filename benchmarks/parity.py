@@ -1,52 +1,50 @@
 """Compare with the reference, live: ``make parity``.
 
-Both commands run on the same folders, generated and (where they are) real; every
-comparison is printed, and the exit code is 1 if one of them fails.
+Both commands run on the same folders, generated and given. Every comparison is printed, and the
+exit code is 1 if one of them fails.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import REAL_SAMPLES, ulps
+from numpy.typing import NDArray
 
 from benchmarks.campaign import Campaign, write_campaign
 
-SAMPLES = Path(__file__).parent / "reference" / "samples"
 SIZES = ((224, 224), (100, 37), (719, 721), (800, 1000), (16, 300))
 
 
-def main(reference: str) -> int:
+def main(reference: str, folders: Sequence[Path]) -> int:
     ours = str(Path(sys.executable).with_name("limbo-compress"))
     with tempfile.TemporaryDirectory() as folder:
         good = [
             compare(Path(folder), reference, ours, flags, data)
-            for data in _data(Path(folder))
+            for data in _data(Path(folder), folders)
             for flags in _flags()
         ]
         good += [
             compare(Path(folder), reference, ours, flags, data)
-            for data in _renders(Path(folder))
+            for data in _renders(Path(folder), folders)
             for flags in _mask_flags()
         ]
     print(f"{sum(good)} of {len(good)} comparisons hold")
     return 0 if all(good) else 1
 
 
-def _data(folder: Path) -> Iterator[Path]:
+def _data(folder: Path, folders: Sequence[Path]) -> Iterator[Path]:
     write_campaign(folder / "campaign", Campaign(samples=6, photographs=3))
     yield folder / "campaign"
-    yield SAMPLES
-    if REAL_SAMPLES.is_dir():
-        yield REAL_SAMPLES
+    yield from folders
 
 
 def _flags() -> Iterator[list[str]]:
@@ -56,18 +54,27 @@ def _flags() -> Iterator[list[str]]:
     yield ["--metadata", "--strip-regions"]
 
 
-def _renders(folder: Path) -> Iterator[Path]:
-    """Samples that all have cryptomattes: without one, the reference fails."""
+def _renders(folder: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    """Yield folders of samples that all have cryptomattes: without one, the reference fails."""
     for instances in (3, 60):
         name = folder / f"{instances}-instances"
         write_campaign(name, Campaign(samples=2, photographs=0, instances=instances))
         yield name
-    if REAL_SAMPLES.is_dir():
-        real = folder / "real-renders"
-        real.mkdir()
-        for path in REAL_SAMPLES.glob("*_00000*"):
-            shutil.copy(path, real)
-        yield real
+    for number, given in enumerate(folders):
+        renders = folder / f"renders-{number}"
+        renders.mkdir()
+        for path in sorted(given.glob("*.json")):
+            if "cryptomatte" in json.loads(path.read_bytes()).get("synthetic", {}):
+                _copy_sample(path, renders)
+        if any(renders.iterdir()):
+            yield renders
+
+
+def _copy_sample(path: Path, target: Path) -> None:
+    sample = json.loads(path.read_bytes())
+    names = (sample["image"]["filename"], sample["synthetic"]["cryptomatte"]["filename"])
+    for name in (path.name, *names):
+        shutil.copy(path.with_name(name), target)
 
 
 def _mask_flags() -> Iterator[list[str]]:
@@ -101,6 +108,19 @@ def compare_file(ours: Path, reference: Path) -> tuple[bool, str]:
     return _compare_images(ours, reference)
 
 
+def ulps(ours: NDArray[np.float16], reference: NDArray[np.float16]) -> NDArray[np.int64]:
+    """How many float16 steps apart values are; +0.0 and -0.0 are equal."""
+    assert ours.dtype == reference.dtype == np.float16
+    assert ours.shape == reference.shape
+    steps = []
+    for values in (ours, reference):
+        bits = values.view(np.int16).astype(np.int64)
+        # Negative numbers are stored as a sign and a magnitude.
+        steps.append(np.where(bits < 0, -(bits & 0x7FFF), bits))
+    apart: NDArray[np.int64] = np.abs(steps[0] - steps[1])
+    return apart
+
+
 def _compare_images(ours: Path, reference: Path) -> tuple[bool, str]:
     apart = ulps(np.load(ours), np.load(reference))
     identical = float((apart == 0).mean())
@@ -109,7 +129,7 @@ def _compare_images(ours: Path, reference: Path) -> tuple[bool, str]:
 
 
 def _unordered(metadata: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Stripped categories come in the order of a set from the reference."""
+    """Sort stripped categories: from the reference they come in the order of a set."""
     for sample in metadata:
         if all(list(a) == ["category"] for a in sample.get("annotations", [])):
             sample["annotations"].sort(key=repr)
@@ -118,5 +138,5 @@ def _unordered(metadata: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     if not shutil.which(sys.argv[1]):
-        sys.exit(f"{sys.argv[1]}: no such program; run this by make parity")
-    sys.exit(main(str(Path(sys.argv[1]).absolute())))
+        sys.exit(f"{sys.argv[1]}: no such program; run this with make parity")
+    sys.exit(main(str(Path(sys.argv[1]).absolute()), [Path(name) for name in sys.argv[2:]]))

@@ -1,0 +1,7 @@
+"""From the bytes of a file to one row of an array.
+
+::
+
+    PNG, JPEG ──► image: decode (png or OpenCV) ──► color ──► resample ──► float16 row
+    OpenEXR ────► cryptomatte: ranks ──► mattes ────────────► resample ──► float32 rows
+"""

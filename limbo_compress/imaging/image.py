@@ -1,0 +1,43 @@
+"""The bytes of a PNG or JPEG to one float16 row of linear light."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import SampleError
+from ..options import Options
+from .color import fill_row, linear_light
+from .decode import decode, read_header
+
+__all__ = ["convert"]
+
+
+def convert(data: bytes, path: str, options: Options, out: NDArray[np.float16]) -> None:
+    """Decode an image, convert it to linear light, resize it, and write it into a row.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole PNG or JPEG file.
+    path : str
+        Its path, for errors.
+    options : Options
+        `max_pixels` and `decoder` are used.
+    out : ndarray of float16, shape (height, width, 3)
+        Receives the row, clipped to the range of the image's own linear values.
+
+    Raises
+    ------
+    SampleError
+        If the image cannot be decoded or is too large.
+    """
+    header = read_header(data, path)
+    if header.width * header.height > options.max_pixels:
+        raise SampleError(
+            f"the image is too large: {header.width} x {header.height} pixels,"
+            f" the limit is {options.max_pixels:,}",
+            path,
+        )
+    pixels = decode(data, path, options.decoder)
+    fill_row(pixels, linear_light(header.grey), out)

@@ -1,0 +1,57 @@
+"""Jobs for the tests: options with small defaults, the real command, and what came out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from limbo_compress import Options
+
+__all__ = ["REAL_SAMPLES", "Command", "files", "job", "outputs", "run_command"]
+
+REAL_SAMPLES = Path(__file__).parents[2] / "shared" / "limbo-samples"
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def job(data: Path, folder: Path, **change: Any) -> Options:
+    """Options of a small job over `data` that writes ``out-*`` into `folder`."""
+    defaults: dict[str, Any] = {
+        "prefix": str(folder / "out"),
+        "images": True,
+        "metadata": True,
+        "image_size": (32, 24),
+        "workers": 1,
+    }
+    return Options((str(data),), **defaults | change)
+
+
+def outputs(folder: Path, prefix: str = "out") -> dict[str, bytes]:
+    """The published files of a prefix, by their names without it."""
+    paths = sorted(folder.glob(f"{prefix}-*"))
+    return {path.name.removeprefix(f"{prefix}-"): path.read_bytes() for path in paths}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """All files of a folder and below it."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def run_command(
+    folder: Path, *arguments: object, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the real command in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "limbo_compress", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
