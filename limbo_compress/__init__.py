@@ -14,20 +14,24 @@
 
 from __future__ import annotations
 
-from .coordinator import Report, compress
-from .dataset.load import Dataset, load
-from .errors import (
-    CompressError,
-    InputError,
-    OutputError,
-    SampleError,
-    Stopped,
-    UsageError,
-    WorkerError,
-)
-from .options import Options
-from .output.parts import SampleIssue
-from .output.publish import OutputFile
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .coordinator import Report, compress
+    from .dataset.load import Dataset, load
+    from .errors import (
+        CompressError,
+        InputError,
+        OutputError,
+        SampleError,
+        Stopped,
+        UsageError,
+        WorkerError,
+    )
+    from .options import Options
+    from .output.parts import SampleIssue
+    from .output.publish import OutputFile
 
 __all__ = [
     "CompressError",
@@ -47,3 +51,21 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Imported when first used: the command installs its signal handlers before anything heavy, and
+# a program that only reads outputs needs none of the compressor.
+_HOMES = {
+    "Dataset": ".dataset.load",
+    "Options": ".options",
+    "OutputFile": ".output.publish",
+    "Report": ".coordinator",
+    "SampleIssue": ".output.parts",
+    "compress": ".coordinator",
+    "load": ".dataset.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, ".errors"), __name__), name)

@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import Any
 
-from limbo_compress.cli.compress import main
+from limbo_compress.cli.start import main
 from limbo_compress.options import Options
 from limbo_compress.run import worker
 from limbo_compress.samples.reader import SampleFiles

@@ -2,6 +2,6 @@
 
 ::
 
-    argv ──► compress ──► limbo_compress.compress(Options) ──► messages, exit code
-             progress: a bar or lines, while the job runs
+    start ──► compress: argv ──► limbo_compress.compress(Options) ──► messages, exit code
+    signals   progress: a bar or lines, while the job runs
 """

@@ -6,63 +6,56 @@ import argparse
 import io
 import logging
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from .. import (
-    CompressError,
-    Options,
-    OutputFile,
-    Report,
-    Stopped,
-    UsageError,
-    __version__,
-    compress,
-)
+from .. import CompressError, Options, UsageError, __version__
 from .progress import Bar, Lines
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from .. import OutputFile, Report
+
+__all__ = ["run"]
 
 _NAME = "limbo-compress"
 _WARNINGS_SHOWN = 10
-# Schedulers send SIGUSR1 where they are asked to warn ahead of the time limit.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 _FLAGS = {"masks": "--mask", "directories": "directory"}
 
 _log = logging.getLogger("limbo_compress")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(argv: Sequence[str] | None) -> int:
     """Run the command.
 
     Parameters
     ----------
-    argv : sequence of str, optional
-        The arguments; by default those of this process.
+    argv : sequence of str or None
+        The arguments; None means those of this process.
 
     Returns
     -------
     int
-        The exit code: 0 when everything was published, 2 for a usage error, 128 and the
-        signal's number for a signal, else 1.
+        The exit code: 0 when everything was published, 2 for a usage error, else 1.
+
+    Raises
+    ------
+    Stopped
+        If a signal arrives.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: a name may be any bytes
     _log.addHandler(_PrintLogged())
     _log.propagate = False
-    _install_signal_handlers()
     try:
         arguments = _parser().parse_args(argv)
         if arguments.quiet:
             _log.setLevel(logging.ERROR)
         options = _options(arguments)
         report = _compress(options, quiet=arguments.quiet)
-    except (CompressError, Stopped) as error:
+    except CompressError as error:
         _print_error(_with_flags(str(error)))
         return error.exit_code
     if not arguments.quiet:
@@ -92,18 +85,6 @@ def _with_flags(message: str) -> str:
         return _FLAGS.get(field, "--" + field.replace("_", "-"))
 
     return re.sub(r"`(\w+)`", flag, message)
-
-
-def _install_signal_handlers() -> None:
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, _stop)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    for other in _SIGNALS:  # a second signal must not disturb the shutdown
-        signal.signal(other, signal.SIG_IGN)
-    raise Stopped(signal.Signals(number).name, 128 + number)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -234,6 +215,8 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _compress(options: Options, quiet: bool) -> Report:
+    from .. import compress  # here so that --help and usage errors are fast
+
     if quiet:
         return compress(options)
     with closing(Bar() if sys.stderr.isatty() else Lines(_print_error)) as progress:

@@ -257,7 +257,7 @@ def test_a_null_byte_in_a_name_is_refused(tmp_path: Path) -> None:
 def test_without_the_extra_it_says_what_to_install(campaign: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['OpenEXR'] = None;"
-        "from limbo_compress.cli.compress import main; sys.exit(main())"
+        "from limbo_compress.cli.start import main; sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, "--mask", "all", ".", "--", str(campaign)],

@@ -1,0 +1,52 @@
+"""The entry point: signal handlers first, so that a signal during the imports ends in one line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from .. import Stopped
+
+__all__ = ["main"]
+
+# Schedulers can be told to send SIGUSR1 ahead of the time limit.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``limbo-compress``.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those of this process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 when everything was published, 2 for a usage error, 128 plus the
+        signal's number for a signal, else 1.
+    """
+    try:
+        _install_signal_handlers()
+        from .compress import run
+
+        return run(argv)
+    except Stopped as stopped:
+        print(f"limbo-compress: {stopped}", file=sys.stderr)
+        return stopped.exit_code
+
+
+def _install_signal_handlers() -> None:
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    for other in _SIGNALS:  # a second signal must not disturb the shutdown
+        signal.signal(other, signal.SIG_IGN)
+    raise Stopped(signal.Signals(number).name, 128 + number)
