@@ -30,7 +30,7 @@ from benchmarks import report
 from benchmarks.contenders import NOT_INSTALLED
 from benchmarks.parity import compare_file
 from limbo_compress.imaging import color, png
-from limbo_compress.run.processes import ONE_THREAD
+from limbo_compress.run.launch import ONE_THREAD
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "bench"

@@ -45,6 +45,8 @@ class Report:
         The published list of them.
     warnings : tuple of SampleIssue
         What libraries said about samples that they decoded all the same.
+    warnings_path : str or None
+        The published list of them.
     repeated : int
         Metadata files that were reached more than once; each counts once.
     resumed : int
@@ -58,6 +60,7 @@ class Report:
     failures: tuple[SampleIssue, ...]
     failures_path: str | None
     warnings: tuple[SampleIssue, ...]
+    warnings_path: str | None
     repeated: int
     resumed: int
     seconds: float
@@ -110,6 +113,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         failures=tuple(publisher.failures),
         failures_path=publisher.failures_path,
         warnings=tuple(publisher.warnings),
+        warnings_path=publisher.warnings_path,
         repeated=samples.repeated,
         resumed=resumed,
         seconds=time.monotonic() - begun,

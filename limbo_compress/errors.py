@@ -19,7 +19,26 @@ __all__ = [
     "UsageError",
     "WorkerError",
     "output_errors",
+    "shown",
 ]
+
+# Longer paths are shortened in the middle, so that a message stays one readable line.
+_MAX_SHOWN = 300
+
+
+def shown(path: str) -> str:
+    r"""Write a path so that it fits a line: no control characters, and not too long.
+
+    Examples
+    --------
+    >>> print(shown("/data/a\nb.json"))
+    /data/a\nb.json
+    """
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path)
+    if len(line) <= _MAX_SHOWN:
+        return line
+    half = _MAX_SHOWN // 2
+    return f"{line[:half]}…{line[-half:]}"
 
 
 class CompressError(Exception):
@@ -53,7 +72,7 @@ class CompressError(Exception):
         self.hint = f"{self.hint}; {hint}" if self.hint else hint
 
     def __str__(self) -> str:
-        line = f"{self.path}: {self.problem}" if self.path else self.problem
+        line = f"{shown(self.path)}: {self.problem}" if self.path else self.problem
         return f"{line}; {self.hint}" if self.hint else line
 
 

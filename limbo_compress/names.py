@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["FAILURES", "IMAGES", "METADATA", "array_file", "mask_array", "mask_of_array"]
+__all__ = [
+    "FAILURES",
+    "IMAGES",
+    "METADATA",
+    "WARNINGS",
+    "array_file",
+    "mask_array",
+    "mask_of_array",
+]
 
 IMAGES = "images"
 METADATA = "metadata.pickle"
 FAILURES = "failures.jsonl"
+WARNINGS = "warnings.jsonl"
 _MASKS = "masks-"
 _ARRAY_SUFFIX = ".npy"
 

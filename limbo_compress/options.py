@@ -7,6 +7,8 @@ import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
+from operator import index
+from typing import Any
 
 from .errors import UsageError
 
@@ -23,10 +25,10 @@ class Options:
     Parameters
     ----------
     directories : tuple of str
-        Where to look for samples.
+        Where to look for samples. A single str or path is one directory; paths become str.
     prefix : str
         Outputs are ``{prefix}-images.npy``, ``{prefix}-masks-{NAME}.npy`` and
-        ``{prefix}-metadata.pickle``.
+        ``{prefix}-metadata.pickle``. A path becomes a str.
     images : bool
         Whether to write the images.
     image_size : (int, int)
@@ -78,6 +80,7 @@ class Options:
     write_rows: str = "auto"
 
     def __post_init__(self) -> None:
+        self._normalize()
         if not (self.images or self.masks or self.metadata):
             raise UsageError("nothing to do: ask for `images`, `masks` or `metadata`")
         self._check_values()
@@ -86,10 +89,30 @@ class Options:
         self._check_prefix()
         self._check_directories()
 
+    def _normalize(self) -> None:
+        """Bring what Python callers may pass to the types of the fields."""
+        given: Any = self.directories
+        directories = (given,) if isinstance(given, str | bytes | os.PathLike) else given
+        try:
+            values = {
+                "directories": tuple(map(os.fsdecode, directories)),
+                "prefix": os.fsdecode(self.prefix),
+                "image_size": tuple(map(index, self.image_size)),
+                "masks": tuple((str(name), str(pattern)) for name, pattern in self.masks),
+                "max_pixels": index(self.max_pixels),
+            }
+            for field in ("start", "end", "workers"):
+                value = getattr(self, field)
+                values[field] = None if value is None else index(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"an option has a value of the wrong type: {error}") from error
+        for field, value in values.items():
+            object.__setattr__(self, field, value)
+
     def _check_values(self) -> None:
-        if min(self.image_size) < 1:
+        if len(self.image_size) != 2 or min(self.image_size) < 1:
             size = " ".join(map(str, self.image_size))
-            raise UsageError(f"`image_size` {size}: sizes start at 1 pixel")
+            raise UsageError(f"`image_size` {size}: it must be two numbers of pixels, from 1")
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"`workers` {self.workers}: at least 1 is needed")
         if not 1 <= self.max_pixels <= _OPENCV_MAX_PIXELS:
@@ -105,7 +128,7 @@ class Options:
             return
         if self.on_error == "stop":
             raise UsageError("`max_failures` needs `on_error` skip")
-        if not _MAX_FAILURES.fullmatch(self.max_failures):
+        if not _MAX_FAILURES.fullmatch(str(self.max_failures)):
             raise UsageError(
                 f"`max_failures` {self.max_failures}: must be a number or a percentage such as 2%"
             )
@@ -162,9 +185,8 @@ class Options:
             return 0
         if self.max_failures is None:
             return math.inf
-        if self.max_failures.endswith("%"):
-            return samples * float(self.max_failures[:-1]) / 100
-        return int(self.max_failures)
+        most = str(self.max_failures)
+        return samples * float(most[:-1]) / 100 if most.endswith("%") else int(most)
 
     def rows(self, samples: int) -> range:
         """The part of `samples` ordered samples that the job is about.

@@ -1,7 +1,6 @@
-"""The real command, but samples whose path contains a given text crash their process.
+"""The real command, but samples whose path contains a given text crash their worker.
 
-``python -m tests.crashing TEXT [arguments of limbo-compress]``. Forked workers inherit the
-wrapped function; others import this module as their main module.
+``python -m tests.crashing TEXT [arguments of limbo-compress]``
 """
 
 from __future__ import annotations
@@ -11,24 +10,32 @@ import signal
 import sys
 from typing import Any
 
+from limbo_compress import coordinator
 from limbo_compress.cli.start import main
 from limbo_compress.options import Options
+from limbo_compress.output.parts import Part
 from limbo_compress.run import worker
 from limbo_compress.samples.reader import SampleFiles
+from tests import crashing
+
+_TEXT = "TESTS_CRASH_ON"
+_compress_sample = worker.compress_sample
 
 
-def crash_on(text: str) -> None:
-    """Die of SIGSEGV, as a decoder might, on samples whose path contains `text`."""
-    compress_sample = worker.compress_sample
-
-    def crash_or_compress(options: Options, files: SampleFiles, rows: dict[str, Any]) -> bytes:
-        if text in files.path:
-            os.kill(os.getpid(), signal.SIGSEGV)
-        return compress_sample(options, files, rows)
-
-    worker.compress_sample = crash_or_compress
+def compress_sample_or_crash(options: Options, files: SampleFiles, rows: dict[str, Any]) -> bytes:
+    """Die of SIGSEGV, as a decoder might, on samples whose path contains the text."""
+    if os.environ[_TEXT] in files.path:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return _compress_sample(options, files, rows)
 
 
-crash_on(sys.argv[1])
+def compress_shard(task: worker.ShardTask) -> Part:
+    """Do a shard in a worker, which imports this function by its name."""
+    worker.compress_sample = compress_sample_or_crash
+    return worker.compress_shard(task)
+
+
 if __name__ == "__main__":
+    os.environ[_TEXT] = sys.argv[1]
+    coordinator.compress_shard = crashing.compress_shard
     sys.exit(main(sys.argv[2:]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 import re
 import sys
@@ -12,6 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NoReturn
 
 from .. import CompressError, Options, UsageError, __version__
+from .console import print_error, print_output
 from .progress import Bar, Lines
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ def run(argv: Sequence[str] | None) -> int:
     Stopped
         If a signal arrives.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: a name may be any bytes
     _log.addHandler(_PrintLogged())
     _log.propagate = False
     try:
@@ -56,7 +54,7 @@ def run(argv: Sequence[str] | None) -> int:
         options = _options(arguments)
         report = _compress(options, quiet=arguments.quiet)
     except CompressError as error:
-        _print_error(_with_flags(str(error)))
+        print_error(_with_flags(str(error)))
         return error.exit_code
     if not arguments.quiet:
         _print_report(report)
@@ -66,13 +64,14 @@ def run(argv: Sequence[str] | None) -> int:
 def _print_report(report: Report) -> None:
     if report.failures:
         failures, path = len(report.failures), report.failures_path
-        _print_error(f"{failures} bad samples were left out; {path} lists them")
+        print_error(f"{failures} bad samples were left out; {path} lists them")
     for warning in report.warnings[:_WARNINGS_SHOWN]:
-        _print_error(f"warning: {warning}")
-    if len(report.warnings) > _WARNINGS_SHOWN:
-        _print_error(f"warning: {len(report.warnings) - _WARNINGS_SHOWN} more like these")
+        print_error(f"warning: {warning}")
+    if report.warnings:
+        warnings, path = len(report.warnings), report.warnings_path
+        print_error(f"{warnings} warnings about samples; {path} lists them")
     for file in report.written:
-        print(_describe(file))
+        print_output(_describe(file))
 
 
 def _with_flags(message: str) -> str:
@@ -219,7 +218,7 @@ def _compress(options: Options, quiet: bool) -> Report:
 
     if quiet:
         return compress(options)
-    with closing(Bar() if sys.stderr.isatty() else Lines(_print_error)) as progress:
+    with closing(Bar() if sys.stderr.isatty() else Lines(print_error)) as progress:
         return compress(options, progress)
 
 
@@ -227,13 +226,9 @@ def _describe(file: OutputFile) -> str:
     return f"{file.path}  {file.shape}  {file.dtype}  {file.bytes:,} bytes"
 
 
-def _print_error(line: str) -> None:
-    print(f"{_NAME}: {line}", file=sys.stderr)
-
-
 class _PrintLogged(logging.Handler):
     """Prints what the package reports during the job through `logging`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         record.msg = _with_flags(record.msg)  # not the arguments, which are paths
-        _print_error(record.getMessage())
+        print_error(record.getMessage())

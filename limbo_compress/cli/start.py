@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
 from .. import Stopped
+from . import console
 
 __all__ = ["main"]
 
@@ -30,14 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 when everything was published, 2 for a usage error, 128 plus the
         signal's number for a signal, else 1.
     """
+    console.open_missing_streams()
     try:
         _install_signal_handlers()
         from .compress import run
 
         return run(argv)
     except Stopped as stopped:
-        print(f"limbo-compress: {stopped}", file=sys.stderr)
+        console.print_error(str(stopped))
         return stopped.exit_code
+    finally:
+        console.flush()
 
 
 def _install_signal_handlers() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 from .. import deflate
-from ..errors import OutputError, output_errors
+from ..errors import OutputError, output_errors, shown
 from .filesystem import start_writing
 
 __all__ = ["CopyRange", "Part", "SampleIssue", "read_parts", "write_part"]
@@ -44,7 +44,7 @@ class SampleIssue:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.text}"
+        return f"{shown(self.path)}: {self.text}"
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ class Publisher:
 
     def _check_targets(self) -> None:
         arrays = (array.file_name for array in self._job.arrays)
-        for file_name in (*arrays, names.METADATA, names.FAILURES):
+        for file_name in (*arrays, names.METADATA, names.FAILURES, names.WARNINGS):
             target = self._job.final_path(file_name)
             if os.path.isdir(target):
                 raise OutputError("a folder stands where an output is to be written", target)
@@ -165,9 +165,9 @@ class Publisher:
                     _remove_rows(self._job.work_path(array.file_name), array, final, bad)
                 shape = (good, *array.row_shape)
                 written.append(self._finish(array.file_name, shape, array.dtype, final.file_bytes))
-            if bad:
-                size = self._write_failures()
-                written.append(self._finish(names.FAILURES, (len(bad),), "JSON lines", size))
+            for file_name, issues in self._issues().items():
+                size = self._write_issues(file_name, issues)
+                written.append(self._finish(file_name, (len(issues),), "JSON lines", size))
             if self._job.options.metadata:
                 size = self._finish_metadata()
                 written.append(self._finish(names.METADATA, (good,), "list of dict", size))
@@ -179,6 +179,11 @@ class Publisher:
         """Path of the list of bad samples, or None if there are none."""
         return self._job.final_path(names.FAILURES) if self.failures else None
 
+    @property
+    def warnings_path(self) -> str | None:
+        """Path of the list of warnings, or None if there are none."""
+        return self._job.final_path(names.WARNINGS) if self.warnings else None
+
     def _finish_metadata(self) -> int:
         for pending in self._copies:
             pending.copy()
@@ -187,10 +192,15 @@ class Publisher:
             stream.write(LIST_END)
             return stream.tell()
 
-    def _write_failures(self) -> int:
-        with open(self._job.work_path(names.FAILURES), "w", encoding="utf-8") as stream:
-            for failure in sorted(self.failures, key=lambda failure: failure.row):
-                record = {"path": failure.path, "row": failure.row, "reason": failure.text}
+    def _issues(self) -> dict[str, list[SampleIssue]]:
+        """Return the lists of issues to be published, by the names of their files."""
+        found = {names.FAILURES: self.failures, names.WARNINGS: self.warnings}
+        return {file_name: issues for file_name, issues in found.items() if issues}
+
+    def _write_issues(self, file_name: str, issues: list[SampleIssue]) -> int:
+        with open(self._job.work_path(file_name), "w", encoding="utf-8") as stream:
+            for issue in sorted(issues, key=lambda issue: issue.row):
+                record = {"path": issue.path, "row": issue.row, "reason": issue.text}
                 stream.write(json.dumps(record) + "\n")
             return stream.tell()
 
@@ -208,7 +218,7 @@ class Publisher:
         # Older metadata are removed first. A power cut here leaves images without metadata,
         # but never with those of another run.
         with _signals_delayed():
-            older = [names.FAILURES]
+            older = [names.FAILURES, names.WARNINGS]
             if self._job.options.metadata:
                 older.append(names.METADATA)
             for file_name in older:

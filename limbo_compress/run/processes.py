@@ -8,41 +8,54 @@ death is noticed at once and concerns one task only.
 from __future__ import annotations
 
 import logging
-import os
+import resource
 import signal
-import sys
-import threading
 import time
 import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import connection, get_context, parent_process
+from contextlib import suppress
+from functools import partial
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Self
 
 from ..errors import CompressError, WorkerError
 from .executor import AnyTask, Result
+from .launch import DESCRIPTORS, Serve, launch
 
-__all__ = ["ONE_THREAD", "ProcessExecutor"]
+__all__ = ["ProcessExecutor"]
 
 _log = logging.getLogger("limbo_compress")
 
-# Signals that a terminal or a scheduler sends to all processes of a job.
-_FOR_THE_COORDINATOR = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
 _MAX_FAILED_STARTS = 8
 # A task loses this many workers before it counts as the cause of their deaths.
 _LOSSES_AMONG_OTHERS = 2
 _LOSSES_ALONE = 3
 _PAUSE_SECONDS = 0.05
+# What this process needs besides its workers.
+_RESERVED_DESCRIPTORS = 32
 _JOIN_SECONDS = 5.0
-# Without these, libraries start a thread for each CPU in every worker.
-ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def _do_nothing() -> None:
     pass
+
+
+def _affordable_workers(wanted: int) -> int:
+    """How many of the wanted workers the limit on open files leaves room for."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return wanted
+    affordable = max(1, (limit - _RESERVED_DESCRIPTORS) // DESCRIPTORS)
+    if affordable < wanted:
+        _log.warning(
+            "starting %d of %d workers: more would exceed the limit of %d open files (ulimit -n)",
+            affordable,
+            wanted,
+            limit,
+        )
+    return affordable
 
 
 class ProcessExecutor(Generic[AnyTask, Result]):
@@ -55,7 +68,7 @@ class ProcessExecutor(Generic[AnyTask, Result]):
     function : callable
         A picklable function, for it is called in other processes.
     workers : int
-        Number of processes; 1 means this one.
+        Number of processes. Where the system refuses to start as many, fewer do the work.
     initialize : callable, optional
         Called first in each of these processes; picklable as well.
     """
@@ -66,9 +79,8 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         workers: int,
         initialize: Callable[[], object] = _do_nothing,
     ) -> None:
-        self._function = function
-        self._size = workers
-        self._initialize = initialize
+        self._serve = partial(_serve, function, initialize)
+        self._size = min(workers, _affordable_workers(workers))
         self._workers: dict[Connection, _Worker[AnyTask, Result]] = {}
         self._failed_starts = 0
 
@@ -83,7 +95,7 @@ class ProcessExecutor(Generic[AnyTask, Result]):
 
         They import what they need while this process goes on.
         """
-        while len(self._workers) < min(self._size, tasks) and self._size > 1:
+        while len(self._workers) < min(self._size, tasks):
             self._spawn()
 
     def run(
@@ -115,11 +127,6 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         CompressError
             If the function raises one.
         """
-        if self._size == 1:
-            with _environment(ONE_THREAD):
-                self._initialize()
-            yield from (self._function(complete(task)) for task in tasks)
-            return
         try:
             suspects = yield from self._work(tasks, complete, self._size, _LOSSES_AMONG_OTHERS)
             self._shutdown()
@@ -144,7 +151,7 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         waiting = deque((task, 0) for task in tasks)
         lost: list[tuple[AnyTask, str]] = []
         while waiting or any(worker.assigned for worker in self._workers.values()):
-            while len(self._workers) < min(size, len(waiting)):
+            while len(self._workers) < min(size, self._size, len(waiting)):
                 self._spawn()
             for worker in self._workers.values():
                 if waiting and worker.ready and not worker.assigned:
@@ -169,10 +176,17 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         return lost
 
     def _spawn(self) -> None:
+        """Start a worker; where the system refuses, go on with those that there are."""
         try:
-            spawned = _Worker[AnyTask, Result](self._function, self._initialize)
-        except (EOFError, OSError) as error:  # the process that forks workers was killed
-            self._count_failed_start(f"could not be forked: {error}")
+            spawned = _Worker[AnyTask, Result](self._serve, list(self._workers))
+        except OSError as error:
+            if not self._workers:
+                self._count_failed_start(f"could not be started: {error.strerror}")
+                return
+            self._size = len(self._workers)
+            _log.warning(
+                "only %d worker processes could be started: %s", self._size, error.strerror
+            )
         else:
             self._workers[spawned.pipe] = spawned
 
@@ -188,7 +202,11 @@ class ProcessExecutor(Generic[AnyTask, Result]):
     def _count_failed_start(self, ending: str) -> None:
         self._failed_starts += 1
         if self._failed_starts == _MAX_FAILED_STARTS:
-            raise WorkerError(f"worker processes do not even start: the last one {ending}")
+            raise WorkerError(
+                f"worker processes do not even start: the last one {ending}",
+                "",
+                "if a limit was reached (ulimit -a), raise it, or use fewer `workers`",
+            )
         time.sleep(self._failed_starts * _PAUSE_SECONDS)
 
     def _shutdown(self) -> None:
@@ -215,19 +233,10 @@ class _Worker(Generic[AnyTask, Result]):
         Its task, and how many workers that task has lost so far.
     """
 
-    def __init__(
-        self, function: Callable[[AnyTask], Result], initialize: Callable[[], object]
-    ) -> None:
-        context = get_context(_start_method())
-        self.pipe, theirs = context.Pipe()
+    def __init__(self, serve: Serve, siblings: Sequence[Connection]) -> None:
+        self._process, self.pipe = launch(serve, siblings)
         self.ready = False
         self.assigned: tuple[AnyTask, int] | None = None
-        self._process = context.Process(  # type: ignore[attr-defined]
-            target=_serve, args=(theirs, function, initialize), daemon=True
-        )
-        with _signals_blocked(_FOR_THE_COORDINATOR | {signal.SIGTERM}), _environment(ONE_THREAD):
-            self._process.start()
-        theirs.close()
 
     def send(self, task: AnyTask, losses: int) -> None:
         self.assigned = (task, losses)
@@ -267,56 +276,13 @@ class _Worker(Generic[AnyTask, Result]):
         self.pipe.close()
 
 
-def _start_method() -> str:
-    """Return the fastest safe way to start a process.
-
-    Forking this process saves 0.1 s and is safe while it has a single thread. Otherwise a server
-    process forks, which has a single thread, too.
-    """
-    if sys.platform != "linux":
-        return "spawn"
-    return "fork" if len(os.listdir("/proc/self/task")) == 1 else "forkserver"
-
-
-@contextmanager
-def _signals_blocked(signals: set[signal.Signals]) -> Iterator[None]:
-    """Start processes in which these signals are blocked."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        with warnings.catch_warnings():
-            # multiprocessing replaces a helper of its own that was killed, but warns.
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def _serve(
-    pipe: Connection, function: Callable[[Any], Any], initialize: Callable[[], object]
+    function: Callable[[Any], Any], initialize: Callable[[], object], pipe: Connection
 ) -> None:
-    """Serve tasks in a worker process until the coordinator is gone."""
-    # A fork inherits the coordinator's handler.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError, ConnectionError):
-        pipe.send(_answer(initialize))
-        while True:
-            pipe.send(_answer(function, pipe.recv()))
+    """Serve tasks in a worker process until the coordinator closes the pipe."""
+    pipe.send(_answer(initialize))
+    while True:
+        pipe.send(_answer(function, pipe.recv()))
 
 
 def _answer(function: Callable[..., Any], *arguments: Any) -> tuple[bool, Any]:
@@ -328,11 +294,3 @@ def _answer(function: Callable[..., Any], *arguments: Any) -> tuple[bool, Any]:
         failure = WorkerError(f"unexpected {type(error).__name__} in a worker: {error}")
         failure.add_note(traceback.format_exc())
         return False, failure
-
-
-def _end_with_parent() -> None:
-    """End this worker if the coordinator is killed, even in the middle of a task."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import deflate, names
-from ..errors import OutputError, SampleError, output_errors
+from ..errors import OutputError, SampleError, output_errors, shown
 from ..options import Options
 from ..output.parts import CopyRange, Part, SampleIssue, write_part
 from ..output.pickling import fragment
@@ -178,7 +178,7 @@ def _reason(error: Exception, path: str) -> str:
         return f"unexpected {type(error).__name__} at {place}: {error}"
     if error.path in ("", path):
         return error.problem
-    return f"{os.path.basename(error.path)}: {error.problem}"
+    return f"{shown(os.path.basename(error.path))}: {error.problem}"
 
 
 def compress_sample(options: Options, files: SampleFiles, rows: dict[str, NDArray[Any]]) -> bytes:

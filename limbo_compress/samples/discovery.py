@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from ..errors import InputError
+from ..errors import InputError, shown
 
 __all__ = ["Samples", "find_samples"]
 
@@ -65,7 +65,7 @@ def find_samples(
     for path in sorted(walk.linked_files):
         walk.add(os.path.realpath(path), path)
     if not walk.found:
-        raise InputError(f"no sample (no *.json file) found below {', '.join(roots)}")
+        raise InputError(f"no sample (no *.json file) found below {', '.join(map(shown, roots))}")
     return Samples(tuple(sorted(walk.found.values())), walk.repeated())
 
 

@@ -3,8 +3,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import psutil
 import pytest
 
 from limbo_compress.errors import SampleError, WorkerError
-from limbo_compress.run.processes import ONE_THREAD, ProcessExecutor
+from limbo_compress.run.processes import ProcessExecutor
 
 
 @dataclass(frozen=True)
@@ -183,37 +181,6 @@ def test_leaving_ends_all_workers(tmp_path: Path) -> None:
     with ProcessExecutor(linger, 4) as executor:
         _, pids = lingering(executor, tmp_path)
     assert not any(map(psutil.pid_exists, pids))
-
-
-SCRIPT = """
-import threading
-import psutil
-from limbo_compress.run.processes import ProcessExecutor
-from tests.run.test_processes import tasks, unchanged
-seen = []
-def look(task):
-    return [len(seen)]
-def work():
-    with ProcessExecutor(look, 8) as executor:
-        for count in (0, 1, 2, 2):
-            executor.expect(count)
-        started = len(psutil.Process().children())
-        return started, [item for result in executor.run(tasks(2), unchanged) for item in result]
-if __name__ == "__main__":
-    seen.append("before")
-    print(*work())
-    threading.Thread(target=threading.Event().wait, daemon=True).start()
-    print(work()[1])
-"""
-
-
-def test_one_thread_is_forked_two_are_not_and_idle_workers_are_not_started(tmp_path: Path) -> None:
-    """A forked worker knows what its coordinator did before; others have loaded modules only."""
-    path = tmp_path / "script.py"
-    path.write_text(SCRIPT)
-    environment = os.environ | ONE_THREAD | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, env=environment)
-    assert done.stdout.splitlines() == ["2 [1, 1]", "[0, 0]"], done.stderr
 
 
 def test_errors_survive_pickling() -> None:

@@ -1,0 +1,60 @@
+"""Standard streams that cannot end a job: they may be full, closed, or without a reader."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+__all__ = ["flush", "open_missing_streams", "print_error", "print_output"]
+
+
+# A path may hold any character, but a message is one line.
+_ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029)}
+
+
+def open_missing_streams() -> None:
+    """Open the null device for each standard stream that is closed.
+
+    Otherwise the next file that is opened would get its descriptor, and what libraries print to
+    stderr would land in an output.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest descriptor that is free
+    # Python itself sets closed ones to None.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: a name may be any bytes
+
+
+def print_output(line: str) -> None:
+    """Print a line to stdout, if it can be printed."""
+    _print(line, sys.stdout)
+
+
+def print_error(line: str) -> None:
+    """Print a line to stderr, after the name of the command, if it can be printed."""
+    _print(f"limbo-compress: {line}", sys.stderr)
+
+
+def flush() -> None:
+    """Flush both streams, so that Python has nothing left that could fail at its exit."""
+    for stream in (sys.stdout, sys.stderr):
+        _print("", stream, end="")
+
+
+def _print(line: str, stream: TextIO, end: str = "\n") -> None:
+    try:
+        print(line.translate(_ESCAPES), file=stream, end=end, flush=True)
+    except (OSError, ValueError):
+        # What is still in the buffer would fail again at exit, and change the exit code.
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)

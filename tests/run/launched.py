@@ -1,0 +1,33 @@
+"""A program for `test_launch.py`: it prints how workers start and what they inherit."""
+
+from __future__ import annotations
+
+import threading
+
+import psutil
+
+from limbo_compress.run.processes import ProcessExecutor
+from tests.run import launched
+from tests.run.test_processes import Numbers, tasks, unchanged
+
+seen: list[str] = []
+
+
+def look(task: Numbers) -> list[int]:
+    """How much this process remembers of what the coordinator did before."""
+    return [len(seen)]
+
+
+def started_and_inherited() -> tuple[int, list[int]]:
+    with ProcessExecutor(launched.look, 8) as executor:
+        for count in (0, 1, 2, 2):
+            executor.expect(count)
+        started = len(psutil.Process().children())
+        return started, [item for result in executor.run(tasks(2), unchanged) for item in result]
+
+
+if __name__ == "__main__":
+    launched.seen.append("before")
+    print(started_and_inherited())
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    print(started_and_inherited())
