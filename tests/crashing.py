@@ -9,8 +9,8 @@ import os
 import signal
 import sys
 from typing import Any
+from unittest.mock import patch
 
-from limbo_compress import coordinator
 from limbo_compress.cli.start import main
 from limbo_compress.options import Options
 from limbo_compress.output.parts import Part
@@ -37,5 +37,5 @@ def compress_shard(task: worker.ShardTask) -> Part:
 
 if __name__ == "__main__":
     os.environ[_TEXT] = sys.argv[1]
-    coordinator.compress_shard = crashing.compress_shard
-    sys.exit(main(sys.argv[2:]))
+    with patch("limbo_compress.coordinator.compress_shard", crashing.compress_shard):
+        sys.exit(main(sys.argv[2:]))

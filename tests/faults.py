@@ -138,8 +138,13 @@ def kill_workers(ground: Ground, rng: random.Random, counts: Counter[str]) -> No
     """Workers, or the process that forks them, die at any moment; the run goes on."""
     with ground.round() as place:
         command = Command(place, *MASK, ground.campaign)
+        done: set[str] = set()
         while command.process.poll() is None:
-            time.sleep(rng.uniform(0.1, 0.5))
+            # Deaths are survived as long as there is some progress between them.
+            if done >= (done := _parts(place)):
+                time.sleep(0.01)
+                continue
+            time.sleep(rng.uniform(0, 0.3))
             others = [p for p in command.processes() if p.pid != command.process.pid]
             if others and command.process.poll() is None:
                 sent = rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
@@ -150,6 +155,10 @@ def kill_workers(ground: Ground, rng: random.Random, counts: Counter[str]) -> No
                 counts[f"worker: {sent.name}"] += 1
         assert command.wait() == 0, command.said
         ground.check(place, finished=True)
+
+
+def _parts(place: Path) -> set[str]:
+    return {path.name for path in place.glob(".out.partial/*.part")}
 
 
 def crash_on_samples(ground: Ground, rng: random.Random, counts: Counter[str]) -> None:
