@@ -5,7 +5,7 @@
     samples ──► shards ──► executor ──► worker (one shard) ──► outputs
     ordered     disjoint   one          image rows into the    metadata joined
     paths       ranges     process      shared .npy; pickled   in order; all
-                of rows    a CPU        metadata to a          verified, then
+                of rows    per CPU      metadata to a          verified, then
                                         part-file              renamed into place
 
 `compress` runs a whole job and `load` reads its outputs back. The command lines are

@@ -179,7 +179,7 @@ def _check_failures(options: Options, failures: Sequence[SampleIssue], samples: 
         _log.error("%s", failure)
     found = f"{len(failures)} of {samples} samples are bad"
     if options.max_failures is not None:
-        found += f", `max_failures` is {options.max_failures}"
+        found += f"; `max_failures` is {options.max_failures}"
     raise SampleError(found)
 
 

@@ -77,7 +77,7 @@ class CompressError(Exception):
 
 
 class UsageError(CompressError):
-    """The options make no sense, or not on this machine. No work was done."""
+    """The options make no sense, or do not work on this machine. No work was done."""
 
     exit_code = 2
 
@@ -125,7 +125,7 @@ class Stopped(BaseException):
 
 @contextmanager
 def output_errors(path: str) -> Iterator[None]:
-    """Turn an operating system's error while writing into an OutputError about `path`."""
+    """Turn an operating system error while writing into an OutputError about `path`."""
     try:
         yield
     except OSError as error:

@@ -112,11 +112,13 @@ class Options:
     def _check_values(self) -> None:
         if len(self.image_size) != 2 or min(self.image_size) < 1:
             size = " ".join(map(str, self.image_size))
-            raise UsageError(f"`image_size` {size}: it must be two numbers of pixels, from 1")
+            raise UsageError(f"`image_size` {size}: must be two numbers, at least 1 pixel each")
         if self.workers is not None and self.workers < 1:
-            raise UsageError(f"`workers` {self.workers}: at least 1 is needed")
+            raise UsageError(f"`workers` {self.workers}: must be at least 1")
         if not 1 <= self.max_pixels <= _OPENCV_MAX_PIXELS:
-            raise UsageError(f"`max_pixels` {self.max_pixels}: from 1 to {_OPENCV_MAX_PIXELS}")
+            raise UsageError(
+                f"`max_pixels` {self.max_pixels}: must be from 1 to {_OPENCV_MAX_PIXELS}"
+            )
         for field, value, choices in (
             ("on_error", self.on_error, ("stop", "skip")),
             ("decoder", self.decoder, ("auto", "opencv")),
@@ -154,7 +156,7 @@ class Options:
     def _check_range(self) -> None:
         for field, bound in (("start", self.start), ("end", self.end)):
             if bound is not None and bound < 0:
-                raise UsageError(f"`{field}` {bound}: bounds count from 0")
+                raise UsageError(f"`{field}` {bound}: must not be negative")
         if self.end is not None and self.end <= (self.start or 0):
             raise UsageError(
                 f"`start` {self.start or 0} `end` {self.end}: the range is empty"
@@ -170,7 +172,7 @@ class Options:
         if not os.path.isdir(folder):
             raise UsageError("no such folder for `prefix`", folder, "create it first")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError("the folder of `prefix` cannot be written", folder)
+            raise UsageError("cannot write to the folder of `prefix`", folder)
 
     def _check_directories(self) -> None:
         if not self.directories:
@@ -189,7 +191,7 @@ class Options:
         return samples * float(most[:-1]) / 100 if most.endswith("%") else int(most)
 
     def rows(self, samples: int) -> range:
-        """The part of `samples` ordered samples that the job is about.
+        """Select the rows of the job out of `samples` ordered samples.
 
         Raises
         ------

@@ -14,7 +14,7 @@ __all__ = ["Job", "plan"]
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the coordinator and every worker know it; small, for it goes with every task.
+    """What the coordinator and every worker know of a job; small, because every task carries it.
 
     Attributes
     ----------

@@ -1,5 +1,5 @@
 /* From an 8-bit RGB image to its float16 row: colour, both passes of the resampling, clipping and
-   rounding in one go, in cache.
+   rounding in one pass, in the cache.
 
    resample.py says what is computed, and why in double. Its numpy code and that of color.py give
    the same bytes and run where this file could not be compiled. */
@@ -18,7 +18,7 @@
 #define VECTOR_BYTES 16
 #define FOR_VECTORS
 #else
-#error "on other CPUs numpy resamples"
+#error "not for this CPU: numpy resamples instead"
 #endif
 
 typedef double pair __attribute__((vector_size(16)));
@@ -30,9 +30,9 @@ enum {
     COLUMNS = SUMS * LANES,
     CHANNELS = 3,
     STEP = 4 * CHANNELS, /* doubles: whole pixels and whole vectors */
-    ROWS = 4,            /* made at once */
+    ROWS = 4,            /* computed at once */
     BAND = 76,           /* outputs whose rows stay in cache between the passes */
-    HALVES = 8,          /* float16 values made at once */
+    HALVES = 8,          /* float16 values rounded at once */
     CACHE_LINE = 64,     /* bytes; unaligned buffers take a third more time */
 };
 
@@ -67,7 +67,7 @@ static void look_up(const uint8_t *pixels, Py_ssize_t stride, Py_ssize_t height,
     }
 }
 
-/* Make outputs `first` to before `last` of a strip of columns that begins with sample `low`. */
+/* Compute outputs `first` to `last` - 1 for a strip of columns whose first sample is `low`. */
 FOR_VECTORS static void resize_columns(const double *strip, Py_ssize_t low, const axis *vertical,
                                        Py_ssize_t first, Py_ssize_t last, double *rows,
                                        Py_ssize_t stride)
@@ -83,7 +83,7 @@ FOR_VECTORS static void resize_columns(const double *strip, Py_ssize_t low, cons
     }
 }
 
-/* Add up the four pixels of a step. The x86 code also writes the float after the three. */
+/* Add up the four pixels of a step. The x86 code also overwrites the float after the pixel. */
 FOR_VECTORS static inline void add_pixels(const vector sums[STEP / LANES], float *pixel)
 {
 #if defined(__x86_64__)
@@ -100,7 +100,7 @@ FOR_VECTORS static inline void add_pixels(const vector sums[STEP / LANES], float
 #endif
 }
 
-/* Make rows of pixels from four partial sums a channel. The rows share each load of a weight. */
+/* Compute rows of pixels, with four partial sums per channel. One load of a weight serves all. */
 FOR_VECTORS static void resize_rows(const double *const rows[ROWS], const axis *horizontal,
                                     float *lines, Py_ssize_t length)
 {
@@ -148,15 +148,15 @@ FOR_VECTORS static void find_range(const uint8_t *pixels, Py_ssize_t count, uint
     range[1] = high;
 }
 
-/* Make the whole row, or return 0 if memory is short. */
+/* Compute the whole row, or return 0 if memory runs out. */
 static int make_row(const uint8_t *pixels, Py_ssize_t height, Py_ssize_t width,
                     const double *light, const axis *vertical, const axis *horizontal,
                     uint16_t *out)
 {
-    /* Room for the zero weights that pad a row's last step, see resample.py. */
+    /* Room for the zeros that pad the weights to whole steps, see resample.py. */
     Py_ssize_t columns = width * CHANNELS, strips = (columns + STEP + COLUMNS - 1) / COLUMNS;
     Py_ssize_t stride = strips * COLUMNS, length = horizontal->outputs * CHANNELS;
-    Py_ssize_t room = (length / HALVES + 1) * HALVES; /* and for the float after the last */
+    Py_ssize_t room = (length / HALVES + 1) * HALVES; /* and for the float after the last pixel */
     size_t strip_bytes = height * COLUMNS * sizeof(double);
     double *strip = aligned_alloc(CACHE_LINE, strip_bytes);
     double *rows = aligned_alloc(CACHE_LINE, BAND * stride * sizeof(double));
@@ -195,7 +195,7 @@ static int make_row(const uint8_t *pixels, Py_ssize_t height, Py_ssize_t width,
     return done;
 }
 
-/* Whether an axis never goes back and reads only the `samples` that there are. */
+/* Whether the starts never decrease, and all inputs lie within the `samples`. */
 static int fits(axis *axis, Py_ssize_t samples, Py_ssize_t doubles_a_tap)
 {
     axis->starts = axis->starts_buffer.buf;
@@ -253,7 +253,7 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__resample(void)
 {
 #if defined(__x86_64__)
-    if (!__builtin_cpu_supports("avx2")) { /* implies F16C, which gcc 8 cannot ask for */
+    if (!__builtin_cpu_supports("avx2")) { /* implies F16C, which gcc 8 cannot test for */
         PyErr_SetString(PyExc_ImportError, "compiled for CPUs with AVX2");
         return NULL;
     }

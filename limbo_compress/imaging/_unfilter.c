@@ -6,8 +6,8 @@
    behind the row above it: the last pixel of that row is then the one above, and the pixel before
    it is the one above left.
 
-   OpenCV's libpng works pixel by pixel, in a third of its decoding time. It decodes all other
-   images, and these too where this file could not be compiled: see png.py. */
+   OpenCV's libpng works pixel by pixel, which takes a third of its decoding time. OpenCV decodes
+   all other images, and these as well where this file could not be compiled: see png.py. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -20,7 +20,7 @@
 #elif defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #include <arm_neon.h>
 #else
-#error "on other CPUs OpenCV decodes"
+#error "not for this CPU: OpenCV decodes instead"
 #endif
 
 /* Two groups of rows: while one waits for its last pixels, the CPU computes the other. */
@@ -82,19 +82,19 @@ static inline pixels predict(pixels left, pixels above, pixels corner, const fil
 }
 
 /* The next pixel of each group's first row, and the pixel above the first group. `step` and
-   `out_step` lead from a pixel to the one of the next row that is made at the same time. */
+   `out_step` are the distances to the pixel of the next row that is computed at the same time. */
 typedef struct {
     const uint8_t *source[GROUPS], *above;
     uint8_t *out[GROUPS];
     Py_ssize_t channels, step, out_step;
 } places;
 
-/* The pixels that were made last, and the pixels above them. */
+/* The pixels computed last, and the pixels above them. */
 typedef struct {
     pixels left[GROUPS], up[GROUPS];
 } state;
 
-/* Make one pixel of each row from `first` to before `last`, and advance. */
+/* Compute one pixel of each of the rows `first` to `last` - 1, and advance. */
 static inline __attribute__((always_inline)) void
 make_pixels(places *at, state *state, const filters filters[GROUPS], int first, int last,
             size_t bytes)
@@ -126,7 +126,7 @@ make_pixels(places *at, state *state, const filters filters[GROUPS], int first, 
     }
 }
 
-/* Make `rows` rows, at most ROWS. */
+/* Compute `rows` rows, at most ROWS. */
 static inline __attribute__((always_inline)) void
 unfilter_rows(places at, Py_ssize_t width, int rows, const filters filters[GROUPS])
 {
@@ -150,7 +150,7 @@ static int all_are(uint32_t kind, const uint8_t *kinds, int rows)
     return same == rows;
 }
 
-/* Make the image, or return 0 if a row has an unknown filter. */
+/* Compute the image, or return 0 if a row has an unknown filter. */
 static int unfilter_image(const uint8_t *source, Py_ssize_t channels, Py_ssize_t width,
                           Py_ssize_t height, const uint8_t *zeros, uint8_t *out)
 {
@@ -177,7 +177,7 @@ static int unfilter_image(const uint8_t *source, Py_ssize_t channels, Py_ssize_t
             at.source[g] = source + 1 + g * LANES * at.step;
             at.out[g] = out + g * LANES * at.out_step;
         }
-        /* Neighbours mostly share a filter. With constant masks the compiler drops the others. */
+        /* Most neighbours share a filter. With constant masks the compiler drops the other ones. */
         if (all_are(AVERAGE, kinds, rows))
             unfilter_rows(at, width, rows, only_average);
         else if (all_are(PAETH, kinds, rows))

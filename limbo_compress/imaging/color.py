@@ -12,7 +12,7 @@ from .resample import Floats, axis_operator, resample
 
 try:
     from . import _resample as compiled
-except ImportError:  # it was installed without a C compiler, or for another kind of CPU
+except ImportError:  # installed without a C compiler, or for another kind of CPU
     compiled = None  # type: ignore[assignment]
 
 __all__ = ["compiled", "fill_row", "linear_light"]

@@ -2,7 +2,7 @@
 
 The format is that of the Cryptomatte specification 1.2 (Psyop): an OpenEXR file whose
 attribute ``cryptomatte/<7 hex digits>/name`` names a layer, and whose channels ``<name>00.R``,
-``.G``, ``.B``, ``.A``, ``<name>01.R``, ... are pairs of an id and its coverage, one pair a rank.
+``.G``, ``.B``, ``.A``, ``<name>01.R``, ... are pairs of an id and its coverage, one pair per rank.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Plain PNGs to pixels, in a half to two thirds of the time that OpenCV takes.
+"""Plain PNGs to pixels, in one half to two thirds of the time that OpenCV takes.
 
 OpenCV's libpng inflates line by line with the system's zlib and undoes the filters pixel by
 pixel. Here everything is inflated at once, and ``_unfilter.c`` undoes the filters of eight lines
-at a time. OpenCV decodes every PNG that is not plain, or not quite in order.
+at a time. Every PNG that is not plain, or has any defect, is left to OpenCV.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..errors import SampleError
 
 try:
     from . import _unfilter as compiled
-except ImportError:  # it was installed without a C compiler, or for another kind of CPU
+except ImportError:  # installed without a C compiler, or for another kind of CPU
     compiled = None  # type: ignore[assignment]
 
 __all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks"]

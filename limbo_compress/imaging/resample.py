@@ -10,8 +10,8 @@ the axis once.
 
 The arithmetic is float64 although the result is float16: BLAS libraries add in different
 orders, and only float64 makes every machine round to the same bytes. ``_resample.c`` computes the
-same sums for 8-bit RGB images in less than half the time. The numpy code here serves masks, and
-images where the C code could not be compiled.
+same sums for 8-bit RGB images in less than half the time. The numpy code here resizes masks,
+and images where the C code could not be compiled.
 
 References
 ----------
@@ -42,7 +42,7 @@ _REACH = 28
 # reference at borders of black and white, where float16 is finest: with 1e-8, 99.86 % of values
 # are identical, with 1e-9 99.98 %.
 _NEGLIGIBLE = 1e-9
-# Measured: 8 outputs a product keep both the zeros in a block and the calls few. Strips for 14
+# Measured: with 8 outputs per product, blocks hold few zeros and calls are few. Strips for 14
 # products overlap little and stay in the cache.
 _BLOCK = 8
 _BLOCKS_A_STRIP = 14
@@ -97,7 +97,7 @@ class Block(NamedTuple):
 
 @lru_cache(maxsize=32)
 def axis_operator(n: int, m: int) -> Operator:
-    """Make the operator that resizes an axis.
+    """Return the operator that resizes an axis.
 
     Parameters
     ----------

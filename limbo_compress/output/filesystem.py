@@ -15,7 +15,9 @@ _UNSAFE_TO_MAP = {
 
 
 def reserve(file: int, size: int) -> None:
-    """Give a file its size and all the space for it: on a full disk, a mapping ends with SIGBUS.
+    """Give a file its size and reserve the space, so that no later write can run out of it.
+
+    Where a mapping finds the disk full, the process is killed by SIGBUS.
 
     Parameters
     ----------
@@ -60,7 +62,7 @@ def is_safe_to_map(folder: str, mounts: str = "/proc/self/mounts") -> bool:
     folder = os.path.join(os.path.realpath(folder), "")
     best, kind = "", ""
     for point, filesystem in table:
-        # The table writes a blank in a path in octal.
+        # The table writes spaces in paths as octal escapes.
         path = os.path.join(point.replace("\\040", " "), "")
         if folder.startswith(path) and len(path) >= len(best):
             best, kind = path, filesystem

@@ -47,7 +47,7 @@ class Lock:
                 f"another run is at work on this prefix: process {holder.get('pid')}"
                 f" on {holder.get('host')}",
                 self._path,
-                "wait for it, or choose another --prefix",
+                "wait for it, or choose another `prefix`",
             )
         self._beat = threading.Thread(target=self._keep_touching, daemon=True)
         self._beat.start()
@@ -88,19 +88,19 @@ class Lock:
             breaking._remove()
 
     def _remove(self) -> None:
-        with suppress(FileNotFoundError):  # it goes with its folder when the job is done
+        with suppress(FileNotFoundError):  # a finished job removes the whole folder
             os.unlink(self._path)
 
     def _create(self) -> bool:
-        """Create the lock with its content in one step, so that no death leaves it empty."""
+        """Create the lock with its content in one step, so that a crash cannot leave it empty."""
         draft = f"{self._path}.{os.urandom(8).hex()}"
         with open(draft, "x", encoding="utf-8") as stream:
             json.dump(_this_process(), stream)
         try:
             os.link(draft, self._path)
-        except (FileExistsError, FileNotFoundError):  # the winner clears the folder of drafts
+        except (FileExistsError, FileNotFoundError):  # the winner removes others' drafts
             return False
-        except OSError:  # a filesystem without links: the content follows a moment later
+        except OSError:  # no hard links here: write the content a moment later
             return self._create_empty()
         finally:
             with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""An array with one row a sample, in a ``.npy`` file: its header, its size, where a row begins."""
+"""An array with one row per sample, in a ``.npy`` file: header, size, and where a row begins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GROWTH_DIGITS = 21
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """An array with one row a sample, kept in a ``.npy`` file.
+    """An array with one row per sample, kept in a ``.npy`` file.
 
     Attributes
     ----------

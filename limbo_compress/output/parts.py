@@ -20,7 +20,7 @@ from .filesystem import start_writing
 
 __all__ = ["CopyRange", "Part", "SampleIssue", "read_parts", "write_part"]
 
-# malloc returns larger buffers to the system after each read, and new ones need new pages.
+# With larger buffers, malloc would return the memory and fault its pages in again each time.
 _CHUNK = 1 << 16
 _NAME = re.compile(r"rows-(\d{9})-(\d{9})\.part")
 
@@ -58,7 +58,7 @@ class Part:
     metadata_bytes, metadata_checksum : int
         Length and CRC-32 of its pickled metadata.
     checksums : dict of str to int
-        CRC-32 of its good rows, for each array, by which a later run recognises them.
+        For each array, the CRC-32 of its good rows, by which a later run recognises them.
     failures : tuple of SampleIssue
         Its bad samples; they have no metadata, and their rows mean nothing.
     warnings : tuple of SampleIssue
@@ -117,7 +117,7 @@ def _parse(line: bytes) -> Part | None:
     try:
         record = json.loads(line)
         for name in ("failures", "warnings"):
-            record[name] = tuple(SampleIssue(**finding) for finding in record[name])
+            record[name] = tuple(SampleIssue(**issue) for issue in record[name])
         return Part(**record)
     except (ValueError, TypeError, KeyError):
         return None

@@ -24,7 +24,7 @@ from .pickling import LIST_END, LIST_START
 __all__ = ["OutputFile", "Publisher"]
 
 _CHUNK = 1 << 20
-# Many wait after an earlier run; a task should not take long because of them.
+# A resumed job starts with many copies; spread them, so that no task takes long.
 _COPIES_A_TASK = 8
 
 
@@ -106,7 +106,7 @@ class Publisher:
             raise OutputError(
                 f"not enough space: {needed:,} bytes needed, {free:,} free",
                 os.path.dirname(self._job.folder),
-                "free some, or choose a --prefix elsewhere",
+                "free some, or choose a `prefix` elsewhere",
             )
 
     def _has(self, array: ArrayFile) -> bool:
@@ -128,7 +128,7 @@ class Publisher:
             reserve(stream.fileno(), array.file_bytes)
 
     def collect(self, part: Part) -> None:
-        """Take a finished shard, in any order; once those before it came, place its metadata."""
+        """Take a finished shard, in any order. Its metadata waits for the shards before it."""
         self.failures += part.failures
         self.warnings += part.warnings
         heapq.heappush(self._waiting, (part.start, part))
@@ -142,7 +142,7 @@ class Publisher:
                 self._copies.append(copy)
 
     def take_copies(self) -> tuple[CopyRange, ...]:
-        """Hand out metadata to be copied: many workers do this faster than one."""
+        """Hand out metadata for a worker to copy: many workers copy faster than one process."""
         return tuple(self._copies.popleft() for _ in range(min(_COPIES_A_TASK, len(self._copies))))
 
     def publish(self) -> tuple[OutputFile, ...]:
@@ -154,7 +154,7 @@ class Publisher:
             If something is missing, or the files cannot be written or renamed.
         """
         if self._joined != self._rows:
-            raise OutputError(f"{self._joined} of {self._rows} samples came back", self._job.folder)
+            raise OutputError(f"{self._joined} of {self._rows} samples were done", self._job.folder)
         bad = sorted(failure.row for failure in self.failures)
         good = self._rows - len(bad)
         written = []

@@ -79,7 +79,7 @@ class RowWriter:
 
     @contextmanager
     def row(self, row: int) -> Iterator[NDArray[Any]]:
-        """Lend the place of a row to be filled; on a clean exit the row is written."""
+        """Yield the place of a row, to be filled. Leaving without an exception writes the row."""
         if self._is_mapped:
             self._prepare_pages(row)
         values = self._values[row - self._rows.start if self._is_mapped else 0]
@@ -96,7 +96,7 @@ class RowWriter:
         first written.
         """
         size = self._array.row_bytes
-        # A mapping begins at a page border, so with the end of the row before.
+        # A mapping begins at a page boundary, usually inside the row before.
         start = self._array.offset(self._rows.start) % mmap.ALLOCATIONGRANULARITY
         start += (row - self._rows.start) * size
         page = start - start % mmap.PAGESIZE

@@ -30,7 +30,7 @@ class WorkDir:
     ----------
     job : Job
     paths : sequence of str
-        The metadata files, one a row.
+        The metadata files, one per row.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class WorkDir:
             shutil.rmtree(self._job.folder, ignore_errors=True)
 
     def is_kept(self) -> bool:
-        """Whether the folder still stands."""
+        """Whether the folder still exists."""
         return os.path.isdir(self._job.folder)
 
     def remove(self) -> None:

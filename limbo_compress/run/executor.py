@@ -1,4 +1,4 @@
-"""What an executor and its tasks promise each other; neither knows anything about Limbo."""
+"""The protocols of executors and their tasks. They know nothing about Limbo."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Task(Protocol[Result_co]):
         """Divide the task into the smallest ones that do the same together."""
 
     def give_up(self, ending: str) -> Result_co:
-        """Return the result of a smallest task that ends every worker; `ending` says how."""
+        """Return the result of an indivisible task that kills its workers; `ending` says how."""
 
 
 class Executor(Protocol[AnyTask, Result_co]):
@@ -30,7 +30,7 @@ class Executor(Protocol[AnyTask, Result_co]):
     def __exit__(self, *_: object) -> None: ...
 
     def expect(self, tasks: int) -> None:
-        """Prepare for this many tasks, if not done yet; returns at once."""
+        """Start preparing for this many tasks, if that has not begun; return at once."""
 
     def run(
         self, tasks: Sequence[AnyTask], complete: Callable[[AnyTask], AnyTask]

@@ -66,11 +66,11 @@ class ProcessExecutor(Generic[AnyTask, Result]):
     Parameters
     ----------
     function : callable
-        A picklable function, for it is called in other processes.
+        Picklable, because other processes call it.
     workers : int
         Number of processes. Where the system refuses to start as many, fewer do the work.
     initialize : callable, optional
-        Called first in each of these processes; picklable as well.
+        Called first in each of these processes; also picklable.
     """
 
     def __init__(
@@ -103,9 +103,9 @@ class ProcessExecutor(Generic[AnyTask, Result]):
     ) -> Iterator[Result]:
         """Call the function with each task.
 
-        A worker that dies is replaced, and its task divided and done again. If a divided task
-        loses a worker as well, it runs alone at the end. If it then loses three more, it is
-        given up.
+        A worker that dies is replaced, and its task is divided and done again. A divided task
+        that loses a worker, too, runs alone at the end. If it then loses three more, it is given
+        up.
 
         Parameters
         ----------

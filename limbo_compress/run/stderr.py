@@ -35,7 +35,7 @@ def captured() -> Iterator[Callable[[], list[str]]]:
 
 
 def _scratch() -> BinaryIO:
-    """Open a file in memory where possible: /tmp may be full."""
+    """Open a file, in memory where possible: /tmp may be full."""
     if sys.platform == "linux":
         return open(os.memfd_create("stderr"), "w+b", buffering=0)
     return tempfile.TemporaryFile(buffering=0)

@@ -42,7 +42,7 @@ class ShardTask:
     start : int
         The row of its first sample.
     paths : tuple of str
-        The metadata files of its samples, one a row.
+        The metadata files of its samples, one per row.
     copies : tuple of CopyRange
         Metadata of finished shards, to be copied first.
     """
@@ -162,7 +162,7 @@ def _compress_samples(
                 pickled = compress_sample(options, reader.next(), rows)
         except OutputError:
             raise
-        except Exception as error:  # whatever one sample does, the others go on
+        except Exception as error:  # one bad sample must not stop the others
             failures.append(SampleIssue(row, path, _reason(error, path)))
             take_messages()
         else:
@@ -231,7 +231,7 @@ def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[An
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Suspend garbage collection, which is most of the time to parse JSON; JSON has no cycles."""
+    """Suspend garbage collection: most of the time of parsing JSON, which has no cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:

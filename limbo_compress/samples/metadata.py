@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["parse"]
 
-_LONG = 19  # digits: the smallest integer beyond 64 bits has as many
-_BLOCK = 1 << 18  # bytes that stay in the cache
+_LONG = 19  # digits; no integer beyond 64 bits has fewer
+_BLOCK = 1 << 18  # bytes; stays in the cache
 
 
 def parse(data: bytes, path: str) -> Metadata:

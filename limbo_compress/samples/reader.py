@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DataFile", "SampleFiles", "SampleReader", "read_file"]
 
-# The largest files to read, in bytes: real ones are a thousand times smaller.
+# The largest files to read, in bytes; real ones are a thousand times smaller.
 _MAX_METADATA_BYTES = 1 << 28
 _MAX_DATA_BYTES = 1 << 30
-# Samples whose files wait in memory.
+# How many samples are read ahead.
 _READ_AHEAD = 2
 _LONG_WAIT_SECONDS = 0.002
 
@@ -72,8 +72,8 @@ class SampleReader:
     """Reads the files of samples in order.
 
     Opening a file on a network filesystem takes milliseconds, in which a worker can convert the
-    sample before. So threads read ahead once reading had to wait. From a local disk
-    they would only cost time (4 % of a job's).
+    previous sample. So threads read ahead, but only once a read has had to wait: on a local
+    disk they would cost 4 % of a job's time.
 
     A context manager.
 
@@ -172,7 +172,7 @@ def read_file(path: str, max_bytes: int) -> bytes:
         If it cannot be read, is a pipe or a device, is too large, or changes meanwhile.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever.
+        # Without O_NONBLOCK, opening a pipe that nobody writes to would block forever.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
             before = os.fstat(stream.fileno())
             if not stat.S_ISREG(before.st_mode):
