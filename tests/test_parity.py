@@ -11,7 +11,7 @@ import pytest
 from limbo_compress import Options, compress
 from tests.oracle import assert_parity
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(__file__).parent / "reference"
 SAMPLES = (str(REFERENCE / "samples"),)
 RECORDED = np.load(REFERENCE / "images.npz")
 
