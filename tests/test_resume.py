@@ -10,12 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from limbo_compress import Options, SampleError, UsageError, compress
-from limbo_compress.output.parts import Part
-from limbo_compress.output.workdir import missing
 from tests import jobs
 from tests.jobs import outputs
 
@@ -43,13 +39,6 @@ def stop_after(samples: int, options: Options) -> None:
 
     with pytest.raises(EnoughError):
         compress(options, progress)
-
-
-@given(st.lists(st.booleans(), max_size=60))
-def test_missing_rows_are_what_is_not_done(done: list[bool]) -> None:
-    parts = [Part(row, row + 1) for row, is_done in enumerate(done) if is_done]
-    undone = [row for rows in missing(parts, len(done)) for row in rows]
-    assert undone == [row for row, is_done in enumerate(done) if not is_done]
 
 
 @pytest.mark.parametrize("done", [0, 1, 7, 11, 12])

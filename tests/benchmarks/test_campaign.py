@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.campaign import Campaign, write_campaign
+from limbo_compress.imaging.cryptomatte import read_cryptomatte
 from tests.jobs import files
 
 
@@ -34,3 +37,14 @@ def test_repeated_samples_are_whole(tmp_path: Path) -> None:
     names = [json.loads(path.read_text())["image"]["filename"] for path in paths]
     assert len(set(names)) == 7
     assert all(path.with_name(name).exists() for path, name in zip(paths, names, strict=True))
+
+
+def test_the_campaign_has_ranks_as_renderers_write_them(tmp_path: Path) -> None:
+    write_campaign(tmp_path, Campaign(1, photographs=0, size=(50, 40), instances=40))
+    (path,) = tmp_path.rglob("*.exr")
+    cryptomatte = read_cryptomatte(path.read_bytes(), str(path), 10**6)
+    coverage = np.stack([amount for _, amount in cryptomatte.ranks])
+    assert coverage.shape == (12, 40, 50)
+    assert (np.diff(coverage, axis=0) <= 0).all()
+    np.testing.assert_allclose(coverage.sum(axis=0), 1, atol=1e-3)
+    assert ((coverage > 0) & (coverage < 1)).any(axis=0).mean() > 0.1

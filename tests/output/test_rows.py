@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from limbo_compress import Options, OutputError, compress
-from limbo_compress.output.filesystem import is_safe_to_map
 from limbo_compress.output.rows import RowWriter
 from limbo_compress.plan import plan
 
@@ -50,21 +49,3 @@ def test_a_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
     job = plan(Options((str(tmp_path),), str(tmp_path / "x"), images=True), 1)
     with pytest.raises(OutputError, match="cannot write it: No such file"):
         RowWriter(job, job.arrays[0], range(1)).__enter__()
-
-
-@pytest.mark.parametrize(
-    ("kind", "safe"),
-    [("ext4", True), ("xfs", True), ("tmpfs", True), ("nfs4", False), ("fuse.sshfs", False),
-     ("fuseblk", False), ("cifs", False), ("lustre", False)],
-)  # fmt: skip
-def test_the_filesystem_decides(tmp_path: Path, kind: str, safe: bool) -> None:
-    folder = tmp_path / "a b"
-    folder.mkdir()
-    mounts = tmp_path / "mounts"
-    point = str(folder).replace(" ", "\\040")
-    mounts.write_text(
-        f"root / ext4 rw 0 0\nserver:/x {point} {kind} rw 0 0\nx {point}c nfs rw 0 0\n"
-    )
-    assert is_safe_to_map(str(folder), str(mounts)) is safe
-    assert is_safe_to_map(str(tmp_path), str(mounts))
-    assert is_safe_to_map(str(folder), str(tmp_path / "no such table"))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import tracemalloc
 from typing import Any
 
@@ -11,21 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from limbo_compress.errors import SampleError
-from limbo_compress.output.pickling import LIST_END, LIST_START, fragment
 from limbo_compress.samples.metadata import parse
-from limbo_compress.samples.schema import strip_regions
-
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
-)
-values = st.recursive(
-    scalars,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4)
-    ),
-    max_leaves=30,
-)
-samples = st.dictionaries(st.text(max_size=8), values, max_size=5)
+from tests.strategies import metadata
 
 
 def same(a: object, b: object) -> bool:
@@ -33,16 +19,7 @@ def same(a: object, b: object) -> bool:
     return repr(a) == repr(b)
 
 
-@given(st.lists(samples, max_size=6))
-@example([])
-@example([{}])
-@example([{"n": list(range(1001)), "one": [1], "big": 2**3000}, {"a": []}])
-def test_joined_fragments_are_the_pickled_list(metadata: list[dict[str, Any]]) -> None:
-    joined = b"".join(fragment(sample, "") for sample in metadata)
-    assert same(pickle.loads(LIST_START + joined + LIST_END), metadata)
-
-
-@given(samples, st.booleans(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
+@given(metadata, st.booleans(), st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]))
 @example({"n": 2**64, "m": -(2**63) - 1, "k": 2**63, "e": 1e22}, True, "utf-8")
 @example({"nan": math.nan, "inf": [math.inf, -math.inf]}, True, "utf-8")
 @example({"lone": "\ud800"}, True, "utf-8")
@@ -105,7 +82,7 @@ def test_what_is_no_json_object_is_a_bad_sample(data: bytes) -> None:
 
 
 @settings(max_examples=500)
-@given(samples, st.data())
+@given(metadata, st.data())
 def test_damaged_json_is_read_alike_or_refused_alike(
     sample: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -122,25 +99,3 @@ def test_damaged_json_is_read_alike_or_refused_alike(
     else:
         with pytest.raises(SampleError):
             parse(bytes(text), "")
-
-
-def test_strip_regions_keeps_the_categories_as_first_seen() -> None:
-    annotations = [{"category": "b", "bbox": [1]}, {"category": "a"}, {"category": "b"}, {}]
-    metadata = {"annotations": annotations, "image": {}}
-    expected = [{"category": "b"}, {"category": "a"}, {"category": None}]
-    assert same(strip_regions(metadata, ""), {"annotations": expected, "image": {}})
-    assert metadata["annotations"] is annotations
-    assert same(strip_regions({"image": {}}, ""), {"image": {}, "annotations": []})
-
-
-@pytest.mark.parametrize("annotations", [5, [5], [{"category": []}], "text", None])
-def test_annotations_of_another_shape_are_a_bad_sample(annotations: object) -> None:
-    with pytest.raises(SampleError, match="annotations"):
-        strip_regions({"annotations": annotations}, "x.json")
-
-
-def test_the_pickle_needs_no_class_of_ours() -> None:
-    data = LIST_START + fragment({"a": [1, 2.5, "x", None, True]}, "") + LIST_END
-    opcodes = {opcode.name for opcode, _, _ in __import__("pickletools").genops(data)}
-    assert not opcodes & {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MEMOIZE", "BINPUT"}
-    assert data[:2] == b"\x80\x03"

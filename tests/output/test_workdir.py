@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limbo_compress.output.parts import Part
+from limbo_compress.output.workdir import missing
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_missing_rows_are_what_is_not_done(done: list[bool]) -> None:
+    parts = [Part(row, row + 1) for row, is_done in enumerate(done) if is_done]
+    undone = [row for rows in missing(parts, len(done)) for row in rows]
+    assert undone == [row for row, is_done in enumerate(done) if not is_done]
