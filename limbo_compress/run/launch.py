@@ -21,13 +21,15 @@ from multiprocessing import Pipe, current_process, get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
-__all__ = ["DESCRIPTORS", "ONE_THREAD", "Serve", "WorkerProcess", "launch"]
+__all__ = ["DESCRIPTORS", "NO_THREAD", "ONE_THREAD", "Serve", "WorkerProcess", "launch"]
 
 # Without these, libraries start a thread for each CPU in every worker.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 # File descriptors of this process for each worker: its pipe, and two by which each of them
 # notices the end of the other.
 DESCRIPTORS = 3
+# Exit code of a worker that could not start its thread.
+NO_THREAD = os.EX_TEMPFAIL
 # A terminal or a scheduler sends these to all processes of a job.
 _FOR_THE_COORDINATOR = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
 _FRESH_INTERPRETER = (
@@ -130,7 +132,10 @@ def _serve_until_orphaned(serve: Serve, pipe: Connection, lifeline: int) -> None
         wait([lifeline])
         os._exit(1)
 
-    threading.Thread(target=end_with_the_coordinator, daemon=True).start()
+    try:
+        threading.Thread(target=end_with_the_coordinator, daemon=True).start()
+    except RuntimeError:  # the limit on processes counts threads, too
+        os._exit(NO_THREAD)
     with suppress(EOFError, ConnectionError):
         serve(pipe)
 

@@ -22,7 +22,7 @@ from typing import Any, Generic, Self
 
 from ..errors import CompressError, WorkerError
 from .executor import AnyTask, Result
-from .launch import DESCRIPTORS, Serve, launch
+from .launch import DESCRIPTORS, NO_THREAD, Serve, launch
 
 __all__ = ["ProcessExecutor"]
 
@@ -266,6 +266,8 @@ class _Worker(Generic[AnyTask, Result]):
             return "was killed by SIGKILL, as when memory runs out (fewer --workers need less)"
         if code == -signal.SIGBUS:
             return "was killed by SIGBUS, as when a disk fails or a quota is reached"
+        if code == NO_THREAD:
+            return "could not start a thread"
         if code is not None and code < 0:
             return f"was killed by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
