@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe, current_process, get_context, parent_process
@@ -186,10 +185,7 @@ def _signals_blocked(signals: set[signal.Signals]) -> Iterator[None]:
     """Start processes in which these signals are blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
-        with warnings.catch_warnings():
-            # multiprocessing replaces a helper of its own that was killed, but warns.
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
