@@ -1,4 +1,4 @@
-# Everything is installed into .venv, from this project's own files.
+# Everything is installed into .venv and its siblings; nothing outside this folder changes.
 PYTHON ?= python3
 BIN := .venv/bin
 REFERENCE := .venv-reference
@@ -14,7 +14,7 @@ help:  ## list the targets
 $(BIN)/installed: pyproject.toml setup.py $(wildcard limbo_compress/*/*.c)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@# As pip does for what it copies: where Python writes no bytecode itself, every start compiles.
+	@# pip compiles only what it copies. Where Python may not write bytecode, every start would compile.
 	$(BIN)/python -m compileall -q limbo_compress
 	@touch $@
 
@@ -23,9 +23,9 @@ $(REFERENCE)/installed:
 	$(REFERENCE)/bin/python -m pip install --quiet limbo-ml==0.4.0
 	@touch $@
 
-# An environment for each, as they disagree on versions: what cannot be installed is left out, and
-# the benchmark says so. PyPI's torch brings many gigabytes for GPUs, which no benchmark needs: set
-# PIP_INDEX_URL and PIP_EXTRA_INDEX_URL to one with CPU wheels to save them.
+# One environment each, because they need conflicting versions. A tool that cannot be installed is
+# skipped, and the benchmark says so. PyPI's torch brings many gigabytes for GPUs, which no benchmark
+# needs; to avoid them, set PIP_INDEX_URL and PIP_EXTRA_INDEX_URL to an index with CPU wheels.
 $(CONTENDERS)/installed: benchmarks/constraints.txt Makefile
 	for name in plain pool datasets litdata streaming; do \
 		$(PYTHON) -m venv $(CONTENDERS)/$$name; \
@@ -36,7 +36,7 @@ $(CONTENDERS)/installed: benchmarks/constraints.txt Makefile
 			*) packages=$$name;; \
 		esac; \
 		$(CONTENDERS)/$$name/bin/python -m pip install --quiet --constraint $< \
-			--editable . $$packages || echo "$$name: cannot be installed"; \
+			--editable . $$packages || echo "$$name: skipped, cannot be installed"; \
 	done
 	@touch $@
 
@@ -46,38 +46,38 @@ $(BIN)/installed-bench: $(BIN)/installed
 
 BENCH := $(BIN)/installed-bench $(REFERENCE)/installed $(CONTENDERS)/installed
 
-demo: $(BIN)/installed  ## generate a small campaign, compress it, and show what came out
+demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the outputs
 	$(BIN)/python -m benchmarks.campaign $(CAMPAIGN) --samples 100 --distinct 20
 	$(BIN)/limbo-compress --prefix build/demo/test --images --metadata --mask big '^48' -- $(CAMPAIGN)
 	$(BIN)/python -m benchmarks.show build/demo/test
 
-picture: demo  ## draw the README's picture anew
+picture: demo  ## redraw the picture of the README
 	$(BIN)/python -m benchmarks.picture build/demo/test big docs/mask.png
 
 test: $(BIN)/installed  ## run all tests
 	$(BIN)/python -m pytest
 
-check: $(BIN)/installed  ## lint, formatting, types and import contracts
+check: $(BIN)/installed  ## check lint, formatting, types and import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-parity: $(BIN)/installed $(REFERENCE)/installed  ## compare with the reference, run side by side
+parity: $(BIN)/installed $(REFERENCE)/installed  ## run the reference on the same data and compare the outputs
 	$(BIN)/python -m benchmarks.parity $(REFERENCE)/bin/limbo-compress \
 		tests/reference/samples $(wildcard ../shared/limbo-samples)
 
-faults: $(BIN)/installed  ## kill, damage, fill up: all that happens to long jobs, many times
+faults: $(BIN)/installed  ## kill jobs, damage their files, fill their disk, many times
 	$(BIN)/python -m tests.faults
 
-bench: $(BENCH)  ## measure the speed, in minutes; DATA=DIR for samples of your own
+bench: $(BENCH)  ## measure the speed in a few minutes; DATA=DIR for your own samples
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data '$(DATA)')
 
-bench-full: $(BENCH)  ## the same at length, for the README; DATA=DIR as well
+bench-full: $(BENCH)  ## measure thoroughly; without DATA=DIR, update docs/bench and the README
 	$(BIN)/python -m benchmarks.bench --full $(if $(DATA),--data '$(DATA)')
 
-record: $(REFERENCE)/installed  ## record the reference's outputs anew, for the tests
+record: $(REFERENCE)/installed  ## record the reference's outputs again, for the tests
 	$(REFERENCE)/bin/python tests/reference/record.py
 
-clean:  ## remove all that was made
+clean:  ## remove environments, builds and caches
 	rm -rf .venv $(REFERENCE) $(CONTENDERS) build *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The compiled modules: pyproject.toml has no stable way to declare them yet."""
+"""Compiled modules. pyproject.toml has no stable way to declare them yet."""
 
 from setuptools import Extension, setup
 
