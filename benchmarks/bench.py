@@ -1,7 +1,7 @@
-"""Time the command beside the reference and other tools: ``make bench``, ``make bench-full``.
+"""Time the command against the reference and other tools: ``make bench``, ``make bench-full``.
 
-All contenders run in turn, then all again: what slows the machine for a while slows them all.
-What was timed is compared with the reference; the exit code is 1 if it is not the same.
+The contenders take turns in each round, so that whatever slows the machine for a while slows all
+of them. The outputs are compared with the reference's; the exit code is 1 if they differ.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STAGES_FAST = "stages-fast"
 BARS = ("stages", STAGES_FAST, FLOOR, "floor-inflate-parse")
 SLOW_OPEN = str(Path(__file__).with_name("slow_open"))
 REFERENCE_SAMPLES = 60
-# Of the generated samples so many are distinct: a cold cache is cold for these.
+# How many of the generated samples are distinct: only these can be cold in the cache.
 DISTINCT = 200
 EMPTY_SAMPLES = 100_000
 _TIME_LOAD = """
@@ -58,8 +58,8 @@ with open(sys.argv[1], "rb") as stream:
 print(time.perf_counter() - begun)
 """
 WORKERS = 2
-# What a library would fetch or report is not what is timed, and a worker is one thread, as the
-# command sets it for itself: twice as many threads as CPUs would slow the others tenfold.
+# Libraries must not use the network while they are timed. Each worker gets one thread, as the
+# command does for itself: with twice as many threads as CPUs, the others would be ten times slower.
 QUIET = ONE_THREAD | {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
@@ -69,26 +69,34 @@ QUIET = ONE_THREAD | {
 
 @dataclass
 class Contender:
-    """What is timed, and what came of it.
+    """A command to time, and its results.
 
     Attributes
     ----------
     command : list of str
-        What runs it on all its samples, from an empty folder.
+        Runs it on all its samples, in an empty folder.
     samples : int
-    one : list of str
-        What runs it on one sample: that is its start-up.
+    one_sample : list of str
+        Runs it on one sample, which measures its start-up.
     environment : dict of str to str
         Variables to set.
     cold : bool
-        Whether the data is dropped from the page cache first.
+        Whether to drop the data from the page cache first.
     rounds : int
-        How many times it runs at most.
+        The largest number of rounds.
+    start_up : float or None
+        Seconds for one sample.
+    seconds, cpu_seconds : list of float
+        Elapsed time and CPU time of each round.
+    bytes : int
+        Size of its outputs.
+    problem : str
+        Why it could not be timed.
     """
 
     command: list[str]
     samples: int
-    one: list[str]
+    one_sample: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     cold: bool = False
     rounds: int = 1 << 30
@@ -130,7 +138,7 @@ def contenders(data: Path, samples: int, full: bool) -> dict[str, Contender]:
         )
     }
     for name in (*TOOLS, FLOOR):
-        # What is written by hand takes as long as the reference on both CPUs.
+        # The hand-written pool takes the reference's CPU time, so it gets fewer samples.
         number = min(DISTINCT, samples) if name == "pool" else samples
         result[name] = Contender(tool(name, data, number), number, tool(name, data, 1))
     for workers in worker_counts():
@@ -159,7 +167,7 @@ def worker_counts() -> list[int]:
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> tuple[float, float]:
-    """Run a command in an empty folder; return its seconds, and those of all its CPUs."""
+    """Run a command in an empty folder; return its elapsed seconds and its CPU seconds."""
     _empty(OUT)
     variables = os.environ | QUIET | (environment or {})
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -181,13 +189,13 @@ def _files(data: Path) -> Iterator[Path]:
     return (path for path in data.rglob("*") if path.is_file())
 
 
-def warm(data: Path) -> None:
+def warm_cache(data: Path) -> None:
     for path in _files(data):
         path.read_bytes()
 
 
-def drop(data: Path) -> None:
-    """Drop the data from the page cache, without being root. Files must not be dirty."""
+def drop_from_cache(data: Path) -> None:
+    """Drop the data from the page cache. This needs no root, but clean pages."""
     os.sync()
     for path in _files(data):
         descriptor = os.open(path, os.O_RDONLY)
@@ -197,18 +205,18 @@ def drop(data: Path) -> None:
             os.close(descriptor)
 
 
-def take_turn(name: str, contender: Contender, data: Path) -> None:
-    """Time a contender once more; one that fails is reported, and not tried again."""
+def time_once(name: str, contender: Contender, data: Path) -> None:
+    """Time a contender once more. One that has failed is reported once and not run again."""
     if contender.problem or len(contender.seconds) == contender.rounds:
         return
     try:
         if contender.start_up is None:
-            contender.start_up, _ = run(contender.one, contender.environment)
+            contender.start_up, _ = run(contender.one_sample, contender.environment)
         if contender.cold:
-            drop(data)
+            drop_from_cache(data)
         seconds, cpu_seconds = run(contender.command, contender.environment)
         if contender.cold:
-            warm(data)
+            warm_cache(data)
         contender.seconds.append(seconds)
         contender.cpu_seconds.append(cpu_seconds)
     except FileNotFoundError:
@@ -235,8 +243,8 @@ def growth(data: Path, ends: list[int], repeats: int) -> dict[str, list[float]]:
     return seconds
 
 
-def figures_of(name: str, data: Path, end: int) -> dict[str, float]:
-    """Run a contender that prints figures."""
+def read_figures(name: str, data: Path, end: int) -> dict[str, float]:
+    """Run a contender that prints its figures as JSON."""
     _empty(OUT)
     done = subprocess.run(
         tool(name, data, end), check=True, capture_output=True, text=True, env=os.environ | QUIET
@@ -246,8 +254,8 @@ def figures_of(name: str, data: Path, end: int) -> dict[str, float]:
 
 
 def stages(data: Path, samples: int) -> dict[str, dict[str, float]]:
-    """CPU time by stage, of all bars in turn: medians."""
-    runs = [{name: figures_of(name, data, samples) for name in BARS} for _ in range(3)]
+    """Return the median CPU time of each stage; the bars take turns."""
+    runs = [{name: read_figures(name, data, samples) for name in BARS} for _ in range(3)]
     return {
         name: {stage: median(run[name][stage] for run in runs) for stage in runs[0][name]}
         for name in BARS
@@ -255,7 +263,7 @@ def stages(data: Path, samples: int) -> dict[str, dict[str, float]]:
 
 
 def coordinator_alone() -> dict[str, float]:
-    """What the coordinator needs for a sample where the workers do almost nothing."""
+    """Measure what a sample costs the coordinator, with workers that do almost nothing."""
     empty = BUILD / "empty"
     if not empty.exists():
         unfinished = empty.with_suffix(".partial")
@@ -265,35 +273,35 @@ def coordinator_alone() -> dict[str, float]:
             folder.mkdir(exist_ok=True)
             (folder / f"{number:06d}.json").touch()
         unfinished.rename(empty)
-    return figures_of("coordinator", empty, EMPTY_SAMPLES)
+    return read_figures("coordinator", empty, EMPTY_SAMPLES)
 
 
-def watch(data: Path, samples: int) -> dict[str, float]:
-    """Memory and CPU of the processes of a run that is not timed, for looking slows it."""
+def measure_resources(data: Path, samples: int) -> dict[str, float]:
+    """Measure memory and CPU of a job's processes; not in a timed run, which this would slow."""
     _empty(OUT)
     seen = {"coordinator_rss": 0.0, "worker_rss": 0.0, "coordinator_cpu_ms": 0.0}
     with subprocess.Popen(ours(data, WORKERS, samples), cwd=OUT) as process:
         root = psutil.Process(process.pid)
         while process.poll() is None:
             with suppress(psutil.NoSuchProcess):
-                _look(root, samples, seen)
+                _record_usage(root, samples, seen)
             time.sleep(0.01)
     return seen
 
 
-def _look(root: psutil.Process, samples: int, seen: dict[str, float]) -> None:
+def _record_usage(root: psutil.Process, samples: int, seen: dict[str, float]) -> None:
     memory, used = root.memory_info().rss, root.cpu_times()
-    if not memory:  # it has ended, and waits to be collected
+    if not memory:  # it has ended, but has not been waited for
         return
     seen["coordinator_rss"] = max(seen["coordinator_rss"], memory)
     seen["coordinator_cpu_ms"] = 1000 * (used.user + used.system) / samples
-    # The largest of all others is a worker: their fork server has the same libraries and no data.
+    # The largest child is a worker.
     others = [child.memory_info().rss for child in root.children(recursive=True)]
     seen["worker_rss"] = max(seen["worker_rss"], *others, 0)
 
 
 def compare(data: Path, samples: int) -> tuple[bool, dict[str, Any]]:
-    """Hold the command's outputs against the reference's, and time loading their metadata."""
+    """Compare the command's outputs with the reference's, and time loading their metadata."""
     end = min(REFERENCE_SAMPLES, samples)
     run(reference(data, end))
     kept = BUILD / "reference"
@@ -302,16 +310,20 @@ def compare(data: Path, samples: int) -> tuple[bool, dict[str, Any]]:
         shutil.move(path, kept)
     run(ours(data, WORKERS, end))
     names = ("out-images.npy", "out-metadata.pickle")
-    said = [compare_file(OUT / name, kept / name) for name in names]
-    parity = {name: line for name, (_, line) in zip(names, said, strict=True)}
+    compared = [compare_file(OUT / name, kept / name) for name in names]
+    parity = {name: line for name, (_, line) in zip(names, compared, strict=True)}
     pickles = {"reference": kept / names[1], "ours": OUT / names[1]}
-    return all(holds for holds, _ in said), {"parity": parity, "pickles": _load(pickles, end)}
+    return all(holds for holds, _ in compared), {
+        "parity": parity,
+        "pickles": _time_loading(pickles, end),
+    }
 
 
-def _load(pickles: dict[str, Path], samples: int) -> dict[str, dict[str, float]]:
-    """Size of pickles and the time to load them, in turn, each in a process of its own.
+def _time_loading(pickles: dict[str, Path], samples: int) -> dict[str, dict[str, float]]:
+    """Measure the size of pickles and the time to load them.
 
-    In one process it is mostly the same pickle that collections of garbage fall to.
+    They take turns, each in a process of its own: in one process, garbage collection would mostly
+    hit the same one of them.
     """
     seconds: dict[str, list[float]] = {who: [] for who in pickles}
     for _ in range(7):
@@ -354,7 +366,7 @@ def _cpu_model() -> str:
 
 
 def _contender_versions() -> dict[str, str]:
-    """What the tools' environments have installed, as far as it is of interest."""
+    """Return the versions that matter in the tools' environments."""
     wanted = {
         "pool": ("pillow", "scikit-image", "imagecat"),
         "datasets": ("datasets", "pyarrow"),
@@ -370,8 +382,8 @@ def _contender_versions() -> dict[str, str]:
     return versions
 
 
-def generated(samples: int) -> Path:
-    """A campaign of renders."""
+def generate(samples: int) -> Path:
+    """Return the folder of a campaign of renders, generating it if needed."""
     folder = BUILD / f"campaign-{samples}"
     if not folder.exists():
         unfinished = folder.with_suffix(".partial")
@@ -385,25 +397,27 @@ def generated(samples: int) -> Path:
 
 
 def measure(data: Path, full: bool) -> tuple[bool, dict[str, Any]]:
-    """Measure all there is; also tell whether the outputs are the reference's."""
+    """Measure everything; also return whether the outputs match the reference's."""
     available = sum(1 for _ in data.rglob("*.json"))
     samples = min(available, 1000 if full else 200)
     repeats = 5 if full else 3
     results: dict[str, Any] = {"machine": machine()}
-    warm(data)
+    warm_cache(data)
     good, compared = compare(data, samples)
     running = contenders(data, samples, full)
     for turn in range(repeats):
         print(f"round {turn + 1} of {repeats}", flush=True)
         for name, contender in running.items():
-            take_turn(name, contender, data)
+            time_once(name, contender, data)
     ends = [end for end in (50, 100, 200, 1000, 3000) if end < available]
     results |= {
         "data": {"samples": available, "bytes": _size(data), "generated": BUILD in data.parents},
         "contenders": {name: contender.result() for name, contender in running.items()},
         "growth": growth(data, [*ends, available], 2),
         "stages": stages(data, samples),
-        "resources": {str(end): watch(data, end) for end in sorted({samples, available})},
+        "resources": {
+            str(end): measure_resources(data, end) for end in sorted({samples, available})
+        },
         "coordinator": coordinator_alone(),
     }
     return good, results | compared
@@ -411,10 +425,12 @@ def measure(data: Path, full: bool) -> tuple[bool, dict[str, Any]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="measure on these samples; default: generated")
-    parser.add_argument("--full", action="store_true", help="1000 samples, 5 times, and 10 000")
+    parser.add_argument(
+        "--data", type=Path, help="measure on these samples (default: generated ones)"
+    )
+    parser.add_argument("--full", action="store_true", help="more samples and rounds")
     arguments = parser.parse_args()
-    data = arguments.data or generated(10_000 if arguments.full else 200)
+    data = arguments.data or generate(10_000 if arguments.full else 200)
     good, results = measure(data.absolute(), arguments.full)
     published = arguments.full and not arguments.data
     out = ROOT / "docs" / "bench" if published else BUILD / "report"
@@ -423,10 +439,10 @@ def main() -> int:
         report.write_readme(results, ROOT / "README.md")
     print((out / "results.md").read_text())
     if not good:
-        print(f"NOT THE SAME as the reference: {results['parity']}", file=sys.stderr)
+        print(f"outputs DIFFER from the reference: {results['parity']}", file=sys.stderr)
     broken = [n for n, c in results["contenders"].items() if c["problem"] and n.startswith("ours")]
     if broken:
-        print(f"the command itself fails: {', '.join(broken)}", file=sys.stderr)
+        print(f"limbo-compress itself fails: {', '.join(broken)}", file=sys.stderr)
     return 0 if good and not broken else 1
 
 

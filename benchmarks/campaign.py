@@ -1,9 +1,9 @@
-"""Generate a campaign: samples that look like Limbo's to a program, the same from the same seed.
+"""Generate a campaign: samples with the structure of Limbo's, reproducible from a seed.
 
-A render is a handful of shaded, antialiased ellipses, one in front of the other, with the grain
-of a path tracer; its metadata has their contours (one number a line, as the real files have),
-boxes and tags, and its cryptomatte how much of each pixel each of them covers. A photograph has an
-image, a box and tags, and nothing synthetic. The demo, the tests and the benchmarks all use it::
+A render shows a few shaded, antialiased ellipses, one in front of another, with the grain of a path
+tracer. Its metadata holds their contours (one number per line, as in the real files), boxes and
+tags; its cryptomatte says how much of each pixel each of them covers. A photograph has an image, a
+box and tags, but nothing synthetic. The demo, the tests and the benchmarks use it::
 
     python -m benchmarks.campaign FOLDER --samples 1000 --distinct 50
 """
@@ -30,10 +30,10 @@ __all__ = ["Campaign", "Instance", "Scene", "write_campaign", "write_cryptomatte
 Floats = NDArray[np.float32]
 
 _CATEGORIES = ("30B", "48X", "48Y", "48G")
-_SAMPLES_A_FOLDER = 1000
+_SAMPLES_PER_FOLDER = 1000
 _GROUND = "/mat/ground"
 _LAYER = "CryptoMaterial"
-_MOST_RANKS = 12
+_MAX_RANKS = 12
 _PNG = (
     *(cv2.IMWRITE_PNG_COMPRESSION, 6),
     *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_ALL_FILTERS),
@@ -47,18 +47,18 @@ class Campaign:
     Attributes
     ----------
     samples : int
-        How many samples.
+        Number of samples.
     distinct : int
-        How many of them are made; the others repeat these, their images as hard links. Making
-        one takes about as long as compressing ten.
+        How many of them are different; the others repeat these, with hard links to their images.
+        Generating one takes about as long as compressing ten.
     photographs : int
-        Every so many samples is a photograph; 0 means none.
+        Every `photographs`-th sample is a photograph; 0 means none.
     size : (int, int)
         Width and height of a render, in pixels.
     instances : int
-        How many containers a render shows.
+        Number of containers in a render.
     seed : int
-        Another seed makes another campaign.
+        Different seeds give different campaigns.
     """
 
     samples: int
@@ -71,7 +71,7 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Instance:
-    """One container in a scene: an ellipse, in pixels, turned by an angle in radians."""
+    """A container in a scene: an ellipse, in pixels, rotated by an angle in radians."""
 
     label: str
     centre: tuple[float, float]
@@ -84,7 +84,7 @@ class Instance:
         return self.label.split("/")[0]
 
     def contour(self, points: int) -> NDArray[np.float64]:
-        """The outline as points (x, y)."""
+        """Return the outline as points (x, y)."""
         turn = np.linspace(0, 2 * np.pi, points, endpoint=False)
         x, y = self.axes[0] * np.cos(turn), self.axes[1] * np.sin(turn)
         cos, sin = np.cos(self.angle), np.sin(self.angle)
@@ -93,7 +93,7 @@ class Instance:
         )
 
     def coverage(self, size: tuple[int, int]) -> tuple[Floats, Floats]:
-        """How much of each pixel it covers, and how it is lit there; both in [0, 1]."""
+        """Return how much of each pixel it covers, and its brightness there; both in [0, 1]."""
         width, height = size
         x = np.arange(width, dtype=np.float32)[None, :] + 0.5 - self.centre[0]
         y = np.arange(height, dtype=np.float32)[:, None] + 0.5 - self.centre[1]
@@ -106,7 +106,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a sample shows: its instances from front to back, before a background."""
+    """What a sample shows: instances from front to back, and a background."""
 
     size: tuple[int, int]
     instances: tuple[Instance, ...]
@@ -117,7 +117,7 @@ class Scene:
     def random(cls, rng: np.random.Generator, size: tuple[int, int], instances: int) -> Scene:
         width, height = size
         categories = rng.choice(_CATEGORIES, instances)
-        made = tuple(
+        containers = tuple(
             Instance(
                 label=f"{category}/{number}",
                 centre=(width * rng.uniform(0.2, 0.8), height * rng.uniform(0.2, 0.8)),
@@ -128,11 +128,14 @@ class Scene:
             for number, category in enumerate(categories.tolist())
         )
         return cls(
-            size, made, tuple(rng.uniform(0.2, 0.9, 3).tolist()), int(rng.integers(1800, 10000))
+            size,
+            containers,
+            tuple(rng.uniform(0.2, 0.9, 3).tolist()),
+            int(rng.integers(1800, 10000)),
         )
 
     def mattes(self) -> list[tuple[Instance, Floats, Floats]]:
-        """Each instance with the part of each pixel where it is seen, and its light."""
+        """Return each instance, the share of each pixel where it is visible, and its brightness."""
         left = np.ones(self.size[::-1], np.float32)
         seen = []
         for instance in self.instances:
@@ -142,10 +145,10 @@ class Scene:
         return seen
 
     def ranks(self) -> tuple[NDArray[np.float32], Floats]:
-        """Ids and coverages by falling coverage, of shape (ranks, height, width).
+        """Return ids and coverages in descending order, of shape (ranks, height, width).
 
-        Of an even number of ranks and at most 12, as renderers write; a pixel's ranks
-        without coverage have no id.
+        Like renderers, this gives an even number of ranks, 12 at most. A rank without coverage has
+        no id.
         """
         seen = self.mattes()
         covers = np.stack([matte for _, matte, _ in seen])
@@ -154,16 +157,16 @@ class Scene:
         ids = np.array(
             [label_id(label) for label in (*(i.label for i, _, _ in seen), _GROUND)], np.float32
         )
-        most = min(_MOST_RANKS, len(ids) + len(ids) % 2)
-        order = np.argsort(-covers, axis=0, kind="stable")[:most]
-        coverage = np.zeros((most, *covers.shape[1:]), np.float32)
+        count = min(_MAX_RANKS, len(ids) + len(ids) % 2)
+        order = np.argsort(-covers, axis=0, kind="stable")[:count]
+        coverage = np.zeros((count, *covers.shape[1:]), np.float32)
         coverage[: len(order)] = np.take_along_axis(covers, order, axis=0)
         rank_ids = np.zeros_like(coverage)
         rank_ids[: len(order)] = ids[order]
         return np.where(coverage > 0, rank_ids, 0).astype(np.float32), coverage
 
     def render(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """The image, RGB."""
+        """Return the image, RGB."""
         width, height = self.size
         slope = np.linspace(0.6, 1, height, dtype=np.float32)[:, None, None]
         image = slope * np.array(self.background, np.float32) * np.ones((1, width, 1), np.float32)
@@ -178,32 +181,32 @@ class Scene:
 
 
 def write_campaign(folder: Path, campaign: Campaign) -> None:
-    """Write a campaign below a folder, in folders of 1000 samples as the real ones have."""
+    """Write a campaign below a folder, in folders of 1000 samples like the real ones."""
     originals: list[Path] = []
     for index in range(campaign.samples):
-        place = folder / f"{index // _SAMPLES_A_FOLDER:04d}"
-        place.mkdir(parents=True, exist_ok=True)
+        subfolder = folder / f"{index // _SAMPLES_PER_FOLDER:04d}"
+        subfolder.mkdir(parents=True, exist_ok=True)
         if index < campaign.distinct:
-            originals.append(_write_sample(place, index, campaign))
+            originals.append(_write_sample(subfolder, index, campaign))
         else:
-            _repeat_sample(place, index, originals[index % len(originals)])
+            _repeat_sample(subfolder, index, originals[index % len(originals)])
 
 
-def _write_sample(place: Path, index: int, campaign: Campaign) -> Path:
+def _write_sample(folder: Path, index: int, campaign: Campaign) -> Path:
     rng = np.random.default_rng([campaign.seed, index])
     if campaign.photographs and index % campaign.photographs == campaign.photographs - 1:
-        return _write_photograph(place, index, rng)
-    return _write_render(place, index, rng, campaign)
+        return _write_photograph(folder, index, rng)
+    return _write_render(folder, index, rng, campaign)
 
 
-def _write_render(place: Path, index: int, rng: np.random.Generator, campaign: Campaign) -> Path:
+def _write_render(folder: Path, index: int, rng: np.random.Generator, campaign: Campaign) -> Path:
     scene = Scene.random(rng, campaign.size, campaign.instances)
     name = f"image_{index:07d}"
     cryptomatte = f"cryptomatte_{index:07d}.cryptomatte.exr"
-    _write_image(place / f"{name}.png", scene.render(rng))
-    write_cryptomatte(place / cryptomatte, *scene.ranks())
+    _write_image(folder / f"{name}.png", scene.render(rng))
+    write_cryptomatte(folder / cryptomatte, *scene.ranks())
     return _write_metadata(
-        place / f"{name}.json",
+        folder / f"{name}.json",
         {
             "annotations": _annotations(scene),
             "image": _file(f"{name}.png", "image/png", scene.size),
@@ -236,9 +239,9 @@ def write_cryptomatte(
     Parameters
     ----------
     letters : sequence of str
-        What the channels of a layer are called; some programs write ``red``, ``green``, ...
+        Names of a layer's channels; some programs write ``red``, ``green``, ...
     header : dict, optional
-        Attributes beside, or instead of, those of the cryptomatte.
+        Attributes to add, or to replace those of the cryptomatte.
     """
     channels = {}
     for rank, planes in enumerate(zip(ids, coverage, strict=True)):
@@ -278,7 +281,7 @@ def _annotations(scene: Scene) -> list[dict[str, Any]]:
     return annotations
 
 
-def _write_photograph(place: Path, index: int, rng: np.random.Generator) -> Path:
+def _write_photograph(folder: Path, index: int, rng: np.random.Generator) -> Path:
     size = (int(rng.integers(600, 1300)), int(rng.integers(500, 1000)))
     scene = Scene.random(rng, size, 1)
     name = f"image_{index:07d}"
@@ -286,12 +289,12 @@ def _write_photograph(place: Path, index: int, rng: np.random.Generator) -> Path
     pixels = scene.render(rng)
     if suffix == ".png":
         pixels = np.dstack([pixels, np.full(size[::-1], 255, np.uint8)])
-    _write_image(place / f"{name}{suffix}", pixels)
+    _write_image(folder / f"{name}{suffix}", pixels)
     category = scene.instances[0].category
     contour = scene.instances[0].contour(64)
     box = [*contour.min(axis=0).tolist(), *np.ptp(contour, axis=0).tolist()]
     return _write_metadata(
-        place / f"{name}.json",
+        folder / f"{name}.json",
         {
             "annotations": [
                 {"bbox": box, "bbox_mode": "XYWH_ABS", "category": category},
@@ -320,15 +323,15 @@ def _write_metadata(path: Path, metadata: dict[str, Any]) -> Path:
     return path
 
 
-def _repeat_sample(place: Path, index: int, original: Path) -> None:
-    """Another sample with the same content: its files are links, under names of its own."""
+def _repeat_sample(folder: Path, index: int, original: Path) -> None:
+    """Write another sample with the same content: hard links to its files, with new names."""
     old, new = original.stem, f"image_{index:07d}"
     text = original.read_text(encoding="utf-8")
     number, again = old.removeprefix("image_"), new.removeprefix("image_")
     for path in sorted(original.parent.glob(f"*{number}*")):
         if path != original:
-            _link(path, place / path.name.replace(number, again))
-    (place / f"{new}.json").write_text(text.replace(f"_{number}.", f"_{again}."), encoding="utf-8")
+            _link(path, folder / path.name.replace(number, again))
+    (folder / f"{new}.json").write_text(text.replace(f"_{number}.", f"_{again}."), encoding="utf-8")
 
 
 def _link(original: Path, copy: Path) -> None:
@@ -341,7 +344,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--distinct", type=int, default=50)
-    parser.add_argument("--photographs", type=int, default=20, help="every so many; 0: none")
+    parser.add_argument("--photographs", type=int, default=20, help="every N-th sample; 0: none")
     parser.add_argument("--size", type=int, nargs=2, default=(720, 720))
     parser.add_argument("--instances", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,8 +1,9 @@
-"""What is timed beside the command, each in a process of its own, in an environment of its own.
+"""What the benchmark compares with the command. Each runs in its own process and environment.
 
-``python contenders.py NAME DATA OUT WORKERS [END]`` does the first END samples below DATA. The
-tools get this project's own conversion, so that they alone differ; `pool` is what one writes by
-hand with the reference's arithmetic. Imports stand in the functions, for no environment has all.
+``python contenders.py NAME DATA OUT WORKERS [END]`` processes the first END samples below DATA. The
+tools call this project's own conversion, so that only the tools differ; `pool` is what a user would
+write by hand with the reference's arithmetic. Functions import what they need, because no
+environment has everything.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-NOT_INSTALLED = 3  # the exit code
+NOT_INSTALLED = 3  # exit code
 SIZE = (224, 224)
-_MOST = 1 << 30
+_MAX_BYTES = 1 << 30
 
 
 def _image_path(path: str, metadata: dict[str, Any]) -> str:
@@ -47,7 +48,7 @@ def by_hand(path: str) -> tuple[Any, dict[str, Any]]:
 
 
 def pool(paths: Sequence[str], out: Path, workers: int) -> None:
-    """multiprocessing.Pool, by hand."""
+    """Use multiprocessing.Pool, as written by hand."""
     import numpy as np
 
     with multiprocessing.Pool(workers) as processes:
@@ -59,7 +60,7 @@ def pool(paths: Sequence[str], out: Path, workers: int) -> None:
 
 @cache
 def _prepare() -> None:
-    """Give a process what the command's own workers have: its allocator, no collections."""
+    """Prepare a process like the command's own workers: allocator, no garbage collection."""
     from limbo_compress.run.worker import initialize
 
     initialize(_images_only())
@@ -74,7 +75,7 @@ def _images_only() -> Any:
 
 
 def convert(path: str) -> dict[str, bytes]:
-    """Convert a sample with this project's functions, for the tools."""
+    """Convert a sample with this project's functions, on behalf of the tools."""
     import numpy as np
     import orjson
 
@@ -93,20 +94,20 @@ def _convert_column(row: dict[str, str]) -> dict[str, bytes]:
 
 
 def datasets(paths: Sequence[str], out: Path, workers: int) -> None:
-    """Hugging Face datasets, to Arrow files."""
+    """Write Arrow files with Hugging Face datasets."""
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
     rows = Dataset.from_list([{"path": path} for path in paths])
-    # More processes than rows is a warning there.
+    # It warns about more processes than rows.
     processes = min(workers, len(paths))
     done = rows.map(_convert_column, num_proc=processes, remove_columns=["path"])
     done.save_to_disk(out / "dataset", num_proc=processes)
 
 
 def litdata(paths: Sequence[str], out: Path, workers: int) -> None:
-    """litdata, to its chunks."""
-    # Where it copies chunks from and to; by default, folders that all its jobs share.
+    """Write chunks with litdata."""
+    # By default, it caches chunks in folders that all its jobs share.
     os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(out / "cache")
     os.environ["DATA_OPTIMIZER_DATA_CACHE_FOLDER"] = str(out / "data-cache")
     from litdata import optimize
@@ -121,10 +122,10 @@ def litdata(paths: Sequence[str], out: Path, workers: int) -> None:
     )
 
 
-def _need_no_torchvision() -> None:
-    """Let `streaming` load where torchvision does not, as beside a torch without CUDA.
+def _stub_missing_torchvision() -> None:
+    """Let `streaming` load where torchvision does not, as with a torch without CUDA.
 
-    Its classes for reading images need torchvision; the writer, which is timed, does not.
+    Only its classes that read images need torchvision; the writer, which is timed, does not.
     """
     try:
         import torchvision  # noqa: F401
@@ -138,7 +139,7 @@ def _need_no_torchvision() -> None:
 
 
 def _write_mds(task: tuple[str, Sequence[str]]) -> None:
-    _need_no_torchvision()
+    _stub_missing_torchvision()
     from streaming import MDSWriter
 
     folder, paths = task
@@ -148,7 +149,7 @@ def _write_mds(task: tuple[str, Sequence[str]]) -> None:
 
 
 def streaming(paths: Sequence[str], out: Path, workers: int) -> None:
-    """MosaicML streaming: a process and a folder of MDS shards for each part of the samples."""
+    """Write MDS shards with MosaicML streaming, in one process and folder per worker."""
     share = -(-len(paths) // workers)
     tasks = [
         (str(out / f"{first:08d}"), paths[first : first + share])
@@ -159,25 +160,25 @@ def streaming(paths: Sequence[str], out: Path, workers: int) -> None:
 
 
 class Laps:
-    """CPU time by name."""
+    """CPU time by stage."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
 
     def time(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call the function, and add the CPU time that it takes."""
+        """Call a function, and add its CPU time to the stage `name`."""
         before = time.process_time()
         result = function(*arguments)
         self.seconds[name] += time.process_time() - before  # type: ignore[assignment]
         return result
 
-    def tell(self, samples: int) -> None:
-        """Print milliseconds a sample, for the runner."""
+    def print_json(self, samples: int) -> None:
+        """Print milliseconds per sample as JSON, which `bench.py` reads."""
         print(json.dumps({name: 1000 * lap / samples for name, lap in self.seconds.items()}))
 
 
 def stages(paths: Sequence[str], out: Path, workers: int) -> None:
-    """CPU time of each of the command's stages, with [fast] where this environment has it."""
+    """Time each of the command's stages, with [fast] if this environment has it."""
     import numpy as np
 
     from limbo_compress.imaging import color, decode
@@ -191,20 +192,20 @@ def stages(paths: Sequence[str], out: Path, workers: int) -> None:
     )
     laps = Laps()
     for row, path in zip(rows, paths, strict=True):
-        text = laps.time("read", read_file, path, _MOST)
+        text = laps.time("read", read_file, path, _MAX_BYTES)
         sample = laps.time("parse", parse, text, path)
         image_path = _image_path(path, sample)
-        data = laps.time("read", read_file, image_path, _MOST)
+        data = laps.time("read", read_file, image_path, _MAX_BYTES)
         pixels = laps.time("decode", decode.decode, data, image_path)
         light = color.linear_light(decode.read_header(data, image_path).grey)
-        # Including colour and rounding: the compiled code does them in the same pass.
+        # This includes colour and rounding, which the compiled code does in the same pass.
         laps.time("resample", color.fill_row, pixels, light, row)
         laps.time("pickle", fragment, sample, path)
-    laps.tell(len(paths))
+    laps.print_json(len(paths))
 
 
 def floor_decode_parse(paths: Sequence[str], out: Path, workers: int) -> None:
-    """OpenCV's decoder and orjson alone, one thread."""
+    """Time only OpenCV's decoder and orjson, in one thread."""
     import cv2
     import numpy as np
     import orjson
@@ -216,11 +217,11 @@ def floor_decode_parse(paths: Sequence[str], out: Path, workers: int) -> None:
         sample = laps.time("parse", orjson.loads, Path(path).read_bytes())
         data = np.fromfile(_image_path(path, sample), np.uint8)
         laps.time("decode", cv2.imdecode, data, cv2.IMREAD_COLOR)
-    laps.tell(len(paths))
+    laps.print_json(len(paths))
 
 
 def _deflated(data: bytes, path: str) -> bytes:
-    """What the IDAT chunks of a PNG hold; nothing, where it is a JPEG."""
+    """Return the contents of a PNG's IDAT chunks, or nothing for a JPEG."""
     from limbo_compress.imaging import png
 
     chunks = png.find_chunks(data, path) if data.startswith(png.SIGNATURE) else []
@@ -228,7 +229,7 @@ def _deflated(data: bytes, path: str) -> bytes:
 
 
 def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
-    """Zlib and orjson alone. JPEGs count as nothing, so that it stays a floor."""
+    """Time only zlib and orjson. A JPEG counts as nothing, so that this remains a lower bound."""
     import orjson
 
     _prepare()
@@ -239,22 +240,22 @@ def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
         deflated = _deflated(Path(image_path).read_bytes(), image_path)
         if deflated:
             laps.time("inflate", zlib.decompress, deflated)
-    laps.tell(len(paths))
+    laps.print_json(len(paths))
 
 
-def _almost_nothing(task: Any) -> Any:
+def _skip_shard(task: Any) -> Any:
     from limbo_compress.output.parts import Part, write_part
 
     for pending in task.copies:
         pending.copy()
-    pickled = len(task.paths) * b"Na"  # the pickle of a None, appended to a list
+    pickled = len(task.paths) * b"Na"  # pickled: append None to the list
     part = Part(task.rows.start, task.rows.stop, len(pickled))
     write_part(task.job.folder, part, pickled)
     return part
 
 
 def coordinator(paths: Sequence[str], out: Path, workers: int) -> None:
-    """The coordinator's work, with workers that have nearly none. Imports are not counted."""
+    """Time the coordinator, with workers that do almost nothing. Imports are not counted."""
     from unittest.mock import patch
 
     from limbo_compress import Options, compress
@@ -263,7 +264,7 @@ def coordinator(paths: Sequence[str], out: Path, workers: int) -> None:
     folder = os.path.commonpath(paths)
     options = Options((folder,), prefix=str(out / "out"), metadata=True, workers=workers)
     before, begun = time.process_time(), time.perf_counter()
-    with patch.object(module, "compress_shard", _almost_nothing):
+    with patch.object(module, "compress_shard", _skip_shard):
         samples = compress(options).samples
     seconds = time.perf_counter() - begun
     used = 1000 * (time.process_time() - before) / samples
@@ -284,7 +285,7 @@ CONTENDERS: dict[str, Callable[[Sequence[str], Path, int], None]] = {
 
 
 def main(name: str, data: str, out: str, workers: str, end: str = "") -> int:
-    """Run one; a library that is missing is told by an exit code of its own."""
+    """Run a contender. A missing library has an exit code of its own."""
     paths = sorted(str(path) for path in Path(data).absolute().rglob("*.json"))
     try:
         CONTENDERS[name](paths[: int(end) if end else None], Path(out), int(workers))
@@ -295,6 +296,6 @@ def main(name: str, data: str, out: str, workers: str, end: str = "") -> int:
 
 
 if __name__ == "__main__":
-    # The folder of this file holds modules that are not meant for these environments.
+    # Other modules in this folder must not shadow those of the environment.
     sys.path.pop(0)
     sys.exit(main(*sys.argv[1:]))

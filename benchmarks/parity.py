@@ -1,7 +1,7 @@
-"""Compare with the reference, live: ``make parity``.
+"""Run the reference and this command on the same data and compare: ``make parity``.
 
-Both commands run on the same folders, generated and given. Every comparison is printed, and the
-exit code is 1 if one of them fails.
+The data are a generated campaign and the folders given. Every comparison is printed; the exit code
+is 1 if any of them fails.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _flags() -> Iterator[list[str]]:
 
 
 def _renders(folder: Path, folders: Sequence[Path]) -> Iterator[Path]:
-    """Yield folders of samples that all have cryptomattes: without one, the reference fails."""
+    """Yield folders in which every sample has a cryptomatte; the reference fails on others."""
     for instances in (3, 60):
         name = folder / f"{instances}-instances"
         write_campaign(name, Campaign(samples=2, photographs=0, instances=instances))
@@ -89,8 +89,8 @@ def compare(folder: Path, reference: str, ours: str, flags: list[str], data: Pat
     outputs = sorted(path.name.removeprefix("ours-") for path in folder.glob("ours-*"))
     good = bool(outputs)
     for name in outputs:
-        holds, said = compare_file(folder / f"ours-{name}", folder / f"reference-{name}")
-        print(f"{'ok  ' if holds else 'FAIL'} {data.name:14} {' '.join(flags):46} {name}: {said}")
+        holds, result = compare_file(folder / f"ours-{name}", folder / f"reference-{name}")
+        print(f"{'ok  ' if holds else 'FAIL'} {data.name:14} {' '.join(flags):46} {name}: {result}")
         good = good and holds
         for prefix in ("ours", "reference"):
             (folder / f"{prefix}-{name}").unlink()
@@ -103,33 +103,33 @@ def compare_file(ours: Path, reference: Path) -> tuple[bool, str]:
         same = repr(pair[0]) == repr(pair[1])
         return same, f"{len(pair[0])} samples {'equal' if same else 'DIFFER'}"
     if "-masks-" in ours.name:
-        apart = float(np.abs(np.load(ours) - np.load(reference)).max())
-        return apart <= 1e-6, f"at most {apart:.1e} apart"
+        difference = float(np.abs(np.load(ours) - np.load(reference)).max())
+        return difference <= 1e-6, f"at most {difference:.1e} apart"
     return _compare_images(ours, reference)
 
 
 def ulps(ours: NDArray[np.float16], reference: NDArray[np.float16]) -> NDArray[np.int64]:
-    """How many float16 steps apart values are; +0.0 and -0.0 are equal."""
+    """Return the distance of values in float16 steps; +0.0 and -0.0 are equal."""
     assert ours.dtype == reference.dtype == np.float16
     assert ours.shape == reference.shape
-    steps = []
+    ordinals = []
     for values in (ours, reference):
         bits = values.view(np.int16).astype(np.int64)
         # Negative numbers are stored as a sign and a magnitude.
-        steps.append(np.where(bits < 0, -(bits & 0x7FFF), bits))
-    apart: NDArray[np.int64] = np.abs(steps[0] - steps[1])
-    return apart
+        ordinals.append(np.where(bits < 0, -(bits & 0x7FFF), bits))
+    steps: NDArray[np.int64] = np.abs(ordinals[0] - ordinals[1])
+    return steps
 
 
 def _compare_images(ours: Path, reference: Path) -> tuple[bool, str]:
-    apart = ulps(np.load(ours), np.load(reference))
-    identical = float((apart == 0).mean())
-    said = f"{100 * identical:.4f} % identical, at most {apart.max()} ULP apart"
-    return bool(apart.max() <= 1 and identical >= 0.999), said
+    steps = ulps(np.load(ours), np.load(reference))
+    identical = float((steps == 0).mean())
+    result = f"{100 * identical:.4f} % identical, at most {steps.max()} ULP apart"
+    return bool(steps.max() <= 1 and identical >= 0.999), result
 
 
 def _unordered(metadata: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort stripped categories: from the reference they come in the order of a set."""
+    """Sort stripped categories; the reference writes them in the order of a set."""
     for sample in metadata:
         if all(list(a) == ["category"] for a in sample.get("annotations", [])):
             sample["annotations"].sort(key=repr)
@@ -138,5 +138,5 @@ def _unordered(metadata: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     if not shutil.which(sys.argv[1]):
-        sys.exit(f"{sys.argv[1]}: no such program; run this with make parity")
+        sys.exit(f"{sys.argv[1]}: no such program; run make parity instead")
     sys.exit(main(str(Path(sys.argv[1]).absolute()), [Path(name) for name in sys.argv[2:]]))

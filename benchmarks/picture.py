@@ -1,4 +1,4 @@
-"""Draw the README's picture, an image beside its mask, from the demo's outputs."""
+"""Draw the picture of the README from the demo's outputs: an image and its mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def main(prefix: str, mask: str, path: str) -> None:
-    """Draw the sample with the largest mask that does not fill its image."""
+    """Draw the sample with the largest mask that covers less than a third of its image."""
     images = np.load(f"{prefix}-images.npy", mmap_mode="r")
     masks = np.load(f"{prefix}-masks-{mask}.npy", mmap_mode="r")
     share = masks[:].mean(axis=(1, 2, 3))

@@ -1,6 +1,6 @@
-"""Measured figures to results.json, results.md, plots, and the README.
+"""Write measured figures to results.json, results.md, plots and the README.
 
-``python -m benchmarks.report docs/bench`` makes the others anew from its results.json.
+``python -m benchmarks.report docs/bench`` rewrites the others from the folder's results.json.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ LABELS = {
     "streaming": "MosaicML streaming, 2 processes",
     "ours-2-fast": "limbo-compress with [fast], 2 workers",
     "ours-2-cold": "limbo-compress, 2 workers, cold cache",
-    "ours-2-slow": "limbo-compress, 2 workers, 5 ms more for each opening",
-    "floor-decode-parse": "floor: OpenCV decoding and orjson parsing alone, 1 process",
+    "ours-2-slow": "limbo-compress, 2 workers, 5 ms added to each open",
+    "floor-decode-parse": "floor: only OpenCV decoding and orjson parsing, 1 process",
 }
 BARS = {
     "stages": "limbo-compress",
@@ -44,7 +44,7 @@ STAGES = {
     "resample": "colour, resample, write",
     "pickle": "pickle",
 }
-# Between these the README's figures stand.
+# The README's figures are between these.
 _BEGIN, _END = "<!-- figures of make bench-full: begin -->\n", "<!-- end -->\n"
 _OURS, _OTHER = "#1b6ca8", "#b0b7bf"
 
@@ -61,18 +61,18 @@ def rates(contender: Results) -> list[float]:
 
 
 def cpu(contender: Results) -> list[float]:
-    """All CPU time, milliseconds a sample."""
+    """Return the CPU time of all processes, in milliseconds per sample."""
     return [1000 * seconds / contender["samples"] for seconds in contender["cpu_seconds"]]
 
 
 def write(results: Results, folder: Path) -> None:
-    """Write all of it into a folder."""
+    """Write the figures, the tables and the plots into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=2, ensure_ascii=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     (folder / "results.md").write_text(markdown(results), encoding="utf-8")
     plots = {"throughput": throughput, "stages": stages, "growth": growth}
-    # Without a date and with fixed ids, the same figures make the same files.
+    # No date and fixed ids, so that the same figures give the same files.
     matplotlib.rcParams |= {"svg.hashsalt": "limbo-compress", "font.size": 10}
     for name, plot in plots.items():
         figure = plot(results)
@@ -81,7 +81,7 @@ def write(results: Results, folder: Path) -> None:
 
 
 def write_readme(results: Results, path: Path) -> None:
-    """Put the most important figures into the README."""
+    """Replace the figures in the README."""
     before, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
     _, _, after = rest.partition(_END)
     figures = "\n".join(_readme(results))
@@ -103,9 +103,9 @@ def _readme(results: Results) -> list[str]:
     return [
         *lines,
         "",
-        f"Images and metadata of {samples} generated renders of 720 × 720 pixels (slow ones and the"
-        f" cold cache: fewer), start-up included; medians of {len(timed['ours-2']['seconds'])}"
-        f" rounds; {machine['cpu']}, {machine['cpus']} CPUs.",
+        f"Images and metadata of {samples} generated renders of 720 × 720 pixels (fewer for slow"
+        " contenders and the cold cache), start-up included; medians of"
+        f" {len(timed['ours-2']['seconds'])} rounds; {machine['cpu']}, {machine['cpus']} CPUs.",
     ]
 
 
@@ -117,33 +117,33 @@ def markdown(results: Results) -> str:
         [
             "# Benchmark",
             "",
-            "Written by `make bench` or `make bench-full`; not to be edited.",
+            "Written by `make bench` or `make bench-full`; do not edit.",
             "",
-            f"{data['samples']} {kind}, {size:.2f} MB each with their cryptomattes; images and"
-            " metadata, 224 × 224. All contenders ran in turn, once in each round, each on so"
-            " many of the samples as the table says. `limbo-compress` is installed without extras"
-            " but where it says [fast].",
+            f"{data['samples']} {kind} of {size:.2f} MB each, including cryptomattes; images and"
+            " metadata, 224 × 224. In each round, every contender ran once, on the number of"
+            " samples in the table. `limbo-compress` is installed without extras, except where"
+            " the table says [fast].",
             "",
             *_table(results),
             "",
-            "Start-up is included, and told by the time of a job of one sample. The cache"
-            " is warm but where it says cold. The three libraries call limbo-compress's own"
-            " conversion function and write their own formats.",
+            "Samples/s include start-up. The start-up column is the time of a job of one sample."
+            " The page cache is warm, except where the table says cold. The three libraries call"
+            " limbo-compress's own conversion and write their own formats.",
             "",
             "## Ratios",
             "",
             *_ratios(results),
             "",
-            "Of pairs that ran in the same round.",
+            "Each ratio compares two runs of the same round.",
             "",
-            "![samples a second](throughput.svg)",
+            "![samples per second](throughput.svg)",
             "",
             "## CPU time",
             "",
             *_stages(results),
             "",
-            "One process, milliseconds a sample, without start-up; medians of three runs in turn."
-            " The floors do nothing but what they name.",
+            "Milliseconds per sample in one process, without start-up; medians of three runs. The"
+            " floors do only the stages in their names.",
             "",
             "![CPU time by stage](stages.svg)",
             "",
@@ -151,7 +151,7 @@ def markdown(results: Results) -> str:
             "",
             *_figures(results),
             "",
-            "![time against samples](growth.svg)",
+            "![time by number of samples](growth.svg)",
             "",
             "## Checked against the reference",
             "",
@@ -167,7 +167,7 @@ def markdown(results: Results) -> str:
 
 def _table(results: Results) -> list[str]:
     lines = [
-        "| | samples | samples/s, median | min – max | CPU, ms a sample | start-up, s"
+        "| | samples | samples/s, median | min – max | CPU, ms per sample | start-up, s"
         " | MB written |",
         "| --- | --: | --: | --: | --: | --: | --: |",
     ]
@@ -195,20 +195,20 @@ def _ratios(results: Results) -> list[str]:
 
     def add(text: str, of: str, to: str, figures: Callable[[Results], list[float]]) -> None:
         if of in timed and to in timed:
-            # What ran in the first round only is compared with all rounds of the other.
+            # A contender that ran in the first round only is compared with all rounds of the other.
             mine, others = figures(timed[of]), figures(timed[to])
             others = others if len(others) == len(mine) else [median(others)] * len(mine)
             quotients = [a / b for a, b in zip(mine, others, strict=True)]
             spread = f"{min(quotients):.2f} – {max(quotients):.2f}"
             lines.append(f"| {text} | **{median(quotients):.2f}** | {spread} |")
 
-    add("samples/s of 2 workers, to the reference", "ours-2", "reference", rates)
-    add("samples/s of 2 workers with [fast], to the reference", "ours-2-fast", "reference", rates)
-    add("samples/s of 2 workers, to 1", "ours-2", "ours-1", rates)
+    add("samples/s: 2 workers / the reference", "ours-2", "reference", rates)
+    add("samples/s: 2 workers with [fast] / the reference", "ours-2-fast", "reference", rates)
+    add("samples/s: 2 workers / 1 worker", "ours-2", "ours-1", rates)
     for name in ("pool", "datasets", "litdata", "streaming"):
-        add(f"samples/s of 2 workers, to {label(name)}", "ours-2", name, rates)
-    add("samples/s with 5 ms more for each opening, to none", "ours-2-slow", "ours-2", rates)
-    add("CPU time of 1 worker, to decoding and parsing alone", "ours-1", "floor-decode-parse", cpu)
+        add(f"samples/s: 2 workers / {label(name)}", "ours-2", name, rates)
+    add("samples/s: 5 ms added to each open / nothing added", "ours-2-slow", "ours-2", rates)
+    add("CPU time: 1 worker / decoding and parsing only", "ours-1", "floor-decode-parse", cpu)
     return lines
 
 
@@ -222,26 +222,27 @@ def _stages(results: Results) -> list[str]:
         cells = [f"{bar[stage]:.2f}" if stage in bar else "" for bar in bars.values()]
         lines.append(f"| {text} | {' | '.join(cells)} |")
     totals = [f"**{sum(bar.values()):.2f}**" for bar in bars.values()]
-    return [*lines, f"| all | {' | '.join(totals)} |"]
+    return [*lines, f"| total | {' | '.join(totals)} |"]
 
 
 def _figures(results: Results) -> list[str]:
     alone, pickles = results["coordinator"], results["pickles"]
+    writers = {"reference": "the reference", "ours": "limbo-compress"}
     return [
         "| figure | |",
         "| --- | --: |",
         *(
-            f"| {samples} samples, 2 workers: peak memory of the coordinator, of a worker"
+            f"| {samples} samples, 2 workers: peak memory of the coordinator and of a worker"
             f" | {seen['coordinator_rss'] / 1e6:.1f} MB, {seen['worker_rss'] / 1e6:.1f} MB |\n"
             f"| {samples} samples, 2 workers: CPU time of the coordinator"
-            f" | {seen['coordinator_cpu_ms']:.3f} ms a sample |"
+            f" | {seen['coordinator_cpu_ms']:.3f} ms per sample |"
             for samples, seen in results["resources"].items()
         ),
         f"| {alone['samples']:,} samples, 2 workers that do almost nothing: CPU time of the"
-        f" coordinator | {alone['cpu_ms']:.3f} ms a sample |",
+        f" coordinator | {alone['cpu_ms']:.3f} ms per sample |",
         *(
-            f"| metadata of {who}: size, time of `pickle.load` | {figures['bytes'] / 1e3:.1f} kB,"
-            f" {figures['load_ms']:.2f} ms a sample |"
+            f"| metadata of {writers[who]}: size, and time of `pickle.load`"
+            f" | {figures['bytes'] / 1e3:.1f} kB, {figures['load_ms']:.2f} ms per sample |"
             for who, figures in pickles.items()
         ),
         *(
@@ -253,11 +254,11 @@ def _figures(results: Results) -> list[str]:
 
 
 def _machine(machine: Results) -> list[str]:
-    def versions(of: dict[str, str]) -> str:
-        return ", ".join(f"{name} {number}" for name, number in of.items()) or "none"
+    def versions(packages: dict[str, str]) -> str:
+        return ", ".join(f"{name} {number}" for name, number in packages.items()) or "none"
 
     return [
-        f"- {machine['date']}; load before the start: {machine['load']:.1f}",
+        f"- {machine['date']}; load average before the start: {machine['load']:.1f}",
         f"- {machine['cpu']}, {machine['cpus']} CPUs, {machine['memory'] / 1e9:.0f} GB",
         f"- {machine['system']}",
         f"- Python {machine['python']}, {versions(machine['libraries'])}",
@@ -273,7 +274,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def throughput(results: Results) -> Figure:
-    """Bars of all contenders beside the command's samples/s against workers."""
+    """Plot the samples/s of all contenders, and of the command by number of workers."""
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(11, 4), layout="constrained", width_ratios=(3, 2)
     )
@@ -302,7 +303,7 @@ def _contender_bars(axes: Axes, results: Results) -> None:
         )
     axes.margins(x=0.12)
     axes.invert_yaxis()
-    axes.set_xlabel("samples/s with start-up (median, min – max)")
+    axes.set_xlabel("samples/s, including start-up (median, min – max)")
 
 
 def _scaling(axes: Axes, results: Results) -> None:
@@ -324,12 +325,12 @@ def _scaling(axes: Axes, results: Results) -> None:
     axes.set_xlim(workers[0] - 0.25, workers[-1] + 0.25)
     axes.set_ylim(0)
     axes.set_xlabel("workers")
-    axes.set_ylabel("samples/s with start-up")
+    axes.set_ylabel("samples/s, including start-up")
     axes.legend(loc="lower right", frameon=False)
 
 
 def stages(results: Results) -> Figure:
-    """Stacked bars of CPU time by stage."""
+    """Plot the CPU time of each stage as stacked bars."""
     figure, axes = _axes(9, 3.2)
     bars = {text: results["stages"][name] for name, text in BARS.items()}
     begun = dict.fromkeys(bars, 0.0)
@@ -344,13 +345,13 @@ def stages(results: Results) -> Figure:
         axes.annotate(f"{total:.1f}", (total, row), (6, 0), textcoords="offset points", va="center")
     axes.margins(x=0.08)
     axes.invert_yaxis()
-    axes.set_xlabel("CPU time in one process, ms a sample")
+    axes.set_xlabel("CPU time in one process, ms per sample")
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
 def growth(results: Results) -> Figure:
-    """Time against the number of samples."""
+    """Plot the time by number of samples."""
     figure, axes = _axes(6, 4)
     samples = [int(count) for count in results["growth"]]
     times = list(results["growth"].values())

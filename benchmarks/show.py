@@ -1,4 +1,4 @@
-"""Show what a job wrote, as a user would read it: the last step of ``make demo``."""
+"""Show the outputs of a job, read as a user would read them: the last step of ``make demo``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On PYTHONPATH, this adds to every opening of a sample's file what a network filesystem takes."""
+"""On PYTHONPATH, delays every ``open`` of a sample's file, as a network filesystem does."""
 
 import os
 import time
@@ -9,10 +9,10 @@ SECONDS = 0.005
 _open = os.open
 
 
-def _open_late(path: Any, *arguments: Any, **keywords: Any) -> int:
+def _open_slowly(path: Any, *arguments: Any, **keywords: Any) -> int:
     if str(path).endswith((".json", ".png", ".jpg", ".jpeg", ".exr")):
         time.sleep(SECONDS)
     return _open(path, *arguments, **keywords)
 
 
-os.open = _open_late
+os.open = _open_slowly

@@ -1,7 +1,7 @@
-"""Record what the reference makes of small samples: ``make record``.
+"""Record the reference's outputs for small samples: ``make record``.
 
-It runs in the reference's own environment (Pillow and numpy are the reference's). The
-samples are kept as well as the outputs, so that no encoder's version can make a difference.
+It runs in the reference's own environment, with its Pillow and numpy. The samples are kept with the
+outputs, so that the version of an encoder cannot make a difference.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ SIZES = ((16, 16), (24, 50), (90, 61), (33, 47))
 
 
 def make_samples() -> None:
-    """Write one sample of each image kind that the reference can read."""
+    """Write a sample of each kind of image that the reference can read."""
     rng = np.random.default_rng(20220501)
     colour, small, wide = (_picture(rng, *size) for size in ((33, 47), (3, 2), (120, 9)))
     alpha = Image.fromarray(rng.integers(0, 256, (47, 33), dtype=np.uint8))
-    turned = Image.Exif()
-    turned[0x0112] = 6
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
     _save("rgb.png", colour)
     _save("rgb-interlaced.jpg", colour, quality=90, progressive=True)
     _save("rgb.jpg", colour, quality=85, subsampling=2)
-    _save("rgb-turned.jpg", colour, quality=85, exif=turned)
+    _save("rgb-turned.jpg", colour, quality=85, exif=rotated)
     _save("rgba.png", Image.merge("RGBA", (*colour.split(), alpha)))
     _save("grey.png", colour.convert("L"))
     _save("grey.jpg", colour.convert("L"), quality=85)
@@ -68,7 +68,7 @@ def _save(name: str, image: Image.Image, **options: Any) -> None:
 
 
 def record() -> None:
-    """Run the reference's command over the samples and keep what it writes."""
+    """Run the reference on the samples and keep its outputs."""
     with tempfile.TemporaryDirectory() as folder:
         images = {}
         for width, height in SIZES:
