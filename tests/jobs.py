@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from limbo_compress import Options
 
-__all__ = ["REAL_SAMPLES", "Command", "files", "job", "outputs", "run_command"]
+__all__ = ["REAL_SAMPLES", "Command", "files", "job", "outputs", "run_command", "wait_until"]
 
 REAL_SAMPLES = Path(__file__).parents[2] / "shared" / "limbo-samples"
 
@@ -55,3 +56,11 @@ def run_command(
         timeout=120,
         check=False,
     )
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait until a condition holds, and fail if it still does not on the busiest of machines."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.005)

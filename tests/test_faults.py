@@ -8,18 +8,18 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults import KINDS, Ground
+from tests.faults import ROUNDS, Testbed
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
-    return Ground(tmp_path_factory.mktemp("ground"))
+def testbed(tmp_path_factory: pytest.TempPathFactory) -> Testbed:
+    return Testbed(tmp_path_factory.mktemp("testbed"))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("do_round", ROUNDS, ids=lambda function: function.__name__)
 def test_faults_are_survived(
-    ground: Ground, kind: Callable[[Ground, random.Random, Counter[str]], None]
+    testbed: Testbed, do_round: Callable[[Testbed, random.Random, Counter[str]], None]
 ) -> None:
     counts: Counter[str] = Counter()
-    kind(ground, random.Random(1), counts)
+    do_round(testbed, random.Random(1), counts)
     assert counts.total() > 0
