@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +27,7 @@ import psutil
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests.hostile import write_hostile_samples
-from tests.jobs import outputs, wait_until
+from tests.jobs import catches, outputs, wait_until
 
 __all__ = ["ROUNDS", "Testbed"]
 
@@ -128,7 +127,7 @@ class RunningCommand:
     def wait_for_handlers(self) -> None:
         """Wait until signals are caught, or the run has ended."""
         wait_until(
-            lambda: not self.is_running() or _catches(self.process.pid, signal.SIGUSR1),
+            lambda: not self.is_running() or catches(self.process.pid, signal.SIGUSR1),
             "signal handlers",
             MAX_SECONDS,
         )
@@ -141,13 +140,6 @@ class RunningCommand:
             MAX_SECONDS,
         )
         self.parts_before = self.parts()
-
-
-def _catches(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has a handler of its own for a signal, as Linux tells."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
 def kill_coordinator(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:

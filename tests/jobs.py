@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +14,16 @@ from typing import Any
 
 from limbo_compress import Options
 
-__all__ = ["REAL_SAMPLES", "Command", "files", "job", "outputs", "run_command", "wait_until"]
+__all__ = [
+    "REAL_SAMPLES",
+    "Command",
+    "catches",
+    "files",
+    "job",
+    "outputs",
+    "run_command",
+    "wait_until",
+]
 
 REAL_SAMPLES = Path(__file__).parents[2] / "shared" / "limbo-samples"
 
@@ -44,11 +55,14 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def run_command(
-    folder: Path, *arguments: object, env: dict[str, str] | None = None
+    folder: Path,
+    *arguments: object,
+    env: dict[str, str] | None = None,
+    module: str = "limbo_compress",
 ) -> subprocess.CompletedProcess[str]:
-    """Run the real command in `folder`."""
+    """Run the real command in `folder`, or a module of the tests that does."""
     return subprocess.run(
-        [sys.executable, "-m", "limbo_compress", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         cwd=folder,
         env=os.environ | (env or {}),
         capture_output=True,
@@ -64,3 +78,10 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) ->
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         time.sleep(0.005)
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal; Linux only."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)

@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _install_signal_handlers()
         from .compress import run
 
-        return run(argv)
+        exit_code = run(argv)
+        _ignore_signals()  # there is nothing left to stop
+        return exit_code
     except Stopped as stopped:
         console.print_error(str(stopped))
         return stopped.exit_code
@@ -50,6 +52,10 @@ def _install_signal_handlers() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    for other in _SIGNALS:  # a second signal must not disturb the shutdown
-        signal.signal(other, signal.SIG_IGN)
+    _ignore_signals()  # a second one must not disturb the shutdown
     raise Stopped(signal.Signals(number).name, 128 + number)
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
