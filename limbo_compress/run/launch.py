@@ -62,7 +62,7 @@ def launch(serve: Serve, siblings: Sequence[Connection]) -> tuple[WorkerProcess,
     serve : callable
         Picklable.
     siblings : sequence of Connection
-        Pipes of this process that are no business of the new one.
+        Pipes to other workers, which the new process must not keep open.
 
     Returns
     -------

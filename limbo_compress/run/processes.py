@@ -176,7 +176,7 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         return lost
 
     def _spawn(self) -> None:
-        """Start a worker; where the system refuses, go on with those that there are."""
+        """Start a worker. If the system refuses, continue with those that run."""
         try:
             spawned = _Worker[AnyTask, Result](self._serve, list(self._workers))
         except OSError as error:
