@@ -8,7 +8,7 @@ import psutil
 
 from limbo_compress.run.processes import ProcessExecutor
 from tests.run import launched
-from tests.run.test_processes import Numbers, tasks, unchanged
+from tests.run.tasks import Numbers, tasks, unchanged
 
 seen: list[str] = []
 

@@ -1,0 +1,88 @@
+"""Tasks for the tests of executors: small numbers, and what workers do with them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbo_compress.errors import SampleError
+from tests.jobs import wait_until
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A task: some numbers, and a folder for files of its own."""
+
+    numbers: tuple[int, ...]
+    folder: str = ""
+
+    def divide(self) -> list[Numbers]:
+        return [Numbers((number,), self.folder) for number in self.numbers]
+
+    def give_up(self, ending: str) -> list[str]:
+        assert len(self.numbers) == 1
+        return [f"{self.numbers[0]} {ending}"]
+
+
+def tasks(count: int, folder: Path | str = "") -> list[Numbers]:
+    """Make tasks of three numbers each, counted from 0."""
+    return [Numbers((n, n + 1, n + 2), str(folder)) for n in range(0, 3 * count, 3)]
+
+
+def unchanged(task: Numbers) -> Numbers:
+    return task
+
+
+def double(task: Numbers) -> list[Any]:
+    return [2 * number for number in task.numbers]
+
+
+def describe_worker(task: Numbers) -> list[Any]:
+    """Return the worker's process id and its thread limit, once three workers have a task."""
+    Path(task.folder, str(os.getpid())).touch()
+    wait_until(lambda: len(os.listdir(task.folder)) == 3, "three workers")
+    return [(os.getpid(), os.environ.get("OPENBLAS_NUM_THREADS"))]
+
+
+def refuse(task: Numbers) -> list[Any]:
+    raise SampleError("bad", f"/{task.numbers[0]}", "repair it")
+
+
+def divide_by_zero(task: Numbers) -> list[Any]:
+    return [1 / number for number in task.numbers]
+
+
+def die_of_7_and_13(task: Numbers) -> list[Any]:
+    if 7 in task.numbers:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if 13 in task.numbers:
+        os._exit(3)
+    return double(task)
+
+
+def die_once(task: Numbers) -> list[Any]:
+    """Die in the first process that does this task."""
+    marker = Path(task.folder, str(task.numbers))
+    if not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return double(task)
+
+
+def run_forever(task: Numbers) -> list[Any]:
+    """Leave the process id in a file and never return, except with the number 0."""
+    if task.numbers == (0,):
+        return []
+    draft = Path(task.folder, f"{task.numbers[0]}.draft")
+    draft.write_text(str(os.getpid()))
+    draft.rename(draft.with_suffix(".pid"))
+    while True:
+        time.sleep(60)
+
+
+def exit_at_once() -> None:
+    os._exit(9)
