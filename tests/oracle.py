@@ -1,4 +1,4 @@
-"""The rule by which images are compared with the reference's."""
+"""How images are compared with those of the reference."""
 
 from __future__ import annotations
 

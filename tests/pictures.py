@@ -36,7 +36,7 @@ def chunk(kind: bytes, contents: bytes) -> bytes:
 
 
 def png(size: tuple[int, int], depth: int, colour_type: int, *deflated: bytes) -> bytes:
-    """A PNG with an IDAT chunk for each piece of its image data."""
+    """A PNG whose image data is split into these IDAT chunks."""
     header = struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, 0)
-    chunks = [chunk(b"IHDR", header), *(chunk(b"IDAT", piece) for piece in deflated)]
+    chunks = [chunk(b"IHDR", header), *(chunk(b"IDAT", data) for data in deflated)]
     return b"".join((b"\x89PNG\r\n\x1a\n", *chunks, chunk(b"IEND", b"")))

@@ -1,4 +1,4 @@
-"""The whole job through the public API."""
+"""Whole jobs, through the public API."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,24 @@ from limbo_compress import OutputError, SampleError, compress
 from tests.jobs import files, job, outputs
 
 
-def test_rows_and_metadata_are_in_the_order_of_the_paths(campaign: Path, tmp_path: Path) -> None:
-    report = compress(job(campaign, tmp_path))
-    images = np.load(tmp_path / "out-images.npy")
+def test_metadata_is_in_the_order_of_the_paths(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path))
     metadata = pickle.loads((tmp_path / "out-metadata.pickle").read_bytes())
-    paths = sorted(campaign.rglob("*.json"))
-    assert metadata == [json.loads(path.read_text()) for path in paths]
+    assert metadata == [json.loads(path.read_text()) for path in sorted(campaign.rglob("*.json"))]
+
+
+def test_a_range_of_samples_gives_their_rows(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path))
+    images = np.load(tmp_path / "out-images.npy")
     assert images.shape == (12, 24, 32, 3)
     assert images.dtype == np.float16
     for row in range(12):
         compress(job(campaign, tmp_path, prefix=str(tmp_path / "one"), start=row, end=row + 1))
         np.testing.assert_array_equal(np.load(tmp_path / "one-images.npy")[0], images[row])
+
+
+def test_the_report_describes_the_outputs(campaign: Path, tmp_path: Path) -> None:
+    report = compress(job(campaign, tmp_path))
     assert report.samples == 12
     assert [file.shape for file in report.written] == [(12, 24, 32, 3), (12,)]
     for file in report.written:
@@ -64,59 +70,56 @@ def test_images_alone_and_metadata_alone(campaign: Path, tmp_path: Path) -> None
     assert list(files(tmp_path)) == ["out-images.npy", "two-metadata.pickle"]
 
 
-def break_image(folder: Path) -> None:
-    image = sorted(folder.rglob("*.png"))[1]
+def truncate_image(sample: Path) -> None:
+    image = sample.with_suffix(".png")
     image.write_bytes(image.read_bytes()[:-200])
 
 
-def lose_image(folder: Path) -> None:
-    sorted(folder.rglob("*.png"))[1].unlink()
+def remove_image(sample: Path) -> None:
+    sample.with_suffix(".png").unlink()
 
 
-def break_metadata(folder: Path) -> None:
-    sorted(folder.rglob("*.json"))[1].write_text('{"image": ')
+def replace_image(sample: Path) -> None:
+    sample.with_suffix(".png").write_bytes(b"GIF89a" + bytes(100))
 
 
-def list_metadata(folder: Path) -> None:
-    sorted(folder.rglob("*.json"))[1].write_text("[]")
+def truncate_metadata(sample: Path) -> None:
+    sample.write_text('{"image": ')
 
 
-def point_outside(folder: Path) -> None:
-    sorted(folder.rglob("*.json"))[1].write_text('{"image": {"filename": "../0000/x.png"}}')
+def replace_metadata(sample: Path) -> None:
+    sample.write_text("[]")
 
 
-def forget_image(folder: Path) -> None:
-    sorted(folder.rglob("*.json"))[1].write_text("{}")
+def name_no_image(sample: Path) -> None:
+    sample.write_text("{}")
 
 
-def other_image(folder: Path) -> None:
-    sorted(folder.rglob("*.png"))[1].write_bytes(b"GIF89a" + bytes(100))
+def name_image_elsewhere(sample: Path) -> None:
+    sample.write_text('{"image": {"filename": "../0000/x.png"}}')
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (break_image, r"image_0000001\.png: the image is truncated"),
-        (lose_image, r"image_0000001\.png: cannot read it: No such file"),
-        (break_metadata, "its metadata is not JSON"),
-        (list_metadata, "its metadata is a JSON list, not an object"),
-        (point_outside, r"image\.filename '\.\./0000/x\.png' is not a plain file name"),
-        (forget_image, r"its metadata has no image\.filename"),
-        (other_image, r"image_0000001\.png: the image is neither a PNG nor a JPEG"),
+        (truncate_image, r"image_0000001\.png: the image is truncated"),
+        (remove_image, r"image_0000001\.png: cannot read it: No such file"),
+        (replace_image, r"image_0000001\.png: the image is neither a PNG nor a JPEG"),
+        (truncate_metadata, "its metadata is not JSON"),
+        (replace_metadata, "its metadata is a JSON list, not an object"),
+        (name_no_image, r"its metadata has no image\.filename"),
+        (name_image_elsewhere, r"image\.filename '\.\./0000/x\.png' is not a plain file name"),
     ],
 )
 def test_a_bad_sample_stops_the_job_and_leaves_older_files(
-    campaign: Path, tmp_path: Path, spoil: Any, reason: str, workers: int
+    data: Path, tmp_path: Path, spoil: Any, reason: str, workers: int
 ) -> None:
-    data, target = tmp_path / "data", tmp_path / "target"
-    shutil.copytree(campaign, data)
-    target.mkdir()
-    (target / "out-images.npy").write_text("older")
-    spoil(data)
+    (tmp_path / "out-images.npy").write_text("older")
+    spoil(sorted(data.rglob("*.json"))[1])
     with pytest.raises(SampleError, match=rf"image_0000001\.json: {reason}"):
-        compress(job(data, target, workers=workers))
-    assert outputs(target) == {"images.npy": b"older"}
+        compress(job(data, tmp_path, workers=workers))
+    assert outputs(tmp_path) == {"images.npy": b"older"}
 
 
 def test_an_output_that_cannot_be_replaced_is_an_error(campaign: Path, tmp_path: Path) -> None:
@@ -126,14 +129,14 @@ def test_an_output_that_cannot_be_replaced_is_an_error(campaign: Path, tmp_path:
     assert os.listdir(tmp_path) == ["out-images.npy"]
 
 
-def test_too_little_space_is_an_error_before_the_work(campaign: Path, tmp_path: Path) -> None:
+def test_too_little_space_is_found_before_the_work(campaign: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"bytes needed, [\d,]+ free"):
         compress(job(campaign, tmp_path, image_size=(2**20, 2**20)))
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_a_library_says_is_a_warning_of_its_sample(
+def test_messages_of_libraries_are_warnings_about_samples(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], workers: int
 ) -> None:
     stream = io.BytesIO()
@@ -151,7 +154,7 @@ def test_what_a_library_says_is_a_warning_of_its_sample(
     assert "Corrupt" not in capfd.readouterr().err
 
 
-def test_what_is_no_regular_file_is_a_bad_sample(tmp_path: Path) -> None:
+def test_a_pipe_for_an_image_is_a_bad_sample(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"image": {"filename": "pipe"}}')
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(SampleError, match=r"a\.json: pipe: it is not a regular file"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,48 +14,66 @@ import pytest
 from numpy.typing import NDArray
 
 from limbo_compress import Options, SampleError, UsageError, compress
-from tests.jobs import Command
+from tests.jobs import Command, job
 
 
-def masks_of(folder: Path, prefix: str) -> dict[str, NDArray[np.float32]]:
-    found = {path.stem: np.load(path) for path in sorted(folder.glob(f"{prefix}-masks-*.npy"))}
-    assert all(array.dtype == np.float32 for array in found.values())
-    return found
+def masks_of(folder: Path, prefix: str = "out") -> dict[str, NDArray[np.float32]]:
+    start = f"{prefix}-masks-"
+    paths = sorted(folder.glob(f"{start}*.npy"))
+    return {path.stem.removeprefix(start): np.load(path) for path in paths}
 
 
-def test_renders_and_photographs_in_one_run(
+THREE_MASKS = (("all", "."), ("big", "^48"), ("none", "^$"))
+
+
+def test_masks_cover_the_labels_that_match(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path, masks=THREE_MASKS, workers=2))
+    masks = masks_of(tmp_path)
+    assert list(masks) == ["all", "big", "none"]
+    for array in masks.values():
+        assert array.dtype == np.float32
+        assert array.shape == (12, 24, 32, 1)
+    assert 0 < masks["big"].mean() < masks["all"].mean()
+    assert not masks["none"].any()
+
+
+def test_photographs_have_no_mask(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path, masks=THREE_MASKS))
+    paths = sorted(campaign.rglob("*.json"))
+    are_renders = ["synthetic" in json.loads(path.read_text()) for path in paths]
+    assert {True, False} == set(are_renders)
+    assert [bool(row.any()) for row in masks_of(tmp_path)["all"]] == are_renders
+
+
+def test_a_range_of_samples_gives_their_masks_alone(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path, masks=THREE_MASKS))
+    change = {"prefix": str(tmp_path / "part"), "images": False, "start": 5, "end": 7}
+    compress(job(campaign, tmp_path, masks=THREE_MASKS, **change))
+    whole = masks_of(tmp_path)
+    for name, array in masks_of(tmp_path, "part").items():
+        np.testing.assert_array_equal(array, whole[name][5:7])
+    assert not (tmp_path / "part-images.npy").exists()
+
+
+def test_the_flag_takes_names_and_patterns(
     command: Command, campaign: Path, tmp_path: Path
 ) -> None:
-    flags = ["--images", "--metadata", "--image-size", 30, 20]
-    masks = ["--mask", "all", ".", "big", "^48", "none", "^$"]
-    done = command("--prefix", "one", *flags, *masks, "--", campaign, "--workers", 2)
-    assert done.returncode == 2, "after -- all are directories, as in the reference"
-    done = command("--prefix", "one", *flags, "--workers", 2, *masks, "--", campaign)
+    done = command("--mask", "all", ".", "big", "^48", "--", campaign)
     assert done.returncode == 0, done.stderr
-    found = masks_of(tmp_path, "one")
-    assert list(found) == ["one-masks-all", "one-masks-big", "one-masks-none"]
-    paths = sorted(campaign.rglob("*.json"))
-    renders = ["synthetic" in json.loads(path.read_text()) for path in paths]
-    assert {True, False} == set(renders)
-    for array in found.values():
-        assert array.shape == (12, 20, 30, 1)
-    assert [bool(row.any()) for row in found["one-masks-all"]] == renders
-    assert not found["one-masks-none"].any()
-    command(
-        "--prefix", "two", "--image-size", 30, 20, "--start", 5, "--end", 7, *masks, "--", campaign
-    )
-    for name, array in masks_of(tmp_path, "two").items():
-        np.testing.assert_array_equal(array, found[name.replace("two", "one")][5:7])
-    assert not (tmp_path / "two-images.npy").exists()
+    assert list(masks_of(tmp_path, "compressed")) == ["all", "big"]
 
 
-def test_masks_alone_decode_no_image(campaign: Path, tmp_path: Path) -> None:
-    shutil.copytree(campaign, tmp_path / "data")
-    for image in (tmp_path / "data").rglob("image_*.png"):
+def test_arguments_after_two_dashes_are_directories(command: Command, campaign: Path) -> None:
+    """As in the reference."""
+    done = command("--mask", "all", ".", "--", campaign, "--workers", 2)
+    assert done.returncode == 2
+    assert "--workers: no such directory" in done.stderr
+
+
+def test_masks_alone_need_no_image(data: Path, tmp_path: Path) -> None:
+    for image in data.rglob("image_*.png"):
         image.unlink()
-    options = Options(
-        (str(tmp_path / "data"),), str(tmp_path / "x"), masks=(("m", "."),), workers=1
-    )
+    options = job(data, tmp_path, masks=THREE_MASKS, images=False, metadata=False)
     assert compress(options).samples == 12
 
 
@@ -80,7 +97,7 @@ def test_a_bad_cryptomatte_is_a_bad_sample(tmp_path: Path, section: Any, reason:
 
 
 @pytest.mark.parametrize("synthetic", [{}, {"synthetic": {}}, {"synthetic": {"cryptomatte": None}}])
-def test_a_sample_without_cryptomatte_is_zero(tmp_path: Path, synthetic: Any) -> None:
+def test_a_sample_without_cryptomatte_has_zeros(tmp_path: Path, synthetic: Any) -> None:
     (tmp_path / "x.json").write_text(json.dumps(synthetic))
     options = Options(
         (str(tmp_path),), str(tmp_path / "out"), masks=(("m", "."),), image_size=(7, 3), workers=1
@@ -100,7 +117,7 @@ def test_a_sample_without_cryptomatte_is_zero(tmp_path: Path, synthetic: Any) ->
         (["a", "("], "not a regular expression"),
     ],
 )
-def test_mask_arguments_that_make_no_sense(
+def test_invalid_mask_arguments_are_refused(
     command: Command, campaign: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
     done = command("--mask", *words, "--", campaign)
@@ -110,12 +127,12 @@ def test_mask_arguments_that_make_no_sense(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_null_byte_in_a_name_is_refused(tmp_path: Path) -> None:
+def test_a_null_byte_in_a_mask_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="file's name"):
         Options((str(tmp_path),), masks=(("a\0", "."),))
 
 
-def test_without_the_extra_it_says_what_to_install(campaign: Path, tmp_path: Path) -> None:
+def test_without_the_extra_the_error_says_what_to_install(campaign: Path, tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['OpenEXR'] = None;"
         "from limbo_compress.cli.start import main; sys.exit(main())"

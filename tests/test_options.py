@@ -30,9 +30,7 @@ from limbo_compress import Options, UsageError
         ({"prefix": "/no/such/folder/out"}, "/no/such/folder: no such folder"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
+def test_invalid_options_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {
         "directories": (str(tmp_path),), "prefix": str(tmp_path / "x"), "images": True
     }  # fmt: skip
@@ -41,7 +39,7 @@ def test_options_that_make_no_sense_are_refused(
         Options(**good | change)
 
 
-def test_rows_are_the_half_open_range(tmp_path: Path) -> None:
+def test_start_and_end_are_a_half_open_range(tmp_path: Path) -> None:
     def rows(start: int | None, end: int | None) -> range:
         return Options((str(tmp_path),), images=True, start=start, end=end).rows(10)
 

@@ -1,4 +1,4 @@
-"""Against recorded outputs of the reference (tests/reference/record.py)."""
+"""Compare with recorded outputs of the reference (tests/reference/record.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECORDED = np.load(REFERENCE / "images.npz")
 
 
 @pytest.mark.parametrize("size", sorted(RECORDED))
-def test_images_are_those_of_the_reference(tmp_path: Path, size: str) -> None:
+def test_images_match_the_reference(tmp_path: Path, size: str) -> None:
     width, height = map(int, size.split("x"))
     options = Options(
         SAMPLES, str(tmp_path / "out"), images=True, image_size=(width, height), workers=1
@@ -28,7 +28,7 @@ def test_images_are_those_of_the_reference(tmp_path: Path, size: str) -> None:
     assert_parity(ours, RECORDED[size])
 
 
-def test_metadata_is_that_of_the_reference(tmp_path: Path) -> None:
+def test_metadata_matches_the_reference(tmp_path: Path) -> None:
     compress(Options(SAMPLES, str(tmp_path / "out"), metadata=True, workers=1))
     ours = pickle.loads((tmp_path / "out-metadata.pickle").read_bytes())
     expected = pickle.loads((REFERENCE / "metadata.pickle").read_bytes())
@@ -36,7 +36,7 @@ def test_metadata_is_that_of_the_reference(tmp_path: Path) -> None:
     assert repr(ours) == repr(expected)  # the order of keys, and 1 or 1.0
 
 
-def test_stripped_metadata_is_that_of_the_reference(tmp_path: Path) -> None:
+def test_stripped_metadata_matches_the_reference(tmp_path: Path) -> None:
     options = Options(SAMPLES, str(tmp_path / "out"), metadata=True, strip_regions=True, workers=1)
     compress(options)
     ours = pickle.loads((tmp_path / "out-metadata.pickle").read_bytes())

@@ -6,7 +6,7 @@ from limbo_compress import Options
 from limbo_compress.plan import plan
 
 
-def test_a_job_works_beside_its_target(tmp_path: Path) -> None:
+def test_the_work_folder_is_beside_the_outputs(tmp_path: Path) -> None:
     options = Options((str(tmp_path),), str(tmp_path / "out"), images=True, image_size=(3, 2))
     job = plan(options, rows=5)
     assert job.final_path("images.npy") == str(tmp_path / "out-images.npy")

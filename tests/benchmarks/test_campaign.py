@@ -1,4 +1,4 @@
-"""The generator, on which the demo, the other tests and the benchmarks rest."""
+"""The generator of the campaigns that the demo, the tests and the benchmarks use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_same_seed_gives_the_same_campaign(tmp_path: Path) -> None:
     assert files(tmp_path / "a") == files(tmp_path / "b") != files(tmp_path / "c")
 
 
-def test_renders_look_like_the_real_thing_to_a_program(tmp_path: Path) -> None:
+def test_renders_have_the_sizes_and_fields_of_real_ones(tmp_path: Path) -> None:
     write_campaign(tmp_path, Campaign(samples=6, photographs=0))
     for path in sorted(tmp_path.rglob("*.json")):
         assert 100_000 < path.stat().st_size < 950_000
@@ -30,7 +30,7 @@ def test_renders_look_like_the_real_thing_to_a_program(tmp_path: Path) -> None:
         assert 450_000 < image.stat().st_size < 1_150_000
 
 
-def test_repeated_samples_are_whole(tmp_path: Path) -> None:
+def test_repeated_samples_have_files_of_their_own(tmp_path: Path) -> None:
     write_campaign(tmp_path, Campaign(samples=7, distinct=2, photographs=2, size=(64, 48)))
     paths = sorted(tmp_path.rglob("*.json"))
     assert len(paths) == 7
@@ -39,7 +39,7 @@ def test_repeated_samples_are_whole(tmp_path: Path) -> None:
     assert all(path.with_name(name).exists() for path, name in zip(paths, names, strict=True))
 
 
-def test_the_campaign_has_ranks_as_renderers_write_them(tmp_path: Path) -> None:
+def test_ranks_are_ordered_as_by_renderers(tmp_path: Path) -> None:
     write_campaign(tmp_path, Campaign(1, photographs=0, size=(50, 40), instances=40))
     (path,) = tmp_path.rglob("*.exr")
     cryptomatte = read_cryptomatte(path.read_bytes(), str(path), 10**6)

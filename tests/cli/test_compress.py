@@ -17,7 +17,9 @@ import limbo_compress
 from tests.jobs import REAL_SAMPLES, Command
 
 
-def test_the_line_of_the_reference_works(command: Command, campaign: Path, tmp_path: Path) -> None:
+def test_a_command_line_of_the_reference_works(
+    command: Command, campaign: Path, tmp_path: Path
+) -> None:
     done = command("--prefix", "test", "--images", "--metadata", "--", campaign)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
@@ -43,7 +45,7 @@ def test_quiet_prints_nothing(command: Command, campaign: Path, tmp_path: Path) 
     assert (tmp_path / "compressed-metadata.pickle").exists()
 
 
-def test_overlapping_directories_are_said(command: Command, campaign: Path) -> None:
+def test_overlapping_directories_are_reported(command: Command, campaign: Path) -> None:
     done = command("--metadata", campaign, campaign / "0000")
     assert done.returncode == 0
     assert "12 metadata files were reached more than once" in done.stderr.splitlines()[0]
@@ -77,7 +79,7 @@ def test_a_usage_error_is_one_line(
     assert os.listdir(tmp_path) == []
 
 
-def test_no_sample_is_one_line(command: Command, tmp_path: Path) -> None:
+def test_finding_no_sample_is_one_line(command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = command("--images", "empty")
     assert done.returncode == 1
@@ -124,18 +126,18 @@ def test_without_compiled_code_the_bytes_are_the_same(
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
-def test_a_login_node_is_said_and_spared(command: Command, campaign: Path, tmp_path: Path) -> None:
+def test_a_login_node_is_reported(command: Command, campaign: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\n")
     (tmp_path / "bin" / "sbatch").chmod(0o755)
     env = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    said = "this is a SLURM login node"
-    assert said in command("--metadata", campaign, env=env).stderr
-    assert said not in command("--metadata", campaign, "--workers", 2, env=env).stderr
-    assert said not in command("--metadata", campaign, env=env | {"SLURM_JOB_ID": "1"}).stderr
+    message = "this is a SLURM login node"
+    assert message in command("--metadata", campaign, env=env).stderr
+    assert message not in command("--metadata", campaign, "--workers", 2, env=env).stderr
+    assert message not in command("--metadata", campaign, env=env | {"SLURM_JOB_ID": "1"}).stderr
 
 
-def test_a_terminal_gets_a_bar(campaign: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_bar(campaign: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     process = subprocess.run(

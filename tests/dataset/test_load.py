@@ -25,7 +25,7 @@ def test_outputs_are_read_back(campaign: Path, tmp_path: Path) -> None:
     assert gc.isenabled()
 
 
-def test_nothing_in_a_pickle_is_executed(tmp_path: Path) -> None:
+def test_code_in_a_pickle_is_not_executed(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.system, (f"touch {tmp_path}/executed",)
@@ -43,7 +43,7 @@ def test_damaged_metadata_is_refused(tmp_path: Path, content: bytes) -> None:
         load(str(tmp_path / "x"))
 
 
-def test_rows_that_do_not_match_are_refused(tmp_path: Path) -> None:
+def test_outputs_of_different_lengths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found set"):
         load(str(tmp_path / "x"))
     np.save(tmp_path / "x-images.npy", np.zeros((3, 2, 2, 3), np.float16))

@@ -28,7 +28,7 @@ def read_all(path: Path, labels: list[str], *patterns: str) -> list[NDArray[np.f
 
 
 def expected(scene: Scene, pattern: str) -> NDArray[np.float32]:
-    """The mask by construction: what the scene covered where it was drawn."""
+    """The mask by construction: the coverage with which the scene was drawn."""
     return sum(
         (matte for instance, matte, _ in scene.mattes() if instance.category.startswith(pattern)),
         np.zeros(SIZE[::-1], np.float32),
@@ -39,7 +39,7 @@ def labels(scene: Scene) -> list[str]:
     return [instance.label for instance in scene.instances]
 
 
-def test_ids_are_those_of_real_files() -> None:
+def test_ids_equal_those_of_real_files() -> None:
     """From the manifest of a real cryptomatte, where they are written in hexadecimal."""
     known = {"30B/0": "21e5352c", "/mat/30B": "47813fc0", "/mat/MatteShadow1": "2ce77444"}
     for label, bits in known.items():
@@ -58,7 +58,7 @@ def test_ids_are_normal_numbers(label: str) -> None:
 )
 @pytest.mark.parametrize("coverage", [np.float32, np.float16])
 @pytest.mark.parametrize("tiled", [False, True])
-def test_mattes_are_those_that_were_drawn(
+def test_mattes_equal_the_drawn_scene(
     tmp_path: Path, letters: Any, coverage: type, tiled: bool
 ) -> None:
     drawn = scene()
@@ -90,14 +90,16 @@ def test_labels_add_up(instances: int, seed: int) -> None:
     np.testing.assert_allclose(whole, sum(single), atol=1e-6)
 
 
-def test_a_label_that_the_file_does_not_have_is_zero(tmp_path: Path) -> None:
+def test_a_label_that_is_not_in_the_file_covers_nothing(tmp_path: Path) -> None:
     write_cryptomatte(tmp_path / "x.exr", *scene().ranks())
     assert not read_all(tmp_path / "x.exr", ["elsewhere/7"], ".")[0].any()
     assert not read_all(tmp_path / "x.exr", [], ".")[0].any()
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (7, 5), (-6, -4)])
-def test_a_data_window_is_brought_to_the_image(tmp_path: Path, corner: tuple[int, int]) -> None:
+def test_the_data_window_is_placed_in_the_display_window(
+    tmp_path: Path, corner: tuple[int, int]
+) -> None:
     drawn = scene()
     x, y = corner
     window = (np.array([-x, -y], np.int32), np.array([SIZE[0] - 1, SIZE[1] - 1], np.int32))
@@ -114,7 +116,7 @@ def test_a_data_window_is_brought_to_the_image(tmp_path: Path, corner: tuple[int
     assert not found[: max(y, 0)].any()
 
 
-def test_two_cryptomattes_are_one_clear_error(tmp_path: Path) -> None:
+def test_a_second_cryptomatte_is_a_bad_sample(tmp_path: Path) -> None:
     header = {"cryptomatte/1234567/name": "CryptoObject"}
     write_cryptomatte(tmp_path / "x.exr", *scene().ranks(), "RGBA", header)
     with pytest.raises(SampleError, match="found: CryptoMaterial, CryptoObject"):
@@ -136,7 +138,7 @@ def test_a_large_cryptomatte_is_refused_before_it_is_decoded(tmp_path: Path) -> 
         read_cryptomatte((tmp_path / "x.exr").read_bytes(), "x.exr", 1999)
 
 
-def test_coverage_that_is_no_number_is_a_bad_sample(tmp_path: Path) -> None:
+def test_coverage_that_is_not_a_number_is_a_bad_sample(tmp_path: Path) -> None:
     drawn = scene()
     ids, covers = drawn.ranks()
     ids[0, 3, 3], covers[0, 3, 3] = label_id(labels(drawn)[0]), np.nan

@@ -24,10 +24,10 @@ def row(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.floa
     out = np.full((size[1], size[0], 3), np.nan, np.float16)
     options = Options((".",), images=True, image_size=size, max_pixels=10**6)
     convert(data, "image", options, out)
-    again = np.full_like(out, np.nan)
+    with_numpy = np.full_like(out, np.nan)
     with patch.object(color, "compiled", None):
-        convert(data, "image", options, again)
-    np.testing.assert_array_equal(out, again)  # with numpy alone, too
+        convert(data, "image", options, with_numpy)
+    np.testing.assert_array_equal(out, with_numpy)
     return out
 
 
@@ -72,7 +72,7 @@ def test_every_png_kind_becomes_linear_rgb(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_grey_is_left_without_srgb_decoding(kind: str) -> None:
+def test_grey_images_are_not_decoded_from_srgb(kind: str) -> None:
     data = encoded(picture().convert("L"), kind)
     values = np.array(Image.open(io.BytesIO(data)))
     expected = np.repeat((values / 255)[..., None], 3, axis=2).astype(np.float16)
@@ -82,12 +82,12 @@ def test_grey_is_left_without_srgb_decoding(kind: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 2, "quality": 60}])
-def test_jpeg_decodes_as_pillow_does(options: dict[str, Any]) -> None:
+def test_jpegs_decode_as_with_pillow(options: dict[str, Any]) -> None:
     data = encoded(picture(), "JPEG", **options)
     np.testing.assert_array_equal(decode(data, ""), np.array(Image.open(io.BytesIO(data))))
 
 
-def test_a_turned_jpeg_is_not_turned_back() -> None:
+def test_the_exif_orientation_is_ignored() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(picture(), "JPEG", exif=exif)
@@ -100,7 +100,7 @@ def test_cmyk_is_converted() -> None:
     assert np.abs(decode(data, "").astype(int) - pillow).max() <= 2
 
 
-def test_the_linear_light_is_srgb_in_float16() -> None:
+def test_linear_light_is_the_srgb_curve_in_float16() -> None:
     value = np.arange(256) / 255
     exact = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     np.testing.assert_allclose(linear_light(False), exact, rtol=4e-3, atol=1e-7)
@@ -135,7 +135,7 @@ def test_a_truncated_image_is_a_bad_sample(kind: str, part: float) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"GIF89a" + bytes(50), b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]
 )
-def test_what_is_no_image_is_a_bad_sample(data: bytes) -> None:
+def test_data_that_is_no_image_is_a_bad_sample(data: bytes) -> None:
     with pytest.raises(SampleError, match="the image"):
         row(data)
 
@@ -143,7 +143,7 @@ def test_what_is_no_image_is_a_bad_sample(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("kind", "options"), [("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True})]
 )
-def test_the_header_tells_the_size(kind: str, options: dict[str, Any]) -> None:
+def test_the_size_is_read_from_the_header(kind: str, options: dict[str, Any]) -> None:
     header = read_header(encoded(picture(), kind, **options), "")
     assert (header.width, header.height, header.grey) == (WIDTH, HEIGHT, False)
 

@@ -37,7 +37,7 @@ def noise(lines: int) -> bytes:
 
 @pytest.fixture(params=["zlib", "isal"], autouse=True, scope="module")
 def _inflater(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What inflates without the extra [fast], and with it."""
+    """Inflate without the extra [fast], and with it."""
     pytest.importorskip(request.param)
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "zlib":
@@ -60,10 +60,10 @@ def outcome(data: bytes, decoder: str) -> bytes:
 
 @st.composite
 def filtered_pngs(draw: st.DrawFn) -> bytes:
-    """Any bytes behind any filters."""
+    """PNGs of random bytes with any filters."""
     width, height = draw(st.integers(1, 20)), draw(st.integers(1, 26))
     colour_type = draw(st.sampled_from([2, 6]))
-    # Of few different bytes many predictions are equally near.
+    # With few different bytes, many predictions are equally close.
     different = draw(st.sampled_from([2, 5, 256]))
     random = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     lines = random.integers(0, different, (height, 1 + width * CHANNELS[colour_type]), np.uint8)
@@ -74,7 +74,7 @@ def filtered_pngs(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=1000)
 @given(filtered_pngs())
-def test_every_filter_is_undone_as_opencv_does(data: bytes) -> None:
+def test_every_filter_is_reversed_as_by_opencv(data: bytes) -> None:
     pixels = decoded(data)
     assert pixels is not None
     np.testing.assert_array_equal(pixels, decode(data, "", "opencv"))
@@ -82,13 +82,13 @@ def test_every_filter_is_undone_as_opencv_does(data: bytes) -> None:
 
 @pytest.mark.parametrize("level", [0, 1, 6, 9])
 @pytest.mark.parametrize("image", [picture(), picture_with_alpha()], ids=["RGB", "RGBA"])
-def test_what_pillow_writes_is_read(image: Image.Image, level: int) -> None:
+def test_pngs_of_pillow_are_decoded(image: Image.Image, level: int) -> None:
     pixels = decoded(encoded(image, compress_level=level))
     assert pixels is not None
     np.testing.assert_array_equal(pixels, np.array(image)[..., :3])
 
 
-def test_image_data_may_be_in_pieces() -> None:
+def test_image_data_may_be_split_into_chunks() -> None:
     deflated = zlib.compress(LINES)
     pixels = decoded(png(SIZE, 8, 2, deflated[:1], deflated[1:700], b"", deflated[700:]))
     assert pixels is not None
@@ -118,7 +118,7 @@ def test_image_data_may_be_in_pieces() -> None:
         "small window",
     ],
 )
-def test_what_is_not_plain_is_left_to_opencv(data: bytes) -> None:
+def test_other_pngs_are_left_to_opencv(data: bytes) -> None:
     assert decoded(data) is None
     assert decode(data, "").shape == (*SIZE[::-1], 3)
 
@@ -145,14 +145,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_wrong_is_for_opencv_to_judge(wrong: str) -> None:
+def test_defects_are_left_to_opencv(wrong: str) -> None:
     assert decoded(WRONG[wrong]) is None
     assert outcome(WRONG[wrong], "auto") == outcome(WRONG[wrong], "opencv")
 
 
 @settings(max_examples=300)
 @given(st.sampled_from(sorted(PLAIN)), st.data())
-def test_damage_changes_nothing_or_is_seen_as_opencv_sees_it(
+def test_damaged_pngs_have_the_same_outcome_as_with_opencv(
     kind: str, choice: st.DataObject
 ) -> None:
     data = bytearray(PLAIN[kind])
@@ -161,7 +161,7 @@ def test_damage_changes_nothing_or_is_seen_as_opencv_sees_it(
     assert outcome(bytes(data), "auto") == outcome(bytes(data), "opencv")
 
 
-def test_data_that_inflates_to_more_than_it_says_takes_no_memory() -> None:
+def test_a_decompression_bomb_takes_no_memory() -> None:
     data = png(SIZE, 8, 2, zlib.compress(bytes(1 << 28)))
     tracemalloc.start()
     try:
@@ -182,9 +182,7 @@ def test_an_incomplete_chunk_is_found_before_decoding() -> None:
 @pytest.mark.parametrize(
     ("filtered", "width", "channels"), [(121, 3, 3), (119, 3, 3), (120, 0, 3), (120, 3, 5)]
 )
-def test_shapes_that_do_not_belong_together_are_refused(
-    filtered: int, width: int, channels: int
-) -> None:
+def test_shapes_that_do_not_match_are_refused(filtered: int, width: int, channels: int) -> None:
     out = np.empty((12, 3, 3), np.uint8)
     assert compiled.unfilter(bytes(120), 3, 3, out)
     with pytest.raises(ValueError, match="do not match"):

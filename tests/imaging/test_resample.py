@@ -24,12 +24,12 @@ def matrix(n: int, m: int) -> NDArray[np.float64]:
 
 
 @given(sizes, sizes)
-def test_outputs_keep_constants(n: int, m: int) -> None:
+def test_constants_stay_constant(n: int, m: int) -> None:
     np.testing.assert_allclose(matrix(n, m).sum(axis=1), 1, atol=1e-6)
 
 
 @given(sizes, sizes)
-def test_blocks_are_the_operator(n: int, m: int) -> None:
+def test_the_blocks_add_up_to_the_operator(n: int, m: int) -> None:
     dense = np.zeros((m, n))
     for block in axis_operator(n, m).blocks:
         assert not dense[block.outputs].any()
@@ -48,8 +48,8 @@ def test_the_same_size_changes_nothing(n: int) -> None:
 
 
 @given(sizes, st.integers(2, 40))
-def test_lines_stay_lines_where_an_axis_grows(n: int, factor: int) -> None:
-    """Splines reproduce a line, away from the mirrored ends."""
+def test_lines_stay_lines_where_an_axis_is_enlarged(n: int, factor: int) -> None:
+    """Splines reproduce a line, except near the mirrored ends."""
     m = n * factor
     position = (np.arange(m) + 0.5) / factor - 0.5
     inner = (position > 16) & (position < n - 17)
@@ -57,7 +57,7 @@ def test_lines_stay_lines_where_an_axis_grows(n: int, factor: int) -> None:
 
 
 def test_an_operator_is_the_product_of_its_three_factors() -> None:
-    """B T^-1 G, made densely from their definitions."""
+    """Build B T^-1 G as dense matrices from their definitions."""
     n, m = 97, 41
     sigma = (n / m - 1) / 2
     radius = int(4 * sigma + 0.5)
@@ -132,7 +132,7 @@ def test_compiled_code_rounds_as_numpy_does() -> None:
         (7, np.zeros((20, 19, 3), np.float16)),
     ],
 )
-def test_compiled_code_never_leaves_its_buffers(argument: int, wrong: Any) -> None:
+def test_compiled_code_refuses_wrong_shapes(argument: int, wrong: Any) -> None:
     rows, columns = axis_operator(300, 20), axis_operator(400, 20)
     arguments: list[Any] = [
         np.zeros((300, 400, 3), np.uint8),

@@ -12,7 +12,7 @@ from limbo_compress.output.filesystem import is_safe_to_map
     [("ext4", True), ("xfs", True), ("tmpfs", True), ("nfs4", False), ("fuse.sshfs", False),
      ("fuseblk", False), ("cifs", False), ("lustre", False)],
 )  # fmt: skip
-def test_the_filesystem_decides(tmp_path: Path, kind: str, safe: bool) -> None:
+def test_only_local_filesystems_are_safe_to_map(tmp_path: Path, kind: str, safe: bool) -> None:
     folder = tmp_path / "a b"
     folder.mkdir()
     mounts = tmp_path / "mounts"

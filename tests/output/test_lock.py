@@ -15,13 +15,13 @@ from limbo_compress.output.lock import Lock
 
 
 def write_holder(path: Path, **change: object) -> None:
-    """Write the lock of a process like this one, but for some differences."""
+    """Write the lock of this process, with some changes."""
     with Lock(str(path)):
         holder = json.loads(path.read_text())
     path.write_text(json.dumps(holder | change))
 
 
-def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+def test_only_one_run_holds_a_lock(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with Lock(str(path)):
         with pytest.raises(OutputError, match=f"another run is at work.*process {os.getpid()} on"):
@@ -46,14 +46,14 @@ def test_the_lock_of_a_killed_run_does_not_block(tmp_path: Path) -> None:
     process.wait()
 
 
-def test_a_pid_that_was_used_again_does_not_block(tmp_path: Path) -> None:
+def test_a_reused_process_id_does_not_block(tmp_path: Path) -> None:
     write_holder(tmp_path / "lock", started="1")
     with Lock(str(tmp_path / "lock")):
         pass
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"namespace": "pid:[1]"}, {"boot": "x"}])
-def test_of_another_machine_the_last_touch_counts(
+def test_a_lock_of_another_machine_blocks_while_it_is_refreshed(
     tmp_path: Path, change: dict[str, object]
 ) -> None:
     path = tmp_path / "lock"
@@ -66,7 +66,7 @@ def test_of_another_machine_the_last_touch_counts(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_half_written_lock_blocks_for_a_while_only(tmp_path: Path) -> None:
+def test_an_incomplete_lock_blocks_until_it_is_old(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     path.write_text('{"host": "')
     with pytest.raises(OutputError):
@@ -79,7 +79,7 @@ def test_a_half_written_lock_blocks_for_a_while_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "left", [[], ["lock.breaking"], ["lock.breaking", "lock.breaking.breaking"]]
 )
-def test_of_many_that_find_a_dead_lock_one_wins(tmp_path: Path, left: list[str]) -> None:
+def test_one_of_many_runs_takes_over_a_dead_lock(tmp_path: Path, left: list[str]) -> None:
     path = tmp_path / "lock"
 
     def take(barrier: threading.Barrier) -> Lock | None:
@@ -97,6 +97,6 @@ def test_of_many_that_find_a_dead_lock_one_wins(tmp_path: Path, left: list[str])
             os.utime(tmp_path / name, (0, 0))
         with ThreadPoolExecutor(8) as threads:
             locks = list(threads.map(take, [threading.Barrier(8)] * 8))
-        (won,) = (lock for lock in locks if lock is not None)
+        (winner,) = (lock for lock in locks if lock is not None)
         assert os.listdir(tmp_path) == ["lock"]
-        won.__exit__()
+        winner.__exit__()

@@ -21,7 +21,7 @@ def test_joined_fragments_are_the_pickled_list(samples: list[dict[str, Any]]) ->
     assert repr(unpickled) == repr(samples)  # the types and the order of keys, too
 
 
-def test_the_pickle_needs_no_class_of_ours() -> None:
+def test_unpickling_needs_no_class() -> None:
     data = LIST_START + fragment({"a": [1, 2.5, "x", None, True]}, "") + LIST_END
     opcodes = {opcode.name for opcode, _, _ in pickletools.genops(data)}
     assert not opcodes & {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MEMOIZE", "BINPUT"}

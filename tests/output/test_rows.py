@@ -11,7 +11,7 @@ from limbo_compress.plan import plan
 
 
 @pytest.mark.parametrize("how", ["mmap", "pwrite"])
-def test_rows_are_written_in_their_place(tmp_path: Path, how: str) -> None:
+def test_each_row_is_written_in_its_place(tmp_path: Path, how: str) -> None:
     options = Options(
         (str(tmp_path),), str(tmp_path / "x"), images=True, image_size=(5, 4), write_rows=how
     )
@@ -23,16 +23,16 @@ def test_rows_are_written_in_their_place(tmp_path: Path, how: str) -> None:
     values = np.arange(2 * 60, dtype=np.float16).reshape(2, 4, 5, 3)
     with RowWriter(job, array, range(2, 5)) as rows:
         for row in (0, 1):
-            with rows.row(2 + row) as place:
-                place[...] = values[row]
-        with pytest.raises(ZeroDivisionError), rows.row(4) as place:
+            with rows.row(2 + row) as out:
+                out[...] = values[row]
+        with pytest.raises(ZeroDivisionError), rows.row(4) as out:
             raise ZeroDivisionError
     written = np.load(path)
     np.testing.assert_array_equal(written[2:4], values)
     assert not written[[0, 1, 5]].any()
 
 
-def test_both_ways_give_the_same_bytes(campaign: Path, tmp_path: Path) -> None:
+def test_mmap_and_pwrite_write_the_same_bytes(campaign: Path, tmp_path: Path) -> None:
     outputs = []
     for how in ("mmap", "pwrite"):
         prefix = str(tmp_path / how)
@@ -45,7 +45,7 @@ def test_both_ways_give_the_same_bytes(campaign: Path, tmp_path: Path) -> None:
     assert outputs[0] == outputs[1]
 
 
-def test_a_file_that_is_gone_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     job = plan(Options((str(tmp_path),), str(tmp_path / "x"), images=True), 1)
     with pytest.raises(OutputError, match="cannot write it: No such file"):
         RowWriter(job, job.arrays[0], range(1)).__enter__()

@@ -17,12 +17,12 @@ def write(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def test_without_limits_it_is_the_affinity(tmp_path: Path) -> None:
+def test_without_limits_the_affinity_counts(tmp_path: Path) -> None:
     assert usable({}, tmp_path) == AFFINITY
 
 
 @pytest.mark.parametrize(("cpus", "expected"), [("1", 1), ("1000", AFFINITY), ("", AFFINITY)])
-def test_slurm_limits_it(tmp_path: Path, cpus: str, expected: int) -> None:
+def test_slurm_limits_the_cpus(tmp_path: Path, cpus: str, expected: int) -> None:
     assert usable({"SLURM_CPUS_PER_TASK": cpus}, tmp_path) == expected
 
 
@@ -38,17 +38,19 @@ def test_slurm_limits_it(tmp_path: Path, cpus: str, expected: int) -> None:
         },
     ],
 )
-def test_a_cgroup_quota_limits_it_rounded_up(tmp_path: Path, files: dict[str, str]) -> None:
+def test_a_cgroup_quota_limits_the_cpus_and_is_rounded_up(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
     assert usable({}, write(tmp_path, files)) == 1
 
 
 @pytest.mark.parametrize("quota", ["max 100000", "-1", "nonsense", ""])
-def test_no_quota_is_no_limit(tmp_path: Path, quota: str) -> None:
+def test_without_a_quota_the_cgroup_does_not_limit(tmp_path: Path, quota: str) -> None:
     files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": quota}
     assert usable({}, write(tmp_path, files)) == AFFINITY
 
 
-def test_a_login_node_has_slurm_but_no_job(tmp_path: Path) -> None:
+def test_a_login_node_has_slurm_but_runs_no_job(tmp_path: Path) -> None:
     assert not is_login_node({"PATH": str(tmp_path)})
     (tmp_path / "sbatch").write_text("#!/bin/sh\n")
     (tmp_path / "sbatch").chmod(0o755)

@@ -25,14 +25,14 @@ def test_shards_cover_the_missing_rows_only(lengths: list[int], workers: int) ->
 
 
 @given(st.integers(1, 10**4), workers)
-def test_shards_are_bounded_and_get_smaller(samples: int, workers: int) -> None:
+def test_shards_are_bounded_and_never_grow(samples: int, workers: int) -> None:
     sizes = [len(shard) for shard in split([range(samples)], workers)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 1
     assert sizes[0] <= 32
 
 
-def test_a_small_job_still_has_work_for_many_workers() -> None:
+def test_a_small_job_has_a_shard_for_each_worker() -> None:
     assert len(split([range(64)], 64)) == 64
 
 

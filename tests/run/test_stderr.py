@@ -7,7 +7,7 @@ import pytest
 from limbo_compress.run.stderr import captured
 
 
-def test_what_is_printed_past_python_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
+def test_lines_written_to_the_descriptor_are_captured(capfd: pytest.CaptureFixture[str]) -> None:
     with captured() as take:
         os.write(2, b"libpng warning: one\n\n")
         assert take() == ["libpng warning: one"]
@@ -18,7 +18,7 @@ def test_what_is_printed_past_python_is_kept(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr().err == "after\n"
 
 
-def test_stderr_is_put_back_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stderr_is_restored_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="x"), captured():
         raise ValueError("x")
     os.write(2, b"seen\n")

@@ -20,7 +20,7 @@ def found(*folders: Path) -> list[str]:
     return list(find_samples(map(str, folders)).paths)
 
 
-def test_the_order_is_that_of_the_paths_as_strings(tmp_path: Path) -> None:
+def test_samples_are_ordered_by_their_paths_as_strings(tmp_path: Path) -> None:
     make(tmp_path, "b/10.json", "b/9.json", "a/z.json", "a-1/x.json", "B.json", "a/sub/ä.json")
     make(tmp_path, "a/readme.txt", "a/x.JSON", ".hidden.json", "a/.git/x.json", "a/.x.json")
     expected = sorted(glob.glob(f"{tmp_path}/**/*.json", recursive=True))
@@ -44,7 +44,7 @@ def test_links_to_folders_are_followed(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_reached_twice_counts_once_by_its_plainest_path(tmp_path: Path) -> None:
+def test_a_file_reached_twice_counts_once_by_its_path_without_links(tmp_path: Path) -> None:
     make(tmp_path, "z/1.json", "z/sub/2.json", "z/sub/3.json")
     (tmp_path / "a").symlink_to(tmp_path / "z")
     (tmp_path / "z" / "0.json").symlink_to(tmp_path / "z" / "sub" / "3.json")
@@ -56,15 +56,15 @@ def test_a_file_reached_twice_counts_once_by_its_plainest_path(tmp_path: Path) -
     assert find_samples([str(tmp_path / "z" / "sub")]).repeated == 0
 
 
-def test_progress_is_told_with_ever_more_samples(tmp_path: Path) -> None:
+def test_the_callback_gets_the_number_of_samples_so_far(tmp_path: Path) -> None:
     make(tmp_path, "a/1.json", "b/2.json", "b/3.json")
     (tmp_path / "again").symlink_to(tmp_path / "b")
-    told: list[int] = []
-    find_samples([str(tmp_path)], told.append)
-    assert told == [1, 2, 3]
+    counts: list[int] = []
+    find_samples([str(tmp_path)], counts.append)
+    assert counts == [1, 2, 3]
 
 
-def test_loops_of_links_end(tmp_path: Path) -> None:
+def test_circular_links_end(tmp_path: Path) -> None:
     make(tmp_path, "a/1.json", "a/b/2.json")
     (tmp_path / "a/b/up").symlink_to(tmp_path / "a")
     (tmp_path / "a/self").symlink_to(tmp_path / "a" / "self")
@@ -73,17 +73,17 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
     assert samples.repeated == 2
 
 
-def test_a_folder_with_the_name_of_a_file_is_a_folder(tmp_path: Path) -> None:
+def test_a_folder_named_like_a_metadata_file_is_searched(tmp_path: Path) -> None:
     make(tmp_path, "a.json/b.json")
     assert found(tmp_path) == [str(tmp_path / "a.json/b.json")]
 
 
-def test_a_broken_link_is_a_sample_that_will_fail(tmp_path: Path) -> None:
+def test_a_broken_link_is_a_sample(tmp_path: Path) -> None:
     (tmp_path / "a.json").symlink_to(tmp_path / "gone")
     assert found(tmp_path) == [str(tmp_path / "a.json")]
 
 
-def test_no_sample_is_an_error_that_says_where_it_looked(tmp_path: Path) -> None:
+def test_finding_no_sample_is_an_error_that_names_the_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=str(tmp_path)):
         find_samples([str(tmp_path)])
 

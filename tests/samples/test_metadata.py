@@ -23,7 +23,7 @@ def same(a: object, b: object) -> bool:
 @example({"n": 2**64, "m": -(2**63) - 1, "k": 2**63, "e": 1e22}, True, "utf-8")
 @example({"nan": math.nan, "inf": [math.inf, -math.inf]}, True, "utf-8")
 @example({"lone": "\ud800"}, True, "utf-8")
-def test_parse_is_json_loads(sample: dict[str, Any], ascii_only: bool, encoding: str) -> None:
+def test_parse_equals_json_loads(sample: dict[str, Any], ascii_only: bool, encoding: str) -> None:
     text = json.dumps(sample, ensure_ascii=ascii_only)
     data = text.encode(encoding, "surrogatepass")
     assert same(parse(data, ""), json.loads(data))
@@ -40,11 +40,11 @@ def test_parse_is_json_loads(sample: dict[str, Any], ascii_only: bool, encoding:
         b' \t\r\n{"a": 5e-324, "b": 1.7976931348623157e308, "c": 2.2250738585072011e-308}\n',
     ],
 )
-def test_numbers_and_escapes_are_those_of_json(text: bytes) -> None:
+def test_numbers_and_escapes_equal_those_of_json_loads(text: bytes) -> None:
     assert same(parse(text, ""), json.loads(text))
 
 
-def test_digits_without_end_take_memory_in_proportion() -> None:
+def test_memory_grows_with_the_file_only() -> None:
     data = b'{"a": "' + (1 << 22) * b"1" + b'"}'
     tracemalloc.start()
     try:
@@ -57,12 +57,12 @@ def test_digits_without_end_take_memory_in_proportion() -> None:
 
 @pytest.mark.parametrize("blanks", range(8))
 @pytest.mark.parametrize("end", [b"}", b"\n}\n", b', "b": 1}'])
-def test_the_shortest_long_number_is_found_anywhere(blanks: int, end: bytes) -> None:
+def test_the_shortest_long_number_is_found_after_any_blanks(blanks: int, end: bytes) -> None:
     text = b'{"a":' + blanks * b" " + b"-9223372036854775809" + end
     assert parse(text, "")["a"] == -(2**63) - 1
 
 
-def test_a_long_number_is_found_across_the_blocks_in_which_one_looks() -> None:
+def test_a_long_number_is_found_across_the_ends_of_blocks() -> None:
     for end in (17, 18):
         for blanks in range((1 << end) - 30, (1 << end) + 2):
             text = b'{"a":' + blanks * b" " + b"9223372036854775808000}"
@@ -76,14 +76,14 @@ def test_a_long_number_is_found_across_the_blocks_in_which_one_looks() -> None:
     [b"", b"{", b'{"a": 01}', b"[1, 2]", b"null", b"\xff\xff", b'{"a": "\t"}', b"nonsense",
      b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", b'{"a": ' + b"1" * 5000 + b"}"],
 )  # fmt: skip
-def test_what_is_no_json_object_is_a_bad_sample(data: bytes) -> None:
+def test_anything_but_a_json_object_is_a_bad_sample(data: bytes) -> None:
     with pytest.raises(SampleError, match="its metadata is"):
         parse(data, "x.json")
 
 
 @settings(max_examples=500)
 @given(metadata, st.data())
-def test_damaged_json_is_read_alike_or_refused_alike(
+def test_damaged_json_is_parsed_or_refused_as_by_json(
     sample: dict[str, Any], data: st.DataObject
 ) -> None:
     text = bytearray(json.dumps(sample).encode())

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
@@ -13,11 +12,12 @@ import pytest
 from limbo_compress import Options
 from limbo_compress.errors import SampleError
 from limbo_compress.samples.reader import SampleReader
+from tests.jobs import wait_until
 
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[str]:
-    """Nine samples; the third is no JSON, and the fifth has no image."""
+    """Nine samples; the third is not JSON, and the fifth has no image."""
     for number in range(9):
         text = "{" if number == 2 else json.dumps({"image": {"filename": f"{number}.png"}})
         (tmp_path / f"{number}.json").write_text(text)
@@ -26,22 +26,30 @@ def paths(tmp_path: Path) -> list[str]:
     return [str(tmp_path / f"{number}.json") for number in range(9)]
 
 
-@pytest.fixture(params=["at hand", "far away"])
-def far(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether opening a file takes as long as on a network filesystem."""
-    is_far: bool = request.param == "far away"
-    if is_far:
-        real = os.open
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the files that were opened, which takes as long as on a network filesystem."""
+    names: set[str] = set()
+    open_now = os.open
 
-        def late(*arguments: Any, **keywords: Any) -> int:
-            time.sleep(0.005)
-            return real(*arguments, **keywords)
+    def open_late(path: Any, *arguments: Any, **keywords: Any) -> int:
+        time.sleep(0.005)
+        descriptor = open_now(path, *arguments, **keywords)
+        names.add(os.path.basename(path))
+        return descriptor
 
-        monkeypatch.setattr(os, "open", late)
-    return is_far
+    monkeypatch.setattr(os, "open", open_late)
+    return names
 
 
-def test_files_come_in_order_and_errors_with_their_own_sample(paths: list[str], far: bool) -> None:
+@pytest.fixture(params=["local", "network"])
+def _filesystem(request: pytest.FixtureRequest) -> None:
+    if request.param == "network":
+        request.getfixturevalue("opened")
+
+
+@pytest.mark.usefixtures("_filesystem")
+def test_files_come_in_order_and_errors_with_their_own_sample(paths: list[str]) -> None:
     with SampleReader(Options((".",), images=True), paths) as reader:
         for number, path in enumerate(paths):
             if number in (2, 4):
@@ -54,7 +62,8 @@ def test_files_come_in_order_and_errors_with_their_own_sample(paths: list[str], 
             assert files.image.data == bytes([number])
 
 
-def test_only_what_is_asked_for_is_read(paths: list[str], far: bool) -> None:
+@pytest.mark.usefixtures("_filesystem")
+def test_only_the_requested_files_are_read(paths: list[str]) -> None:
     with SampleReader(Options((".",), metadata=True), [paths[0], paths[4]]) as reader:
         for number in (0, 4):
             files = reader.next()
@@ -62,19 +71,15 @@ def test_only_what_is_asked_for_is_read(paths: list[str], far: bool) -> None:
             assert files.image is None
 
 
-def test_what_is_far_away_is_read_before_it_is_asked_for(paths: list[str], far: bool) -> None:
-    """By then the files of the next two samples may be gone, if they were."""
+def test_a_network_filesystem_is_read_ahead(paths: list[str], opened: set[str]) -> None:
     with SampleReader(Options((".",), images=True), paths) as reader:
         reader.next()
-        if far:
-            time.sleep(0.5)
-        for path in paths[1:3]:
-            os.unlink(path)
-        with contextlib.nullcontext() if far else pytest.raises(SampleError, match="No such"):
-            reader.next()
+        wait_until(lambda: {"1.json", "1.png", "2.json"} <= opened, "the next two samples")
+        assert "3.json" not in opened
 
 
-def test_who_stops_early_leaves_no_thread(paths: list[str], far: bool) -> None:
+@pytest.mark.usefixtures("_filesystem")
+def test_leaving_early_leaves_no_thread(paths: list[str]) -> None:
     before = threading.active_count()
     with SampleReader(Options((".",), images=True), paths) as reader:
         reader.next()

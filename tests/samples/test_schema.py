@@ -6,7 +6,7 @@ from limbo_compress.errors import SampleError
 from limbo_compress.samples.schema import own_file, strip_regions
 
 
-def test_own_file_is_beside_the_metadata() -> None:
+def test_own_files_are_beside_the_metadata() -> None:
     assert own_file("/data/x.json", {"filename": "x.png"}, "image") == "/data/x.png"
 
 
@@ -17,12 +17,12 @@ def test_a_file_elsewhere_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("section", [None, [], "x.png", {}, {"filename": 5}, {"filename": ""}])
-def test_a_section_without_a_file_is_a_bad_sample(section: object) -> None:
+def test_a_section_without_a_file_name_is_a_bad_sample(section: object) -> None:
     with pytest.raises(SampleError, match=r"no image\.filename"):
         own_file("/data/x.json", section, "image")
 
 
-def test_strip_regions_keeps_the_categories_as_first_seen() -> None:
+def test_strip_regions_keeps_each_category_once_in_order() -> None:
     annotations = [{"category": "b", "bbox": [1]}, {"category": "a"}, {"category": "b"}, {}]
     metadata = {"annotations": annotations, "image": {}}
     expected = [{"category": "b"}, {"category": "a"}, {"category": None}]
@@ -32,6 +32,6 @@ def test_strip_regions_keeps_the_categories_as_first_seen() -> None:
 
 
 @pytest.mark.parametrize("annotations", [5, [5], [{"category": []}], "text", None])
-def test_annotations_of_another_shape_are_a_bad_sample(annotations: object) -> None:
+def test_malformed_annotations_are_a_bad_sample(annotations: object) -> None:
     with pytest.raises(SampleError, match="annotations"):
         strip_regions({"annotations": annotations}, "x.json")
