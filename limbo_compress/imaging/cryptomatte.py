@@ -10,9 +10,11 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from math import prod
+from operator import itemgetter
 
 import Imath
 import mmh3
@@ -21,11 +23,14 @@ import OpenEXR
 from numpy.typing import NDArray
 
 from ..errors import SampleError
+from . import exr
 from .resample import Floats, resample
 
 __all__ = ["Cryptomatte", "label_id", "mattes", "read_cryptomatte", "resize_matte"]
 
-_NAME = re.compile(r"cryptomatte/.{7}/name")
+_NAME = re.compile(rb"cryptomatte/.{7}/name")
+# In pixels, where the image is not larger. OpenEXR takes memory for a whole tile of each channel.
+_LARGEST_TILE = 1 << 20
 _ORDER = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2, "a": 3, "alpha": 3}
 
 
@@ -56,7 +61,8 @@ def label_id(label: str) -> float:
     >>> struct.pack(">f", label_id("30B/0")).hex()
     '21e5352c'
     """
-    bits = mmh3.hash(label, signed=False)
+    # JSON may hold lone surrogates, on which mmh3 ends the process when it encodes them itself.
+    bits = mmh3.hash(label.encode(errors="surrogatepass"), signed=False)
     if bits >> 23 & 255 in (0, 255):
         bits ^= 1 << 23
     value: float = struct.unpack("<f", struct.pack("<I", bits))[0]
@@ -69,7 +75,7 @@ def read_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
     Parameters
     ----------
     data : bytes
-        The whole file: scan lines or tiles, half or float.
+        The whole file: scan lines or tiles, in any one part.
     path : str
         Its path, for errors.
     max_pixels : int
@@ -79,58 +85,108 @@ def read_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
     ------
     SampleError
         If it is not an OpenEXR file, is damaged or too large, or does not hold exactly one
-        cryptomatte.
+        cryptomatte, with ids that are 32-bit floats.
     """
-    try:
-        file = OpenEXR.InputFile(io.BytesIO(data))
-        header = file.header()
-        _check_size(header, path, max_pixels)
-        name = _only_name(header, path)
-        channels = _channels(name, header["channels"])
-        pixels = file.channels(channels, Imath.PixelType(Imath.PixelType.FLOAT))
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        raise SampleError(f"OpenEXR cannot read the cryptomatte: {error}", path) from error
-    if not channels or len(channels) % 2:
-        raise SampleError(f"the cryptomatte {name} has {len(channels)} channels, not pairs", path)
-    planes = _in_display_window(header, [np.frombuffer(plane, np.float32) for plane in pixels])
+    header = exr.read_header(data, path)
+    name = _only_name(header, path)
+    number, channels = _find_channels(header, name, path)
+    part = header.parts[number]
+    _check_size(part, path, max_pixels)
+    if part.is_deep:
+        raise SampleError(f"the cryptomatte {name} is deep: only flat images are supported", path)
+    _check_pixels(part, name, channels, path)
+    if header.is_multi_part:
+        data = exr.extract_part(data, header, number, path)
+    planes = _in_display_window(part, _decode(data, part, channels, path))
     return Cryptomatte(planes[0].shape, tuple(zip(planes[0::2], planes[1::2], strict=True)))
 
 
-def _check_size(header: dict[str, Any], path: str, max_pixels: int) -> None:
-    for window in (header["dataWindow"], header["displayWindow"]):
-        width = window.max.x - window.min.x + 1
-        height = window.max.y - window.min.y + 1
+def _only_name(header: exr.Header, path: str) -> str:
+    # Some renderers repeat the attribute in every part.
+    found = {
+        (attribute, value.partition(b"\0")[0])
+        for part in header.parts
+        for attribute, (kind, value) in part.attributes.items()
+        if _NAME.fullmatch(attribute) and kind == b"string"
+    }
+    names = sorted(value.decode(errors="backslashreplace") for _, value in found)
+    if len(names) != 1:
+        listed = ", ".join(names) or "none"
+        raise SampleError(f"exactly one cryptomatte is expected in the file, found: {listed}", path)
+    return names[0]
+
+
+def _find_channels(header: exr.Header, name: str, path: str) -> tuple[int, list[str]]:
+    """Return the number of the part that holds a cryptomatte, and its ids and coverage in turn."""
+    found = {
+        number: channels
+        for number, part in enumerate(header.parts)
+        if (channels := _rank_channels(part, name))
+    }
+    if len(found) > 1:
+        raise SampleError(f"the cryptomatte {name} is spread over {len(found)} parts", path)
+    number, channels = next(iter(found.items()), (0, []))
+    places = [[place for _, place, _ in layer] for _, layer in groupby(channels, key=itemgetter(0))]
+    if not places or any(layer not in ([0, 1], [0, 1, 2, 3]) for layer in places):
+        listed = ", ".join(channel for *_, channel in channels) or "none"
+        raise SampleError(
+            f"the channels of the cryptomatte {name} are no pairs of id and coverage: {listed}",
+            path,
+        )
+    return number, [channel for *_, channel in channels]
+
+
+def _rank_channels(part: exr.Part, name: str) -> list[tuple[str, int, str]]:
+    """Return the layer, the place in it, and the name of each channel of a cryptomatte's ranks."""
+    rank = re.compile(rf"({re.escape(name)}\d\d)\.({'|'.join(_ORDER)})", re.IGNORECASE)
+    matches = [match for channel in part.channels if (match := rank.fullmatch(channel))]
+    return sorted((match[1].lower(), _ORDER[match[2].lower()], match[0]) for match in matches)
+
+
+def _check_size(part: exr.Part, path: str, max_pixels: int) -> None:
+    for window in (part.data_window, part.display_window):
+        height, width = window.shape
         if width < 1 or height < 1 or width * height > max_pixels:
             raise SampleError(
                 f"the cryptomatte has {width} x {height} pixels, the limit is {max_pixels:,}", path
             )
+    if prod(part.tile_shape) > max(_LARGEST_TILE, 4 * prod(part.data_window.shape)):
+        height, width = part.tile_shape
+        raise SampleError(f"the cryptomatte has tiles of {width} x {height} pixels", path)
 
 
-def _only_name(header: dict[str, Any], path: str) -> str:
-    names: list[str] = [str(v, "utf-8") for k, v in header.items() if _NAME.fullmatch(k)]
-    if len(names) != 1:
-        found = ", ".join(sorted(names)) or "none"
-        raise SampleError(f"exactly one cryptomatte is expected in the file, found: {found}", path)
-    return names[0]
+def _check_pixels(part: exr.Part, name: str, channels: Sequence[str], path: str) -> None:
+    for number, channel in enumerate(map(part.channels.__getitem__, channels)):
+        is_id = number % 2 == 0
+        if is_id and channel.pixel_type != exr.FLOAT:
+            raise SampleError(
+                f"the ids of the cryptomatte {name} are not 32-bit floats, so they are lost", path
+            )
+        if channel.pixel_type not in (exr.HALF, exr.FLOAT) or channel.sampling != (1, 1):
+            raise SampleError(
+                f"the coverage of the cryptomatte {name} is not a float for each pixel", path
+            )
 
 
-def _channels(name: str, channels: Iterable[str]) -> list[str]:
-    """Return the channels of a cryptomatte's ranks, in order: id and coverage in turn."""
-    rank = re.compile(rf"({re.escape(name)}\d\d)\.({'|'.join(_ORDER)})", re.IGNORECASE)
-    found = [(match, channel) for channel in channels if (match := rank.fullmatch(channel))]
-    found.sort(key=lambda pair: (pair[0][1].lower(), _ORDER[pair[0][2].lower()]))
-    return [channel for _, channel in found]
+def _decode(
+    data: bytes, part: exr.Part, channels: Sequence[str], path: str
+) -> list[NDArray[np.float32]]:
+    """Decode channels as float32. Nothing else of the file reaches Python: see `exr`."""
+    try:
+        file = OpenEXR.InputFile(io.BytesIO(data))
+        pixels = file.channels(channels, Imath.PixelType(Imath.PixelType.FLOAT))
+        return [np.frombuffer(p, np.float32).reshape(part.data_window.shape) for p in pixels]
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise SampleError(f"OpenEXR cannot read the cryptomatte: {error}", path) from error
 
 
 def _in_display_window(
-    header: dict[str, Any], pixels: Sequence[NDArray[np.float32]]
+    part: exr.Part, planes: list[NDArray[np.float32]]
 ) -> list[NDArray[np.float32]]:
-    """Shape the planes, and crop or pad them if the file stores more or less than the image."""
-    data, display = header["dataWindow"], header["displayWindow"]
-    stored = (data.max.y - data.min.y + 1, data.max.x - data.min.x + 1)
-    planes = [plane.reshape(stored) for plane in pixels]
-    shape = (display.max.y - display.min.y + 1, display.max.x - display.min.x + 1)
-    y, x = data.min.y - display.min.y, data.min.x - display.min.x
+    """Crop or pad planes if the file stores more or less than the image."""
+    stored, shape = part.data_window.shape, part.display_window.shape
+    y = part.data_window.top - part.display_window.top
+    x = part.data_window.left - part.display_window.left
     if (y, x) == (0, 0) and stored == shape:
         return planes
     image = np.zeros((len(planes), *shape), np.float32)

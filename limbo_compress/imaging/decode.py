@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SampleError
-from . import png
+from . import jpeg, png
 
 __all__ = ["Header", "Pixels", "decode", "opencv", "read_header"]
 
 Pixels = NDArray[np.uint8]
-
-_JPEG = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -54,36 +52,25 @@ def read_header(data: bytes, path: str) -> Header:
 
     Notes
     -----
-    PNG (ISO/IEC 15948) section 11.2.2, IHDR; JPEG (ITU-T T.81) annex B, the frame header.
+    PNG (ISO/IEC 15948) section 11.2.2, IHDR.
     """
     if data.startswith(png.SIGNATURE) and data[12:16] == b"IHDR" and len(data) >= 26:
         width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
         depth, colour_type = data[24], data[25]
         return Header(width, height, grey=colour_type == 0 and depth in (2, 4, 8))
-    if data.startswith(_JPEG):
-        frame = _jpeg_frame(data)
-        if len(frame) >= 6:
-            height, width = (int.from_bytes(frame[at : at + 2], "big") for at in (1, 3))
-            return Header(width, height, grey=frame[5] == 1)
-    if data.startswith((png.SIGNATURE, _JPEG)):
+    if data.startswith(jpeg.SIGNATURE):
+        frame = _read_jpeg_header(data, path)
+        return Header(frame.width, frame.height, grey=len(frame.sampling) == 1)
+    if data.startswith(png.SIGNATURE):
         raise SampleError("the image is truncated or damaged: its header is incomplete", path)
     raise SampleError("the image is neither a PNG nor a JPEG", path)
 
 
-def _jpeg_frame(data: bytes) -> bytes:
-    """Return the start of the first frame header: precision, height, width, components."""
-    at = 2
-    while at + 4 <= len(data):
-        marker = data[at + 1]
-        if data[at] != 0xFF or marker == 0xFF:
-            at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return data[at + 4 : at + 10]
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            at += 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return b""
+def _read_jpeg_header(data: bytes, path: str) -> jpeg.Header:
+    header = jpeg.read_header(data)
+    if header is None:
+        raise SampleError("the image is truncated or damaged: its header is incomplete", path)
+    return header
 
 
 def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
@@ -108,23 +95,58 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
     Raises
     ------
     SampleError
-        If the image is truncated or damaged.
+        If the image is truncated or damaged, or a kind of JPEG that cannot be decoded.
     """
-    pixels: Any = None
     if data.startswith(png.SIGNATURE):
-        chunks = png.find_chunks(data, path)
-        if decoder == "auto":
-            pixels = png.decode_plain(data, chunks)
+        return _decode_png(data, path, decoder)
+    return _decode_jpeg(data, path)
+
+
+def _decode_png(data: bytes, path: str, decoder: str) -> Pixels:
+    data, chunks = png.leave_out_animation(data, png.find_chunks(data, path))
+    pixels = png.decode_plain(data, chunks) if decoder == "auto" else None
     if pixels is None:
-        cv2 = opencv()
-        how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
-        except cv2.error as error:
-            raise SampleError(f"OpenCV cannot decode the image: {error.err}", path) from error
+        pixels = _decode_with_opencv(data, path)
     if pixels is None:
-        raise SampleError("the image is truncated or damaged: OpenCV cannot decode it", path)
-    return np.asarray(pixels, dtype=np.uint8)
+        raise SampleError("the image is damaged: OpenCV cannot decode it", path)
+    return pixels
+
+
+def _decode_jpeg(data: bytes, path: str) -> Pixels:
+    header = _read_jpeg_header(data, path)
+    if not header.is_supported:
+        raise SampleError(f"the image is of an unsupported kind: {header.description}", path)
+    if header.precision != 8:
+        raise SampleError(
+            f"the image has {header.precision} bits a sample ({header.description});"
+            " only 8 are supported",
+            path,
+        )
+    # libjpeg converts no colours in a lossless image, not even grey to RGB.
+    grey = header.is_lossless and len(header.sampling) == 1
+    pixels = _decode_with_opencv(data, path, grey)
+    if pixels is None:
+        raise SampleError(_why_no_jpeg(data, header), path)
+    stray = jpeg.find_stray_marker(data, header)
+    if stray is not None:
+        raise SampleError(f"the image is damaged: the marker FF {stray:02X} is in its data", path)
+    return np.repeat(pixels[..., None], 3, axis=2) if grey else pixels
+
+
+def _why_no_jpeg(data: bytes, header: jpeg.Header) -> str:
+    if not jpeg.has_end(data, header):
+        return "the image is truncated: the end of its data is missing"
+    return f"OpenCV cannot decode the image, which may be damaged: {header.description}"
+
+
+def _decode_with_opencv(data: bytes, path: str, grey: bool = False) -> Pixels | None:
+    cv2 = opencv()
+    how = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise SampleError(f"OpenCV cannot decode the image: {error.err}", path) from error
+    return None if pixels is None else np.asarray(pixels, dtype=np.uint8)
 
 
 @cache

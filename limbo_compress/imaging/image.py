@@ -40,4 +40,10 @@ def convert(data: bytes, path: str, options: Options, out: NDArray[np.float16]) 
             path,
         )
     pixels = decode(data, path, options.decoder)
+    if pixels.shape[:2] != (header.height, header.width):
+        raise SampleError(
+            f"the image is damaged: its header says {header.width} x {header.height} pixels,"
+            f" it has {pixels.shape[1]} x {pixels.shape[0]}",
+            path,
+        )
     fill_row(pixels, linear_light(header.grey), out)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from itertools import groupby
-from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ try:
 except ImportError:  # installed without a C compiler, or for another kind of CPU
     compiled = None  # type: ignore[assignment]
 
-__all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks"]
+__all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks", "leave_out_animation"]
 
 _CHUNK = struct.Struct(">I4s")  # a chunk's length and kind
 _CRC = struct.Struct(">I")
@@ -31,6 +30,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PLAIN = frozenset(
     (b"IHDR", b"IDAT", b"IEND", b"bKGD", b"cHRM", b"gAMA", b"pHYs", b"sRGB", b"tEXt", b"tIME")
 )
+_ANIMATION = frozenset((b"acTL", b"fcTL", b"fdAT"))
 _CHANNELS = {2: 3, 6: 4}  # by colour type: RGB and RGBA
 _LONGEST_SIDE = 1_000_000  # in pixels; libpng refuses longer ones
 # RFC 1950: deflate with a window of 32 KiB. libpng fails if data reach back further than the
@@ -72,6 +72,41 @@ def find_chunks(data: bytes, path: str) -> list[Chunk]:
     return chunks
 
 
+def leave_out_animation(data: bytes, chunks: list[Chunk]) -> tuple[bytes, list[Chunk]]:
+    """Leave out what makes a PNG an animation, so that every decoder sees the still image alone.
+
+    OpenCV would decode the first frame, which need not be the still image, and rounds 16-bit values
+    in it, where other decoders keep their high byte.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    chunks : list of Chunk
+        Its chunks.
+
+    Returns
+    -------
+    data : bytes
+        The file without the chunks of the animation.
+    chunks : list of Chunk
+        The chunks that it has now.
+
+    Notes
+    -----
+    PNG, third edition (W3C) section 11.3.6.
+    """
+    if _ANIMATION.isdisjoint(kind for kind, _, _ in chunks):
+        return data, chunks
+    kept, still, at = [SIGNATURE], [], len(SIGNATURE)
+    for kind, start, stop in chunks:
+        if kind not in _ANIMATION:
+            kept.append(data[start - _CHUNK.size : stop + _CRC.size])
+            still.append((kind, at + _CHUNK.size, at + _CHUNK.size + stop - start))
+            at += len(kept[-1])
+    return b"".join(kept), still
+
+
 def decode_plain(data: bytes, chunks: list[Chunk]) -> NDArray[np.uint8] | None:
     """Decode an 8-bit RGB or RGBA PNG that is not interlaced. Alpha is dropped.
 
@@ -106,15 +141,16 @@ def _is_plain(data: bytes, chunks: list[Chunk]) -> bool:
     if chunks[0] != (b"IHDR", 16, 29):
         return False
     width, height, depth, colour_type, *methods = struct.unpack_from(">IIBBBBB", data, 16)
-    kinds = [kind for kind, _ in groupby(chunks, itemgetter(0))]
+    kinds = [kind for kind, _, _ in chunks]
+    pieces = [kind for kind, _ in groupby(kinds)]  # image data may be in several chunks, in a row
     return (
         0 < width <= _LONGEST_SIDE
         and 0 < height <= _LONGEST_SIDE
         and depth == 8
         and colour_type in _CHANNELS
         and methods == [0, 0, 0]
-        and _PLAIN.issuperset(kinds)
-        and kinds.count(b"IHDR") == kinds.count(b"IDAT") == 1
+        and _PLAIN.issuperset(pieces)
+        and kinds.count(b"IHDR") == pieces.count(b"IDAT") == 1
     )
 
 

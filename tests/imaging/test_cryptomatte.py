@@ -128,7 +128,7 @@ def test_a_damaged_file_is_a_bad_sample(tmp_path: Path, part: float) -> None:
     write_cryptomatte(tmp_path / "x.exr", *scene().ranks())
     data = (tmp_path / "x.exr").read_bytes()
     end = int(part * len(data)) if isinstance(part, float) else part
-    with pytest.raises(SampleError, match=r"x\.exr: OpenEXR cannot read"):
+    with pytest.raises(SampleError, match=r"x\.exr: .*(truncated or damaged|OpenEXR cannot read)"):
         read_cryptomatte(data[:end], "x.exr", 10**6)
 
 

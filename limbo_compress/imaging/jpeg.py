@@ -1,0 +1,221 @@
+"""The markers of a JPEG: what its header says, and whether its data end as they should.
+
+Where data are missing, libjpeg fills the image with grey, prints a warning, and then fails at what
+follows the data. Pillow refuses the file. OpenCV returns the image: `find_stray_marker` says when.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["SIGNATURE", "Header", "find_stray_marker", "has_end", "read_header"]
+
+SIGNATURE = b"\xff\xd8\xff"
+
+_SOF0, _EOI, _SOS, _DRI = 0xC0, 0xD9, 0xDA, 0xDD
+_RESTARTS = range(0xD0, 0xD8)
+# Markers without contents: TEM, the restarts and SOI.
+_BARE = frozenset((0x01, *_RESTARTS, 0xD8))
+# What libjpeg skips behind the data: TEM, the restarts, DNL, APPn and COM.
+_SKIPPED = frozenset((0x01, *_RESTARTS, 0xDC, *range(0xE0, 0xF0), 0xFE))
+# ITU-T T.81 table B.1 and T.87; DHP begins a hierarchical image.
+_KINDS = {
+    0xC0: "baseline",
+    0xC1: "extended sequential",
+    0xC2: "progressive",
+    0xC3: "lossless",
+    0xC9: "arithmetic-coded",
+    0xCA: "arithmetic-coded progressive",
+    0xCB: "arithmetic-coded lossless",
+    0xF7: "JPEG-LS",
+} | dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE), "hierarchical")
+
+_UNSUPPORTED = frozenset(("arithmetic-coded lossless", "hierarchical", "JPEG-LS"))
+
+_MARKER = re.compile(rb"\xff[^\x00]")
+_FILL = re.compile(rb"\xff*")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands before the first scan's data.
+
+    Attributes
+    ----------
+    kind : str
+        The process, such as ``"baseline"``.
+    precision : int
+        Bits a sample.
+    width, height : int
+        In pixels.
+    sampling : tuple of (int, int)
+        Horizontal and vertical sampling factor of each component.
+    restart_interval : int
+        The number of MCUs between two restart markers; 0 if there are none.
+    scan_components : int
+        The number of components in the first scan.
+    data_start : int
+        Where the first scan's data begin.
+    """
+
+    kind: str
+    precision: int
+    width: int
+    height: int
+    sampling: tuple[tuple[int, int], ...]
+    restart_interval: int
+    scan_components: int
+    data_start: int
+
+    @property
+    def description(self) -> str:
+        components = len(self.sampling)
+        return f"{self.kind} JPEG of {components} component{'' if components == 1 else 's'}"
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether libjpeg knows the process, and OpenCV its colours."""
+        return self.kind not in _UNSUPPORTED and len(self.sampling) in (1, 3, 4)
+
+    @property
+    def is_lossless(self) -> bool:
+        return self.kind.endswith("lossless")
+
+    @property
+    def has_one_scan(self) -> bool:
+        """Whether libjpeg decodes the image line by line, before it has seen the end."""
+        return "progressive" not in self.kind and self.scan_components == len(self.sampling)
+
+    @property
+    def restarts(self) -> int:
+        """How many restart markers the only scan has."""
+        if not self.restart_interval:
+            return 0
+        unit = 1 if self.is_lossless else 8
+        # A single component is not interleaved: its sampling factors mean nothing.
+        across, down = (1, 1) if len(self.sampling) == 1 else map(max, *self.sampling)
+        units = -(-self.width // (unit * across)) * -(-self.height // (unit * down))
+        return (units - 1) // self.restart_interval
+
+
+def read_header(data: bytes) -> Header | None:
+    """Read the header of a JPEG as libjpeg does, junk between the markers included.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file, which begins with `SIGNATURE`.
+
+    Returns
+    -------
+    Header or None
+        None if it has no frame header, or an incomplete one.
+
+    Notes
+    -----
+    ITU-T T.81 annex B; T.87 annex C for JPEG-LS.
+    """
+    kind, frame, restart_interval = "", b"", 0
+    scan_components, data_start = 0, len(data)
+    for marker, start, stop in _segments(data, len(SIGNATURE) - 1):
+        if marker == _SOS:
+            scan_components = int.from_bytes(data[start + 2 : start + 3])
+            data_start = min(stop, len(data))
+        if marker in (_SOS, _EOI):
+            break
+        if marker in _KINDS and not frame:
+            kind, frame = _KINDS[marker], data[start + 2 : stop]
+        elif marker == _DRI:
+            restart_interval = int.from_bytes(data[start + 2 : stop], "big")
+    if len(frame) < 6:
+        return None
+    return Header(
+        kind=kind,
+        precision=frame[0],
+        width=int.from_bytes(frame[3:5], "big"),
+        height=int.from_bytes(frame[1:3], "big"),
+        sampling=tuple((pair >> 4, pair & 15) for pair in frame[7 : 6 + 3 * frame[5] : 3]),
+        restart_interval=restart_interval,
+        scan_components=scan_components,
+        data_start=data_start,
+    )
+
+
+def has_end(data: bytes, header: Header) -> bool:
+    """Whether an end-of-image marker follows the data."""
+    return data.find(b"\xff\xd9", header.data_start) >= 0
+
+
+def find_stray_marker(data: bytes, header: Header) -> int | None:
+    """Find what would make libjpeg give up behind the last line of an image.
+
+    Where a marker stands in the middle of the data, libjpeg fills the lines up to the end, and then
+    reads on from the marker to the end of the image. It fails if the marker belongs elsewhere.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole file, which OpenCV decodes.
+    header : Header
+
+    Returns
+    -------
+    int or None
+        The marker's code.
+
+    Notes
+    -----
+    An image of several scans is read to its end before its first line is decoded, so that OpenCV
+    fails, too. The markers in the data are followed as libjpeg's ``jpeg_resync_to_restart`` does.
+    """
+    if not header.has_one_scan:
+        return None
+    at = header.data_start
+    for number in range(header.restarts):
+        at = _pass_restart(data, at, number % 8)
+    for marker, _, _ in _segments(data, at):
+        if marker == _EOI:
+            break
+        if marker not in _SKIPPED:
+            return marker
+    return None
+
+
+def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Yield each marker, and where its contents begin and end, their length included."""
+    while (found := _find_marker(data, at)) is not None:
+        marker, at = found
+        start = at
+        if marker not in _BARE:
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+        yield marker, start, at
+
+
+def _find_marker(data: bytes, at: int) -> tuple[int, int] | None:
+    """Return the next marker and where it ends. FF 00 is data or junk; FF FF are fill bytes."""
+    while (match := _MARKER.search(data, at)) is not None:
+        at = match.end()
+        if data[at - 1] == 0xFF:
+            at = _FILL.match(data, at).end() + 1  # type: ignore[union-attr]  # it always matches
+            if at > len(data):
+                break
+        if data[at - 1]:
+            return data[at - 1], at
+    return None
+
+
+def _pass_restart(data: bytes, at: int, expected: int) -> int:
+    """Return where decoding resumes after a restart: at a marker, if libjpeg would wait there."""
+    while (found := _find_marker(data, at)) is not None:
+        marker, at = found
+        if marker in _RESTARTS:
+            ahead = (marker - _RESTARTS.start - expected) % 8
+            if ahead in (1, 2):  # the expected one was lost
+                return at - 2
+            if ahead not in (6, 7):  # 6 and 7: one from before
+                return at
+        elif marker >= _SOF0:
+            return at - 2
+    return len(data)
