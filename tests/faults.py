@@ -20,6 +20,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ class Testbed:
 
 
 class RunningCommand:
-    """The real command in a process; a mark in the environment tells which others are its own."""
+    """The real command, running; a mark in the environment identifies all its processes."""
 
     def __init__(self, folder: Path, *arguments: object, crash_on: str = "") -> None:
         program = ["tests.crashing", crash_on] if crash_on else ["limbo_compress"]
@@ -100,7 +101,7 @@ class RunningCommand:
         self.stderr = ""
 
     def wait(self) -> int:
-        """Wait for the end, which leaves no process, and no traceback on stderr."""
+        """Wait for the end; no process may be left, and no traceback be on stderr."""
         _, self.stderr = self.process.communicate(timeout=MAX_SECONDS)
         wait_until(lambda: not self.processes(), "all processes to end", MAX_SECONDS)
         assert "Traceback" not in self.stderr, self.stderr
@@ -122,7 +123,7 @@ class RunningCommand:
 
     def parts(self) -> set[str]:
         """The names of the part-files, each a shard that is done."""
-        return {path.name for path in self.folder.glob(".out.partial/*.part")}
+        return set(glob(".out.partial/*.part", root_dir=self.folder))
 
     def wait_for_handlers(self) -> None:
         """Wait until signals are caught, or the run has ended."""
@@ -207,19 +208,22 @@ def damage_files(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> 
         data = folder / "data"
         shutil.copytree(testbed.campaign, data)
         for path in sorted(data.rglob("*.*")):
-            if not path.is_file() or rng.random() < 0.3:
-                continue
-            content = bytearray(path.read_bytes())
-            if rng.random() < 0.3:
-                del content[rng.randrange(len(content)) :]
-            for _ in range(rng.choice([1, 1, 10])):
-                if content:
-                    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-            path.write_bytes(content)
-            counts[f"damaged {path.suffix}"] += 1
+            if path.is_file() and rng.random() < 0.7:
+                path.write_bytes(_damage(path.read_bytes(), rng))
+                counts[f"damaged {path.suffix}"] += 1
         command = _skip_bad_samples(folder, data)
         assert command.wait() == 0, command.stderr
         _check_rows(folder, len(list(data.rglob("*.json"))))
+
+
+def _damage(content: bytes, rng: random.Random) -> bytes:
+    damaged = bytearray(content)
+    if rng.random() < 0.3:
+        del damaged[rng.randrange(len(damaged)) :]
+    for _ in range(rng.choice([1, 1, 10])):
+        if damaged:
+            damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+    return bytes(damaged)
 
 
 def _skip_bad_samples(folder: Path, data: Path) -> RunningCommand:
