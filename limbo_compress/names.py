@@ -8,6 +8,7 @@ __all__ = [
     "METADATA",
     "WARNINGS",
     "array_file",
+    "array_of_file",
     "mask_array",
     "mask_of_array",
 ]
@@ -29,6 +30,18 @@ def array_file(array: str) -> str:
     'images.npy'
     """
     return array + _ARRAY_SUFFIX
+
+
+def array_of_file(file_name: str) -> str | None:
+    """Name of the array that a file holds, by its name without the prefix; None if it holds none.
+
+    Examples
+    --------
+    >>> array_of_file("images.npy"), array_of_file("metadata.pickle")
+    ('images', None)
+    """
+    name = file_name.removesuffix(_ARRAY_SUFFIX)
+    return name if name != file_name else None
 
 
 def mask_array(mask: str) -> str:

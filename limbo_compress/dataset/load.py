@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import glob
 import os
 import pickle
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import names
 from ..errors import InputError
+from .arrays import open_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,25 +45,36 @@ def load(prefix: str) -> Dataset:
     InputError
         If there are none, if one is damaged, or if their numbers of rows differ.
     """
-    import numpy as np  # here because the command starts faster without it
-
-    found = sorted(glob.glob(f"{glob.escape(prefix)}-*.npy"))
+    arrays = open_arrays(prefix)
     try:
-        arrays = {path.removeprefix(f"{prefix}-")[:-4]: np.load(path, "r") for path in found}
         metadata = _load_metadata(f"{prefix}-{names.METADATA}")
     except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(f"cannot read the outputs: {error}", prefix) from error
+    _check_rows(prefix, arrays, metadata)
     masks = {
         mask: array
         for name, array in arrays.items()
         if (mask := names.mask_of_array(name)) is not None
     }
-    dataset = Dataset(arrays.get(names.IMAGES), masks, metadata)
-    present = (dataset.images, dataset.metadata, *masks.values())
-    rows = {len(part) for part in present if part is not None}
-    if len(rows) != 1:
-        raise InputError(f"outputs of one number of samples are expected, found {rows}", prefix)
-    return dataset
+    return Dataset(arrays.get(names.IMAGES), masks, metadata)
+
+
+def _check_rows(
+    prefix: str, arrays: dict[str, NDArray[Any]], metadata: list[dict[str, Any]] | None
+) -> None:
+    rows = {names.array_file(name): len(array) for name, array in arrays.items()}
+    if metadata is not None:
+        rows[names.METADATA] = len(metadata)
+    if not rows:
+        raise InputError(
+            f"there are no outputs of this prefix: no {names.array_file(names.IMAGES)},"
+            f" {names.array_file(names.mask_array('NAME'))} or {names.METADATA}",
+            f"{prefix}-*",
+            "give the `prefix` that they were written with",
+        )
+    if len(set(rows.values())) > 1:
+        found = ", ".join(f"{name} has {number}" for name, number in rows.items())
+        raise InputError(f"the outputs differ in their number of rows: {found}", f"{prefix}-*")
 
 
 def _load_metadata(path: str) -> list[dict[str, Any]] | None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from .. import names
 
-__all__ = ["ArrayFile"]
+__all__ = ["ArrayFile", "read_header"]
 
 # How numpy describes the types of our arrays, and their sizes in bytes.
 _DESCR = {"float16": ("<f2", 2), "float32": ("<f4", 4)}
+_MAGIC = b"\x93NUMPY\x01\x00"
+_HEADER = re.compile(
+    rb"\{'descr': ('[^']*'|\[.*\]), 'fortran_order': (False|True), 'shape': \(([0-9, ]*)\), \} *\n"
+)
 _ALIGNMENT = 64
 _GROWTH_DIGITS = 21
 
@@ -55,10 +61,9 @@ class ArrayFile:
         shape = (self.rows, *self.row_shape)
         text = f"{{'descr': '{self.descr}', 'fortran_order': False, 'shape': {shape}, }}"
         text += " " * (_GROWTH_DIGITS - len(str(self.rows)))
-        start = b"\x93NUMPY\x01\x00"
-        padding = -(len(start) + 2 + len(text) + 1) % _ALIGNMENT
+        padding = -(len(_MAGIC) + 2 + len(text) + 1) % _ALIGNMENT
         body = text.encode("latin-1") + b" " * padding + b"\n"
-        return start + len(body).to_bytes(2, "little") + body
+        return _MAGIC + len(body).to_bytes(2, "little") + body
 
     @property
     def row_bytes(self) -> int:
@@ -71,3 +76,32 @@ class ArrayFile:
     def offset(self, row: int) -> int:
         """Where a row begins in the file, in bytes."""
         return len(self.header) + row * self.row_bytes
+
+
+def read_header(stream: BinaryIO) -> tuple[str, tuple[int, ...]]:
+    """Read the header of a ``.npy`` file, as far as the start of its values.
+
+    `numpy.lib.format` evaluates the header as Python, which fails in many ways on a damaged one.
+
+    Returns
+    -------
+    descr : str
+        numpy's description of the type, such as ``<f2``.
+    shape : tuple of int
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is not version 1.0 of the format, as numpy writes it.
+    """
+    start = stream.read(len(_MAGIC) + 2)
+    header = stream.read(int.from_bytes(start[len(_MAGIC) :], "little"))
+    match = _HEADER.fullmatch(header)
+    if not start.startswith(_MAGIC) or match is None:
+        raise ValueError("it does not start with the header of a .npy file")
+    descr, is_fortran, shape = (group.decode("latin-1") for group in match.groups())
+    if is_fortran == "True":
+        raise ValueError("its values are in Fortran order")
+    return descr.strip("'"), tuple(map(int, shape.replace(",", " ").split()))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from limbo_compress.output.npy import ArrayFile
+from limbo_compress.output.npy import ArrayFile, read_header
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 123456, 10**9])
@@ -17,5 +19,26 @@ def test_the_header_equals_that_of_numpy(rows: int, row_shape: tuple[int, ...], 
     description = {"descr": array.descr, "fortran_order": False, "shape": (rows, *row_shape)}
     np.lib.format.write_array_header_1_0(stream, description)
     assert array.header == stream.getvalue()
+    stream.seek(0)
+    assert read_header(stream) == (array.descr, (rows, *row_shape))
+    assert stream.read() == b""
     assert array.row_bytes == int(np.prod(row_shape)) * np.dtype(dtype).itemsize
     assert array.offset(rows) == array.file_bytes
+
+
+@pytest.mark.parametrize(
+    ("array", "descr"),
+    [(np.zeros(3), "<f8"), (np.zeros((2, 3), bool), "|b1"), (np.array(1, ">i2"), ">i2")],
+)
+def test_headers_of_other_arrays_are_read(array: NDArray[Any], descr: str) -> None:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    stream.seek(0)
+    assert read_header(stream) == (descr, array.shape)
+    assert stream.tell() == len(stream.getvalue()) - array.nbytes
+
+
+@pytest.mark.parametrize("data", [b"", b"\x93NUMPY", b"PK\3\4" + bytes(200)])
+def test_other_files_have_no_header(data: bytes) -> None:
+    with pytest.raises(ValueError, match="header of a"):
+        read_header(io.BytesIO(data))
