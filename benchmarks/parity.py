@@ -139,4 +139,5 @@ def _unordered(metadata: list[dict[str, Any]]) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     if not shutil.which(sys.argv[1]):
         sys.exit(f"{sys.argv[1]}: no such program; run make parity instead")
-    sys.exit(main(str(Path(sys.argv[1]).absolute()), [Path(name) for name in sys.argv[2:]]))
+    reference, *folders = (Path(name).absolute() for name in sys.argv[1:])
+    sys.exit(main(str(reference), folders))
