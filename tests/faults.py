@@ -148,7 +148,7 @@ def kill_coordinator(testbed: Testbed, rng: random.Random, counts: Counter[str])
     with testbed.round() as folder:
         for _ in range(ATTEMPTS):
             command = RunningCommand(folder, *MASK, testbed.campaign)
-            sent = rng.choice([*EXIT_CODES, signal.SIGKILL])
+            sent = rng.choice(_signals())
             if sent == signal.SIGKILL:
                 time.sleep(rng.uniform(0, 2))  # any moment will do
             else:
@@ -164,6 +164,12 @@ def kill_coordinator(testbed: Testbed, rng: random.Random, counts: Counter[str])
         else:
             assert RunningCommand(folder, *MASK, testbed.campaign).wait() == 0
         testbed.check(folder, finished=True)
+
+
+def _signals() -> list[signal.Signals]:
+    """The signals to choose from, but none that is ignored here, as in a job in the background."""
+    heeded = [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]
+    return [*heeded, signal.SIGKILL]
 
 
 def kill_workers(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:

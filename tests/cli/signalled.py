@@ -27,6 +27,7 @@ class SignalOnImport:
 
 if __name__ == "__main__":
     moment, number = sys.argv[1], signal.Signals[sys.argv[2]]
+    signal.signal(number, signal.SIG_DFL)  # it may be ignored here, as in a job in the background
     if moment == "exit":
         atexit.register(os.kill, os.getpid(), number)
     else:
