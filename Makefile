@@ -6,7 +6,7 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test check parity faults bench bench-full record clean
+.PHONY: help demo picture test check parity faults sanitize bench bench-full record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,14 @@ $(BIN)/installed-bench: $(BIN)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
+# For make sanitize, which loads these instead of the installed ones.
+SANITIZED := $(patsubst limbo_compress/imaging/%.c,build/sanitize/%.so,$(wildcard limbo_compress/imaging/*.c))
+
+build/sanitize/%.so: limbo_compress/imaging/%.c
+	@mkdir -p $(@D)
+	$(CC) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -ffp-contract=off -fPIC -shared \
+		-I$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') $< -o $@
+
 BENCH := $(BIN)/installed-bench $(REFERENCE)/installed $(CONTENDERS)/installed
 
 demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the outputs
@@ -69,6 +77,11 @@ parity: $(BIN)/installed $(REFERENCE)/installed  ## run the reference on the sam
 
 faults: $(BIN)/installed  ## kill jobs, damage their files, fill their disk, many times
 	$(BIN)/python -m tests.faults
+
+sanitize: $(BIN)/installed $(SANITIZED)  ## fuzz the compiled modules under AddressSanitizer for a minute
+	@# Without its own allocator, Python takes every buffer from malloc, which the sanitizer guards.
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+		$(BIN)/python -m tests.sanitize $(SANITIZED)
 
 bench: $(BENCH)  ## measure the speed in a few minutes; DATA=DIR for your own samples
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data '$(DATA)')

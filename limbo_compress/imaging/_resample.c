@@ -208,7 +208,7 @@ static int fits(axis *axis, Py_ssize_t samples, Py_ssize_t doubles_a_tap)
         if (axis->starts[o] < axis->starts[o - 1])
             return 0;
     return axis->starts[0] >= 0
-           && axis->starts[axis->outputs - 1] + axis->taps / doubles_a_tap <= samples;
+           && axis->starts[axis->outputs - 1] <= samples - axis->taps / doubles_a_tap;
 }
 
 static PyObject *fill_row(PyObject *module, PyObject *arguments)

@@ -200,8 +200,8 @@ static PyObject *unfilter(PyObject *module, PyObject *arguments)
     if (!PyArg_ParseTuple(arguments, "y*nnw*:unfilter", &source, &width, &channels, &out))
         return NULL;
     if (width > 0)
-        height = out.len / CHANNELS / width;
-    valid = width > 0 && (channels == CHANNELS || channels == CHANNELS + 1)
+        height = out.len / CHANNELS / width; /* 0 if the products below would overflow */
+    valid = height > 0 && (channels == CHANNELS || channels == CHANNELS + 1)
             && out.len == height * width * CHANNELS
             && source.len == height * (1 + width * channels);
     if (!valid)

@@ -86,6 +86,8 @@ def read_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
     SampleError
         If it is not an OpenEXR file, is damaged or too large, or does not hold exactly one
         cryptomatte, with ids that are 32-bit floats.
+    MemoryError
+        If memory is short.
     """
     header = exr.read_header(data, path)
     name = _only_name(header, path)
@@ -177,6 +179,8 @@ def _decode(
         pixels = file.channels(channels, Imath.PixelType(Imath.PixelType.FLOAT))
         return [np.frombuffer(p, np.float32).reshape(part.data_window.shape) for p in pixels]
     except (OSError, RuntimeError, TypeError, ValueError) as error:
+        # OpenEXR has many words for memory that was short, but then this fails, too.
+        np.empty((2 * len(channels), *part.data_window.shape), np.float32)
         raise SampleError(f"OpenEXR cannot read the cryptomatte: {error}", path) from error
 
 

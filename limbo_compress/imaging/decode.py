@@ -16,6 +16,11 @@ __all__ = ["Header", "Pixels", "decode", "opencv", "read_header"]
 
 Pixels = NDArray[np.uint8]
 
+# The most memory that a decoder takes for a pixel: of a progressive JPEG in CMYK.
+_DECODER_BYTES = 12
+# A damaged header may say any size.
+_MOST_BYTES = 1 << 31
+
 
 @dataclass(frozen=True)
 class Header:
@@ -96,6 +101,8 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
     ------
     SampleError
         If the image is truncated or damaged, or a kind of JPEG that cannot be decoded.
+    MemoryError
+        If memory is short.
     """
     if data.startswith(png.SIGNATURE):
         return _decode_png(data, path, decoder)
@@ -142,10 +149,17 @@ def _why_no_jpeg(data: bytes, header: jpeg.Header) -> str:
 def _decode_with_opencv(data: bytes, path: str, grey: bool = False) -> Pixels | None:
     cv2 = opencv()
     how = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
+    pixels, reason = None, ""
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
-        raise SampleError(f"OpenCV cannot decode the image: {error.err}", path) from error
+        reason = error.err
+    if pixels is None:
+        header = read_header(data, path)
+        # libjpeg does not say that memory was short, but then this fails, too.
+        np.empty(min(header.width * header.height * _DECODER_BYTES, _MOST_BYTES), np.uint8)
+    if reason:
+        raise SampleError(f"OpenCV cannot decode the image: {reason}", path)
     return None if pixels is None else np.asarray(pixels, dtype=np.uint8)
 
 

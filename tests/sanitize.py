@@ -1,0 +1,134 @@
+"""Feed the compiled modules whatever comes to mind, under AddressSanitizer: ``make sanitize``.
+
+Their arguments are what images lead to, and what no caller passes: shapes that do not belong
+together and numbers that overflow. The sanitizers end the process at the first access outside a
+buffer, and at the first undefined operation. Results are compared with those of OpenCV and numpy.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from limbo_compress.imaging import color, png
+from limbo_compress.imaging.decode import decode
+from limbo_compress.imaging.resample import axis_operator
+from tests.pictures import png as make_png
+
+SECONDS = 15.0
+EDGES = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 4, 5, 2**31, 2**61, 2**62, 2**63 - 1)
+
+
+def any_number(random: Generator) -> int:
+    return int(random.choice(EDGES)) if random.random() < 0.3 else int(random.integers(0, 40))
+
+
+def any_png(random: Generator) -> bytes:
+    width, height = (int(side) for side in random.integers(1, 40, 2))
+    colour_type, channels = ((2, 3), (6, 4))[random.integers(2)]
+    lines = random.integers(0, 256, (height, 1 + width * channels), np.uint8)
+    lines[:, 0] = random.integers(0, 5, height) if random.random() < 0.7 else random.integers(5)
+    return make_png((width, height), 8, colour_type, zlib.compress(lines.tobytes(), 1))
+
+
+def decode_png(random: Generator) -> None:
+    """Decode a PNG, and then the same one damaged."""
+    data = any_png(random)
+    pixels = png.decode_plain(data, png.find_chunks(data, ""))
+    assert pixels is not None
+    assert pixels.tobytes() == decode(data, "", "opencv").tobytes()
+    damaged = bytearray(data)
+    damaged[random.integers(16, 29)] ^= 1 << random.integers(8)  # in its header
+    damaged[29:33] = zlib.crc32(damaged[12:29]).to_bytes(4, "big")
+    png.decode_plain(bytes(damaged), png.find_chunks(data, ""))
+
+
+def call_unfilter(random: Generator) -> None:
+    """Pass filtered lines and sizes that need not belong together."""
+    width, height, channels = any_number(random), int(random.integers(0, 20)), any_number(random)
+    fits = 0 <= width < 40 and 0 <= channels < 6
+    size = height * (1 + width * channels) if fits else int(random.integers(0, 200))
+    out = np.empty(height * width * 3 if fits and random.random() < 0.9 else 7, np.uint8)
+    png.compiled.unfilter(random.bytes(size), width, channels, out)
+
+
+def resize_image(random: Generator) -> None:
+    """Resize an image of any size to any other."""
+    height, width, new_height, new_width = (int(side) for side in random.integers(1, 300, 4) // 2)
+    pixels = random.integers(0, 256, (height + 1, width + 1, 3), np.uint8)
+    rows = [np.empty((new_height + 1, new_width + 1, 3), np.float16) for _ in range(2)]
+    light = color.linear_light(False)
+    color.fill_row(pixels, light, rows[0])
+    color._fill_row_with_numpy(pixels, light, rows[1])
+    assert np.array_equal(rows[0], rows[1])
+
+
+def call_fill_row(random: Generator) -> None:
+    """Pass an image, operators and a row, one of which does not belong to the others."""
+    height, width, rows, columns = (int(side) for side in random.integers(1, 30, 4))
+    down, across = axis_operator(height, rows), axis_operator(width, columns)
+    arguments: list[Any] = [
+        random.integers(0, 256, height * width * 3, np.uint8),
+        height,
+        color.linear_light(True),
+        down.starts.copy(),
+        down.weights.copy(),
+        across.starts.copy(),
+        across.weights_for_rgb.copy(),
+        np.empty(rows * columns * 3, np.float16),
+    ]
+    place = int(random.integers(len(arguments)))
+    changed = arguments[place]
+    if place == 1:
+        arguments[place] = any_number(random)
+    elif changed.dtype == np.int64 and random.random() < 0.7:
+        changed[random.integers(changed.size)] = any_number(random)
+    else:
+        arguments[place] = np.resize(changed, any_number(random) % 2000)
+    color.compiled.fill_row(*arguments)
+
+
+def repeat(work: Callable[[Generator], None]) -> str:
+    random = np.random.default_rng(1)
+    done = refused = 0
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        try:
+            work(random)
+        except ValueError:
+            refused += 1
+        else:
+            done += 1
+    assert done, "a fuzzer that nothing passes shows nothing"
+    return f"{work.__name__}: {done:,} done, {refused:,} refused"
+
+
+def load(path: str) -> Any:
+    name = f"limbo_compress.imaging.{Path(path).stem}"
+    spec = spec_from_file_location(name, path, loader=ExtensionFileLoader(name, path))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> None:
+    modules = {Path(path).stem: load(path) for path in sys.argv[1:]}
+    png.compiled = modules["_unfilter"]
+    color.compiled = modules["_resample"]
+    for work in (decode_png, call_unfilter, resize_image, call_fill_row):
+        print(repeat(work), flush=True)
+
+
+if __name__ == "__main__":
+    main()
