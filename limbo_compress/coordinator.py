@@ -11,6 +11,7 @@ from functools import partial
 
 from .errors import CompressError, SampleError, Stopped
 from .options import Options
+from .output.create import create_files
 from .output.parts import Part, SampleIssue
 from .output.publish import OutputFile, Publisher
 from .output.workdir import WorkDir, missing
@@ -90,10 +91,10 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     with ProcessExecutor(compress_shard, workers, start) as executor:
         samples, paths = _find(options, executor)
         job = plan(options, len(paths))
-        publisher = Publisher(job, len(paths))
         workdir = WorkDir(job, paths)
         with _hint_at_kept_work(workdir), workdir:
-            publisher.create()
+            job = create_files(job)
+            publisher = Publisher(job, len(paths))
             done = resumed = sum(part.stop - part.start for part in workdir.done)
             _log_resumed(resumed, len(paths))
             _report(progress, done, len(paths))

@@ -7,6 +7,8 @@ line prints the flag instead.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -129,4 +131,27 @@ def output_errors(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"cannot write it: {error.strerror or error}", path) from error
+        raise OutputError(f"cannot write it: {_reason(error, path)}", path) from error
+
+
+def _reason(error: OSError, path: str) -> str:
+    """Say what the system refused, also where one error number stands for several limits."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOSPC and _has_no_inodes(os.path.dirname(path)):
+        return f"{reason} (no inodes are left: the disk holds too many files)"
+    if error.errno == errno.EFBIG:
+        import resource  # here because only Unix has it, and only this error needs it
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY:
+            return f"{reason} (ulimit -f allows {limit:,} bytes)"
+        return f"{reason} (more than the filesystem allows)"
+    return reason
+
+
+def _has_no_inodes(folder: str) -> bool:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return False
+    return status.f_files > 0 and status.f_favail == 0

@@ -26,12 +26,16 @@ class Job:
         The work folder beside the target, with unfinished outputs and part-files.
     arrays : tuple of ArrayFile
         The images, if asked for, and the masks.
+    mapped : frozenset of str
+        Names of the arrays whose rows are written through a shared mapping, the others with
+        ``pwrite``. It is known once the files are created.
     """
 
     options: Options
     target: str
     folder: str
     arrays: tuple[ArrayFile, ...]
+    mapped: frozenset[str] = frozenset()
 
     def work_path(self, file_name: str) -> str:
         """Path of an output in the work folder."""

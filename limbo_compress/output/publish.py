@@ -1,11 +1,10 @@
-"""The output files: create them, join the metadata, verify, and publish by rename."""
+"""The output files: join the metadata, verify, and publish by rename."""
 
 from __future__ import annotations
 
 import heapq
 import json
 import os
-import shutil
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,7 +15,6 @@ from itertools import pairwise
 from .. import names
 from ..errors import OutputError, output_errors
 from ..plan import Job
-from .filesystem import reserve
 from .npy import ArrayFile
 from .parts import CopyRange, Part, SampleIssue
 from .pickling import LIST_END, LIST_START
@@ -50,12 +48,12 @@ class OutputFile:
 
 
 class Publisher:
-    """The files of an unfinished job, from creation to publication.
+    """The files of an unfinished job, on their way to publication.
 
     Parameters
     ----------
     job : Job
-        Its folder exists. Arrays that an earlier run left there are kept.
+        Its files are created.
     rows : int
         Number of samples.
 
@@ -74,58 +72,6 @@ class Publisher:
         self._metadata_bytes = len(LIST_START)
         self.failures: list[SampleIssue] = []
         self.warnings: list[SampleIssue] = []
-
-    def create(self) -> None:
-        """Create the files and reserve their space.
-
-        Raises
-        ------
-        OutputError
-            If they cannot be created, or there is no space for them.
-        """
-        with output_errors(self._job.folder):
-            self._check_targets()
-            self._check_space()
-            for array in self._job.arrays:
-                self._create(array)
-            if self._job.options.metadata:
-                with open(self._job.work_path(names.METADATA), "wb") as stream:
-                    stream.write(LIST_START)
-
-    def _check_targets(self) -> None:
-        arrays = (array.file_name for array in self._job.arrays)
-        for file_name in (*arrays, names.METADATA, names.FAILURES, names.WARNINGS):
-            target = self._job.final_path(file_name)
-            if os.path.isdir(target):
-                raise OutputError("a folder stands where an output is to be written", target)
-
-    def _check_space(self) -> None:
-        needed = sum(array.file_bytes for array in self._job.arrays if not self._has(array))
-        free = shutil.disk_usage(self._job.folder).free
-        if free < needed:
-            raise OutputError(
-                f"not enough space: {needed:,} bytes needed, {free:,} free",
-                os.path.dirname(self._job.folder),
-                "free some, or choose a `prefix` elsewhere",
-            )
-
-    def _has(self, array: ArrayFile) -> bool:
-        """Whether an earlier run left this array, complete with its header and its size."""
-        try:
-            with open(self._job.work_path(array.file_name), "rb") as stream:
-                size = os.fstat(stream.fileno()).st_size
-                return size == array.file_bytes and stream.read(len(array.header)) == array.header
-        except FileNotFoundError:
-            return False
-
-    def _create(self, array: ArrayFile) -> None:
-        """Create an array and reserve its space."""
-        with open(self._job.work_path(array.file_name), "ab") as stream:
-            if not self._has(array):
-                stream.truncate(0)
-                stream.write(array.header)
-                stream.flush()
-            reserve(stream.fileno(), array.file_bytes)
 
     def collect(self, part: Part) -> None:
         """Take a finished shard, in any order. Its metadata waits for the shards before it."""
@@ -222,11 +168,13 @@ class Publisher:
             if self._job.options.metadata:
                 older.append(names.METADATA)
             for file_name in older:
-                with suppress(FileNotFoundError):
-                    os.unlink(self._job.final_path(file_name))
+                path = self._job.final_path(file_name)
+                with output_errors(path), suppress(FileNotFoundError):
+                    os.unlink(path)
             for file in written:
                 name = file.path.removeprefix(self._job.final_path(""))
-                os.replace(self._job.work_path(name), file.path)
+                with output_errors(file.path):
+                    os.replace(self._job.work_path(name), file.path)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Rows of an unfinished array, as a worker writes them: through a shared mapping or ``pwrite``.
 
 Network filesystems and FUSE may refuse shared mappings for writing, or keep them incoherent
-between machines. There rows are written with ``pwrite``. The bytes are the same.
+between machines, and where space cannot be reserved a full disk kills a process that maps. There
+rows are written with ``pwrite``. The bytes are the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from .. import deflate
 from ..errors import output_errors
 from ..plan import Job
-from .filesystem import is_safe_to_map, start_writing
+from .filesystem import start_writing
 from .npy import ArrayFile
 
 __all__ = ["RowWriter"]
@@ -47,8 +48,7 @@ class RowWriter:
         self._array = array
         self._rows = rows
         self._path = job.work_path(array.file_name)
-        how = job.options.write_rows
-        self._is_mapped = how == "mmap" or (how == "auto" and is_safe_to_map(job.folder))
+        self._is_mapped = array.name in job.mapped
         self.checksum = 0
 
     def __enter__(self) -> RowWriter:

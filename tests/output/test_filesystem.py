@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from limbo_compress.output.filesystem import is_safe_to_map
+from limbo_compress.output.filesystem import free_bytes, is_safe_to_map, reserve
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,20 @@ def test_only_local_filesystems_are_safe_to_map(tmp_path: Path, kind: str, safe:
     assert is_safe_to_map(str(folder), str(mounts)) is safe
     assert is_safe_to_map(str(tmp_path), str(mounts))
     assert is_safe_to_map(str(folder), str(tmp_path / "no such table"))
+
+
+def test_reserved_space_is_allocated(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "w+b") as stream:
+        stream.write(b"header")
+        stream.flush()
+        is_reserved = reserve(stream.fileno(), 1 << 20)
+    status = (tmp_path / "file").stat()
+    assert status.st_size == 1 << 20
+    assert (status.st_blocks * 512 >= 1 << 20) == is_reserved
+    assert (tmp_path / "file").read_bytes() == b"header".ljust(1 << 20, b"\0")
+
+
+def test_a_filesystem_without_a_size_does_not_count_as_full() -> None:
+    assert free_bytes("/proc") is None
+    assert free_bytes("/no such folder") is None
+    assert free_bytes(os.getcwd()) == shutil.disk_usage(os.getcwd()).free

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from limbo_compress import Options, OutputError, compress
+from limbo_compress.output.create import create_files
 from limbo_compress.output.rows import RowWriter
 from limbo_compress.plan import plan
 
@@ -16,10 +17,10 @@ def test_each_row_is_written_in_its_place(tmp_path: Path, how: str) -> None:
         (str(tmp_path),), str(tmp_path / "x"), images=True, image_size=(5, 4), write_rows=how
     )
     job = plan(options, 6)
-    (array,) = job.arrays
     Path(job.folder).mkdir()
+    job = create_files(job)
+    (array,) = job.arrays
     path = Path(job.work_path(array.file_name))
-    path.write_bytes(array.header + bytes(array.file_bytes - len(array.header)))
     values = np.arange(2 * 60, dtype=np.float16).reshape(2, 4, 5, 3)
     with RowWriter(job, array, range(2, 5)) as rows:
         for row in (0, 1):
