@@ -14,6 +14,7 @@ from .options import Options
 from .output.create import create_files
 from .output.parts import Part, SampleIssue
 from .output.publish import OutputFile, Publisher
+from .output.targets import check_targets
 from .output.workdir import WorkDir, missing
 from .plan import Job, plan
 from .run import cpus
@@ -91,6 +92,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     with ProcessExecutor(compress_shard, workers, start) as executor:
         samples, paths = _find(options, executor)
         job = plan(options, len(paths))
+        check_targets(job)
         workdir = WorkDir(job, paths)
         with _hint_at_kept_work(workdir), workdir:
             job = create_files(job)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from . import names
+from . import deflate, names
 from .options import Options
 from .output.npy import ArrayFile
 
@@ -26,6 +27,8 @@ class Job:
         The work folder beside the target, with unfinished outputs and part-files.
     arrays : tuple of ArrayFile
         The images, if asked for, and the masks.
+    links : mapping of str to str
+        Where the outputs are whose names are symbolic links.
     mapped : frozenset of str
         Names of the arrays whose rows are written through a shared mapping, the others with
         ``pwrite``. It is known once the files are created.
@@ -35,15 +38,41 @@ class Job:
     target: str
     folder: str
     arrays: tuple[ArrayFile, ...]
+    links: Mapping[str, str] = field(default_factory=dict)
     mapped: frozenset[str] = frozenset()
 
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Names, without the prefix, of all outputs that the job may write or remove."""
+        metadata = (names.METADATA,) if self.options.metadata else ()
+        arrays = (array.file_name for array in self.arrays)
+        return (*arrays, *metadata, names.FAILURES, names.WARNINGS)
+
+    @property
+    def linked_folders(self) -> tuple[str, ...]:
+        """The work folders beside the files to which outputs are linked."""
+        return tuple(map(self.work_folder, self.links))
+
+    def work_folder(self, file_name: str) -> str:
+        """Folder of an unfinished output, on the filesystem where it will be published."""
+        if file_name not in self.links:
+            return self.folder
+        folder, name = os.path.split(self.links[file_name])
+        # Other prefixes may be linked to the same file.
+        owner = deflate.crc32(os.fsencode(self.folder))
+        return os.path.join(folder, f".{name}.{owner:08x}.partial")
+
     def work_path(self, file_name: str) -> str:
-        """Path of an output in the work folder."""
-        return os.path.join(self.folder, file_name)
+        """Path of an unfinished output."""
+        return os.path.join(self.work_folder(file_name), file_name)
 
     def final_path(self, file_name: str) -> str:
-        """Path of an output once it is published."""
+        """Path of an output once it is published, as the user knows it."""
         return f"{self.target}-{file_name}"
+
+    def real_path(self, file_name: str) -> str:
+        """Path of the published file itself: the same, or where its link leads."""
+        return self.links.get(file_name) or self.final_path(file_name)
 
 
 def plan(options: Options, rows: int) -> Job:
@@ -57,4 +86,15 @@ def plan(options: Options, rows: int) -> Job:
     ]
     if options.images:
         arrays.insert(0, ArrayFile(names.IMAGES, rows, (height, width, 3), "float16"))
-    return Job(options, target, os.path.join(folder, f".{name}.partial"), tuple(arrays))
+    job = Job(options, target, os.path.join(folder, f".{name}.partial"), tuple(arrays))
+    return replace(job, links=_links(job))
+
+
+def _links(job: Job) -> dict[str, str]:
+    """Where the outputs lead whose names are symbolic links, whether a file is there or not."""
+    paths = {file_name: job.final_path(file_name) for file_name in job.file_names}
+    return {
+        file_name: os.path.realpath(path)
+        for file_name, path in paths.items()
+        if os.path.islink(path)
+    }

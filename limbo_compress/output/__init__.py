@@ -5,6 +5,6 @@
     rows ─────────► arrays (npy) in the work folder ─┐
     fragments ────► part-files ──► joined metadata ──┴─► publish: verify, rename
 
-`create` makes the files and reserves their space.
+`targets` checks beforehand that outputs can be published, and `create` makes their files.
 `workdir` holds the work folder under a `lock`; `filesystem` knows what filesystems can do.
 """

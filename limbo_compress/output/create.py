@@ -37,7 +37,9 @@ def create_files(job: Job) -> Job:
     UsageError
         If the filesystem takes the names of two masks for one.
     """
-    _check_targets(job)
+    for folder in job.linked_folders:
+        with output_errors(folder):
+            os.makedirs(folder, exist_ok=True)
     _check_space(job)
     mapped = frozenset(array.name for array in job.arrays if _create(job, array))
     _check_names(job)
@@ -48,14 +50,6 @@ def create_files(job: Job) -> Job:
     return replace(job, mapped=mapped)
 
 
-def _check_targets(job: Job) -> None:
-    arrays = (array.file_name for array in job.arrays)
-    for file_name in (*arrays, names.METADATA, names.FAILURES, names.WARNINGS):
-        target = job.final_path(file_name)
-        if os.path.isdir(target):
-            raise OutputError("a folder stands where an output is to be written", target)
-
-
 def _check_space(job: Job) -> None:
     """Check each filesystem for the space of all arrays that it will hold."""
     needed: Counter[int] = Counter()
@@ -63,7 +57,7 @@ def _check_space(job: Job) -> None:
     for array in job.arrays:
         if _is_there(array, job.work_path(array.file_name)):
             continue
-        folder = os.path.dirname(job.folder)
+        folder = os.path.dirname(job.real_path(array.file_name))
         with output_errors(folder):
             filesystem = os.stat(folder).st_dev
         folders.setdefault(filesystem, folder)
@@ -106,7 +100,8 @@ def _check_names(job: Job) -> None:
     """Check that no two arrays became one file, as where names differ in case only."""
     alike = defaultdict(list)
     for array in job.arrays:
-        alike[array.file_name.casefold()].append(array.file_name)
+        if array.file_name not in job.links:
+            alike[array.file_name.casefold()].append(array.file_name)
     for file_names in alike.values():
         if len(file_names) > 1 and not set(file_names) <= set(os.listdir(job.folder)):
             raise UsageError(

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-__all__ = ["free_bytes", "is_safe_to_map", "reserve", "start_writing"]
+__all__ = ["free_bytes", "is_mount_point", "is_safe_to_map", "reserve", "start_writing"]
 
 _MOUNTS = "/proc/self/mounts"
 _SYNC_FILE_RANGE_WRITE = 2  # from Linux's fs.h
@@ -110,6 +110,12 @@ def is_safe_to_map(folder: str, mounts: str = _MOUNTS) -> bool:
         if folder.startswith(path) and len(path) >= len(best):
             best, kind = path, filesystem
     return kind not in _UNSAFE_TO_MAP and not kind.startswith("fuse")
+
+
+def is_mount_point(path: str, mounts: str = _MOUNTS) -> bool:
+    """Whether something is mounted on a path, even on a file, as containers do."""
+    path = os.path.realpath(path)
+    return any(point == path for point, _ in _mounts(mounts))
 
 
 def _mounts(path: str) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from ..plan import Job
 from .npy import ArrayFile
 from .parts import CopyRange, Part, SampleIssue
 from .pickling import LIST_END, LIST_START
+from .targets import check_targets
 
 __all__ = ["OutputFile", "Publisher"]
 
@@ -161,6 +162,7 @@ class Publisher:
         return OutputFile(self._job.final_path(file_name), shape, dtype, size)
 
     def _rename(self, written: Iterable[OutputFile]) -> None:
+        check_targets(self._job)
         # Older metadata are removed first. A power cut here leaves images without metadata,
         # but never with those of another run.
         with _signals_delayed():
@@ -168,13 +170,13 @@ class Publisher:
             if self._job.options.metadata:
                 older.append(names.METADATA)
             for file_name in older:
-                path = self._job.final_path(file_name)
+                path = self._job.real_path(file_name)
                 with output_errors(path), suppress(FileNotFoundError):
                     os.unlink(path)
             for file in written:
                 name = file.path.removeprefix(self._job.final_path(""))
                 with output_errors(file.path):
-                    os.replace(self._job.work_path(name), file.path)
+                    os.replace(self._job.work_path(name), self._job.real_path(name))
 
 
 @contextmanager

@@ -111,15 +111,16 @@ class WorkDir:
         if os.path.isdir(self._job.folder) and not any(
             name.endswith(".part") for name in os.listdir(self._job.folder)
         ):
-            shutil.rmtree(self._job.folder, ignore_errors=True)
+            self.remove()
 
     def is_kept(self) -> bool:
         """Whether the folder still exists."""
         return os.path.isdir(self._job.folder)
 
     def remove(self) -> None:
-        """Remove the folder, once the job is published."""
-        shutil.rmtree(self._job.folder, ignore_errors=True)
+        """Remove the folder, once the job is published, and those of linked outputs."""
+        for folder in (self._job.folder, *self._job.linked_folders):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _disjoint(parts: Iterable[Part]) -> Iterable[Part]:

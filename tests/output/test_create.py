@@ -87,6 +87,22 @@ def test_files_of_another_size_are_made_anew(tmp_path: Path, size: int) -> None:
     assert Path(job.work_path("images.npy")).read_bytes() == expected
 
 
+def test_the_space_is_counted_on_the_filesystem_of_each_output(
+    campaign: Path, tmp_path: Path, mount: Mount
+) -> None:
+    disk = mount("size=64k")
+    options = jobs.job(campaign, tmp_path, image_size=(64, 48))
+    (tmp_path / "out-images.npy").symlink_to(disk / "real")
+    with pytest.raises(OutputError, match="not enough space: 221,312 bytes needed") as caught:
+        compress(options)
+    assert caught.value.path == str(disk)
+    assert os.listdir(disk) == []
+    assert os.listdir(tmp_path / "disk-0") == []
+    subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+    compress(options)
+    assert os.listdir(disk) == ["real"]
+
+
 def test_missing_inodes_are_named(campaign: Path, mount: Mount) -> None:
     disk = mount("size=64m,nr_inodes=6")
     with pytest.raises(OutputError, match="no inodes are left"):

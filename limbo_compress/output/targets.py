@@ -1,0 +1,110 @@
+"""Where the outputs go: whether each of them can be written and take its name, asked beforehand."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+
+from ..errors import OutputError, output_errors
+from ..plan import Job
+from .filesystem import is_mount_point
+
+__all__ = ["check_targets"]
+
+_SHORTER = "choose a shorter `prefix`"
+
+
+def check_targets(job: Job) -> None:
+    """Check that every output of a job may be written and take its name.
+
+    Nothing is changed. A job asks before its work, and again before the first of its renames, so
+    that all of them succeed or none is tried.
+
+    Raises
+    ------
+    OutputError
+        About the first output that could not be published.
+    """
+    if os.path.islink(job.folder):
+        raise OutputError("the work folder is a symbolic link", job.folder, "remove the link")
+    _check_lengths(job.folder)
+    for file_name in job.file_names:
+        with output_errors(job.final_path(file_name)):
+            if file_name in job.links:
+                _check_link(job.final_path(file_name))
+            path = job.real_path(file_name)
+            _check_lengths(path, job.work_folder(file_name))
+            _check_folder(os.path.dirname(path))
+            _check_replaceable(path)
+    _check_distinct(job)
+
+
+def _check_link(path: str) -> None:
+    """Let the system follow a link, which it may refuse (a loop, or protected_symlinks)."""
+    with suppress(FileNotFoundError):
+        os.stat(path)
+
+
+def _check_lengths(*paths: str) -> None:
+    """Check names against the limit of their filesystem."""
+    for path in paths:
+        folder, name = os.path.split(path)
+        size = len(os.fsencode(name))
+        try:
+            limit = os.pathconf(folder, "PC_NAME_MAX")
+        except OSError:
+            continue
+        if 0 < limit < size:
+            problem = f"its name has {size} bytes, and the filesystem allows {limit}"
+            raise OutputError(problem, path, _SHORTER)
+
+
+def _check_folder(folder: str) -> None:
+    if not os.path.isdir(folder):
+        raise OutputError("no such folder, though an output is a link to it", folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError("cannot write to the folder of an output", folder)
+
+
+def _check_replaceable(path: str) -> None:
+    """Check that a rename could put a new file in the place of whatever is there."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise OutputError(f"{kind} stands where an output is to be written", path)
+    if _is_protected(status, os.stat(os.path.dirname(path))):
+        raise OutputError(
+            "it belongs to another user and cannot be replaced: its folder is sticky", path
+        )
+    if _is_immutable(path, status):
+        raise OutputError("it is immutable and cannot be replaced", path)
+    if is_mount_point(path):
+        raise OutputError(
+            "it is a mount point and cannot be replaced", path, "mount its folder instead"
+        )
+
+
+def _is_protected(file: os.stat_result, folder: os.stat_result) -> bool:
+    """Whether a file is another user's, in a folder where only owners may replace files."""
+    user = os.geteuid()
+    return bool(folder.st_mode & stat.S_ISVTX) and user not in (0, file.st_uid, folder.st_uid)
+
+
+def _is_immutable(path: str, file: os.stat_result) -> bool:
+    """Whether `chattr +i` or `+a` keeps its owner from writing or replacing a file."""
+    may_write = file.st_uid == os.geteuid() and bool(file.st_mode & stat.S_IWUSR)
+    return may_write and not os.access(path, os.W_OK)
+
+
+def _check_distinct(job: Job) -> None:
+    """Check that no two outputs are links to one file."""
+    seen: dict[str, str] = {}
+    for file_name in job.file_names:
+        real = os.path.realpath(job.final_path(file_name))
+        other = seen.setdefault(real, file_name)
+        if other != file_name:
+            raise OutputError(f"both {other} and {file_name} are to be written there", real)
