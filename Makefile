@@ -6,10 +6,10 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test check parity faults sanitize bench bench-full record clean
+.PHONY: help demo picture test check parity faults filesystems sanitize bench bench-full record clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/installed: pyproject.toml setup.py $(wildcard limbo_compress/*/*.c)
 	$(PYTHON) -m venv .venv
@@ -82,6 +82,9 @@ sanitize: $(BIN)/installed $(SANITIZED)  ## fuzz the compiled modules under Addr
 	@# Without its own allocator, Python takes every buffer from malloc, which the sanitizer guards.
 	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 		$(BIN)/python -m tests.sanitize $(SANITIZED)
+
+filesystems: $(BIN)/installed  ## run, kill and resume the command on other filesystems; needs root
+	$(BIN)/python -m tests.filesystems
 
 bench: $(BENCH)  ## measure the speed in a few minutes; DATA=DIR for your own samples
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data '$(DATA)')
