@@ -192,10 +192,10 @@ def stages(paths: Sequence[str], out: Path, workers: int) -> None:
     )
     laps = Laps()
     for row, path in zip(rows, paths, strict=True):
-        text = laps.time("read", read_file, path, _MAX_BYTES)
+        text = laps.time("read", read_file, path, _MAX_BYTES).data
         sample = laps.time("parse", parse, text, path)
         image_path = _image_path(path, sample)
-        data = laps.time("read", read_file, image_path, _MAX_BYTES)
+        data = laps.time("read", read_file, image_path, _MAX_BYTES).data
         pixels = laps.time("decode", decode.decode, data, image_path)
         light = color.linear_light(decode.read_header(data, image_path).grey)
         # This includes colour and rounding, which the compiled code does in the same pass.
@@ -249,7 +249,7 @@ def _skip_shard(task: Any) -> Any:
     for pending in task.copies:
         pending.copy()
     pickled = len(task.paths) * b"Na"  # pickled: append None to the list
-    part = Part(task.rows.start, task.rows.stop, len(pickled))
+    part = Part(task.rows.start, task.rows.stop, task.job.run, len(pickled))
     write_part(task.job.folder, part, pickled)
     return part
 

@@ -12,6 +12,7 @@ from functools import partial
 from .errors import CompressError, SampleError, Stopped
 from .options import Options
 from .output.create import create_files
+from .output.existing import ExistingOutputs, RowCheck
 from .output.parts import Part, SampleIssue
 from .output.publish import OutputFile, Publisher
 from .output.targets import check_targets
@@ -95,21 +96,23 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         check_targets(job)
         workdir = WorkDir(job, paths)
         with _hint_at_kept_work(workdir), workdir:
+            existing = ExistingOutputs(job, paths)
             job = create_files(job)
-            publisher = Publisher(job, len(paths))
+            publisher = Publisher(job, len(paths), existing)
             done = resumed = sum(part.stop - part.start for part in workdir.done)
-            _log_resumed(resumed, len(paths))
+            _log_resumed(resumed, len(paths), workdir.changed)
             _report(progress, done, len(paths))
             for part in workdir.done:
                 publisher.collect(part)
-            tasks = _tasks(job, paths, missing(workdir.done, len(paths)), workers)
+            shards = split(missing(workdir.done, len(paths)), workers)
+            tasks = [_task(job, paths, rows, existing.row_checks()) for rows in shards]
             for part in executor.run(tasks, lambda t: t.with_copies(publisher.take_copies())):
                 _check_failures(options, [*publisher.failures, *part.failures], len(paths))
                 publisher.collect(part)
                 done += part.stop - part.start
                 _report(progress, done, len(paths))
-            written = publisher.publish()
-            workdir.remove()
+            written = publisher.publish(workdir.check)
+            workdir.clear()
     return Report(
         samples=len(paths) - len(publisher.failures),
         written=written,
@@ -143,7 +146,7 @@ def _hint_at_kept_work(workdir: WorkDir) -> Iterator[None]:
     try:
         yield
     except (CompressError, Stopped) as error:
-        if workdir.is_kept():
+        if workdir.is_kept:
             error.add_hint("finished work is kept: the same command resumes it")
         raise
 
@@ -160,13 +163,9 @@ def _find(options: Options, executor: Executor[ShardTask, Part]) -> tuple[Sample
     return samples, samples.paths[rows.start : rows.stop]
 
 
-def _tasks(
-    job: Job, paths: Sequence[str], missing: Sequence[range], workers: int
-) -> list[ShardTask]:
-    return [
-        ShardTask(job, rows.start, tuple(paths[rows.start : rows.stop]))
-        for rows in split(missing, workers)
-    ]
+def _task(job: Job, paths: Sequence[str], rows: range, checks: dict[int, RowCheck]) -> ShardTask:
+    due = tuple(check for row, check in checks.items() if row in rows)
+    return ShardTask(job, rows.start, tuple(paths[rows.start : rows.stop]), row_checks=due)
 
 
 def _check_failures(options: Options, failures: Sequence[SampleIssue], samples: int) -> None:
@@ -195,7 +194,13 @@ def _log_repeated(repeated: int) -> None:
         )
 
 
-def _log_resumed(resumed: int, samples: int) -> None:
+def _log_resumed(resumed: int, samples: int, changed: Sequence[str]) -> None:
+    if changed:
+        _log.warning(
+            "files have changed since they were read, such as %s: %d shards are done again",
+            changed[0],
+            len(changed),
+        )
     if resumed:
         _log.warning("resuming: %d of %d samples were already done", resumed, samples)
 

@@ -27,6 +27,8 @@ class Job:
         The work folder beside the target, with unfinished outputs and part-files.
     arrays : tuple of ArrayFile
         The images, if asked for, and the masks.
+    run : str
+        A random name, by which the lock and the files of this run are told from those of others.
     links : mapping of str to str
         Where the outputs are whose names are symbolic links.
     mapped : frozenset of str
@@ -38,6 +40,7 @@ class Job:
     target: str
     folder: str
     arrays: tuple[ArrayFile, ...]
+    run: str
     links: Mapping[str, str] = field(default_factory=dict)
     mapped: frozenset[str] = frozenset()
 
@@ -63,8 +66,12 @@ class Job:
         return os.path.join(folder, f".{name}.{owner:08x}.partial")
 
     def work_path(self, file_name: str) -> str:
-        """Path of an unfinished output."""
+        """Path of an unfinished output, or another file in the work folder, of all runs."""
         return os.path.join(self.work_folder(file_name), file_name)
+
+    def own_path(self, file_name: str) -> str:
+        """Path of an unfinished output, or another file in the work folder, of this run alone."""
+        return os.path.join(self.work_folder(file_name), f"{self.run}-{file_name}")
 
     def final_path(self, file_name: str) -> str:
         """Path of an output once it is published, as the user knows it."""
@@ -86,7 +93,13 @@ def plan(options: Options, rows: int) -> Job:
     ]
     if options.images:
         arrays.insert(0, ArrayFile(names.IMAGES, rows, (height, width, 3), "float16"))
-    job = Job(options, target, os.path.join(folder, f".{name}.partial"), tuple(arrays))
+    job = Job(
+        options,
+        target,
+        os.path.join(folder, f".{name}.partial"),
+        tuple(arrays),
+        run=os.urandom(8).hex(),
+    )
     return replace(job, links=_links(job))
 
 

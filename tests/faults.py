@@ -20,6 +20,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from glob import glob
 from pathlib import Path
 
@@ -62,6 +63,15 @@ class Testbed:
         assert RunningCommand(folder / "undisturbed", *MASK, self.campaign).wait() == 0
         self.expected = outputs(folder / "undisturbed")
         assert tuple(self.expected) == NAMES
+        self._expected_of: dict[tuple[object, ...], dict[str, bytes]] = {}
+
+    def expected_of(self, *flags: object) -> dict[str, bytes]:
+        """The outputs of an undisturbed run with more flags."""
+        if flags not in self._expected_of:
+            with self.round() as folder:
+                assert RunningCommand(folder, *flags, *MASK, self.campaign).wait() == 0
+                self._expected_of[flags] = outputs(folder)
+        return self._expected_of[flags]
 
     @contextmanager
     def round(self) -> Iterator[Path]:
@@ -82,13 +92,16 @@ class Testbed:
 class RunningCommand:
     """The real command, running; a mark in the environment identifies all its processes."""
 
-    def __init__(self, folder: Path, *arguments: object, crash_on: str = "") -> None:
+    def __init__(
+        self, folder: Path, *arguments: object, crash_on: str = "", host: str = ""
+    ) -> None:
         program = ["tests.crashing", crash_on] if crash_on else ["limbo_compress"]
         self.folder = folder
         self.mark = uuid.uuid4().hex
         self.parts_before = self.parts()
         self.process = subprocess.Popen(
             [
+                *(on_host(host) if host else ()),
                 *(sys.executable, "-m", *program, "--prefix", "out", *FLAGS),
                 *map(str, arguments),
             ],
@@ -141,6 +154,18 @@ class RunningCommand:
             MAX_SECONDS,
         )
         self.parts_before = self.parts()
+
+
+def on_host(name: str) -> list[str]:
+    """What runs a command as on a host of this name, as far as names go."""
+    return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
+
+
+@cache
+def has_hosts() -> bool:
+    """Whether commands can run as if on another host."""
+    tried = [*on_host("other"), "true"]
+    return bool(shutil.which("unshare")) and not subprocess.run(tried, check=False).returncode
 
 
 def kill_coordinator(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
@@ -326,6 +351,61 @@ def _small_disk(folder: Path) -> Iterator[Path | None]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
+def start_at_once(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
+    """Start runs on one prefix at once, equal ones or not, on one host or as if on two.
+
+    Some win, at once or one after the other, and publish their own outputs; the others are
+    refused.
+    """
+    ranges = [("--start", start, "--end", start + 12) for start in (0, 40, 80)]
+    if rng.random() < 0.5:
+        ranges = [rng.choice(ranges)]
+    hosts = ["", "other"] if has_hosts() and rng.random() < 0.5 else [""]
+    jobs = [(rng.choice(ranges), rng.choice(hosts)) for _ in range(rng.randrange(2, 9))]
+    with testbed.round() as folder:
+        commands = [
+            RunningCommand(folder, *flags, *MASK, testbed.campaign, host=host)
+            for flags, host in jobs
+        ]
+        winners = []
+        for command, (flags, _) in zip(commands, jobs, strict=True):
+            if command.wait() == 0:
+                winners.append(flags)
+                continue
+            counts["run refused beside another one"] += 1
+            assert command.process.returncode == 1, command.stderr
+            assert "another run is at work on this prefix" in command.stderr
+            assert command.stderr.count("\n") == 1, command.stderr
+        assert outputs(folder) in [testbed.expected_of(*flags) for flags in winners]
+        assert len(os.listdir(folder)) == len(NAMES), f"left: {os.listdir(folder)}"
+        counts["run that won beside others"] += len(winners)
+
+
+def suspend_and_take_over(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
+    """Stop a run, as if on another host, let another one take over and publish, and wake it."""
+    if not has_hosts():
+        counts["run taken over: NOT DONE, a host name cannot be changed here"] += 1
+        return
+    flags = rng.choice([(), ("--fresh", "--start", 40, "--end", 52)])
+    with testbed.round() as folder:
+        late = RunningCommand(folder, *MASK, testbed.campaign, host="other")
+        late.wait_for_shards(rng.randrange(1, 6))
+        processes = late.processes()
+        for process in processes:
+            process.suspend()
+        (lock,) = folder.glob(".out.partial/lock/*")
+        os.utime(lock, (0, 0))
+        assert RunningCommand(folder, *flags, *MASK, testbed.campaign).wait() == 0
+        assert outputs(folder) == testbed.expected_of(*flags)
+        for process in processes:
+            process.resume()
+        assert late.wait() == 1, late.stderr
+        assert "another run took over this prefix" in late.stderr
+        assert outputs(folder) == testbed.expected_of(*flags)
+        assert len(os.listdir(folder)) == len(NAMES), f"left: {os.listdir(folder)}"
+        counts["run taken over"] += 1
+
+
 ROUNDS: dict[Callable[[Testbed, random.Random, Counter[str]], None], int] = {
     kill_coordinator: 25,
     kill_workers: 25,
@@ -333,6 +413,8 @@ ROUNDS: dict[Callable[[Testbed, random.Random, Counter[str]], None], int] = {
     damage_files: 6,
     read_hostile_samples: 1,
     fill_disk: 2,
+    start_at_once: 200,
+    suspend_and_take_over: 20,
 }
 
 

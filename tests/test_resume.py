@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from limbo_compress import Options, OutputError, SampleError, UsageError, compress
-from limbo_compress.output.parts import Part
 from limbo_compress.plan import plan
 from tests import jobs
 from tests.jobs import outputs
@@ -52,8 +51,6 @@ def test_a_run_resumes_where_the_last_one_stopped(
 ) -> None:
     stop_after(done, job(data))
     assert outputs(data.parent) == {}
-    for image in images(data)[:done]:
-        os.utime(image)  # it is not looked at again
     progress: list[int] = []
     report = compress(job(data, workers=2), lambda done, _: progress.append(done))
     assert report.resumed == progress[0] == done
@@ -68,8 +65,35 @@ def images(data: Path) -> list[Path]:
 def test_only_the_missing_samples_are_read(data: Path) -> None:
     stop_after(6, job(data))
     for image in images(data)[:6]:
-        image.write_bytes(b"no longer an image")
+        before = image.stat()
+        image.write_bytes(bytes(before.st_size))
+        os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert compress(job(data)).resumed == 6
+
+
+@pytest.mark.parametrize("kind", ["image_*.*g", "*.exr", "*.json"])
+def test_samples_that_changed_are_done_again(
+    data: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop_after(6, job(data))  # rows 0 to 2, 3 to 4, and 5
+    changed = [sorted(data.rglob(kind))[row] for row in (1, 2)]
+    for path, other in zip(changed, reversed(changed), strict=True):
+        content = other.read_bytes()
+        path.rename(path.with_suffix(".old"))
+        path.write_bytes(content)
+    assert compress(job(data)).resumed == 3
+    assert f"files have changed since they were read, such as {changed[0]}" in caplog.text
+    resumed = outputs(data.parent)
+    compress(job(data, fresh=True))
+    assert outputs(data.parent) == resumed
+
+
+def test_a_sample_that_was_removed_is_bad(data: Path) -> None:
+    stop_after(6, job(data))
+    images(data)[1].unlink()
+    with pytest.raises(SampleError, match="No such file"):
+        compress(job(data))
+    assert compress(job(data, on_error="skip")).samples == 11
 
 
 def test_rows_that_changed_are_written_again(data: Path, expected: dict[str, bytes]) -> None:
@@ -88,7 +112,7 @@ def test_shards_with_a_damaged_part_file_are_done_again(
     data: Path, expected: dict[str, bytes], damage: str
 ) -> None:
     stop_after(9, job(data))
-    path = Path(Part(6, 7).path(str(data.parent / WORK_DIR)))
+    (path,) = (data.parent / WORK_DIR).glob("rows-000000006-*.part")
     path.write_bytes(path.read_bytes()[:-1] if damage == "metadata truncated" else b"{}\n")
     assert compress(job(data)).resumed == 8
     assert outputs(data.parent) == expected
@@ -125,14 +149,6 @@ def test_fresh_discards_the_work_of_another_job(data: Path) -> None:
     with pytest.raises(UsageError, match="`fresh` starts over"):
         compress(job(data, strip_regions=True))
     assert compress(job(data, strip_regions=True, fresh=True)).resumed == 0
-
-
-def test_changed_samples_are_another_job(data: Path) -> None:
-    stop_after(5, job(data))
-    path = sorted(data.rglob("*.json"))[9]
-    path.write_text(path.read_text() + "\n")
-    with pytest.raises(UsageError, match="the sizes and times of the metadata files changed"):
-        compress(job(data))
 
 
 def test_options_that_change_no_byte_may_differ(data: Path) -> None:

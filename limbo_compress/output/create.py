@@ -44,7 +44,7 @@ def create_files(job: Job) -> Job:
     mapped = frozenset(array.name for array in job.arrays if _create(job, array))
     _check_names(job)
     if job.options.metadata:
-        path = job.work_path(names.METADATA)
+        path = job.own_path(names.METADATA)
         with output_errors(path), open(path, "wb") as stream:
             stream.write(LIST_START)
     return replace(job, mapped=mapped)

@@ -2,53 +2,75 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
-from ..errors import OutputError
+from ..errors import OutputError, output_errors
 
 __all__ = ["Lock"]
 
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 60.0
-_BREAK_SECONDS = 0.02
+_TRIES = 200
+_PAUSE_SECONDS = 0.02
+# What another client of a network filesystem removed may be stale instead of missing.
+_GONE = (errno.ENOENT, errno.ESTALE)
 
 
 class Lock:
-    """A file that only one run can create.
+    """The right to work in a folder, which only one run has at a time.
 
-    It names the machine and the process, so that the lock of a dead run on the same machine does
-    not block. A run on another machine, or in another container, counts as dead once it has not
-    touched its lock for a minute.
+    The lock is a folder ``lock`` with one file, which has the random name of the run that holds
+    it. A run takes the lock by renaming a draft of that folder, with its file in it. Every
+    filesystem lets only one such rename succeed, since none replaces a folder that holds a file.
+    As each run touches and removes only the file with its own name, a run that lost its lock
+    cannot disturb the next one, and two runs can remove the file of a dead one without harm.
+
+    The file says which process holds the lock, so that a dead run on the same machine does not
+    block. A run on another machine, or in another container, counts as dead once it has not
+    touched its file for a minute.
+
+    The work folder is created with the lock, and removed with it if it is empty. Whoever does not
+    hold the lock changes nothing else there.
 
     Parameters
     ----------
-    path : str
-        The file, in a folder that exists.
+    folder : str
+        The work folder.
+    run : str
+        The random name of this run.
 
     Raises
     ------
     OutputError
-        On entering, if another run holds it.
+        On entering, if another run holds the lock, or it cannot be created.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    NAME = "lock"
+
+    def __init__(self, folder: str, run: str) -> None:
+        self._folder = folder
+        self._run = run
+        self._lock = os.path.join(folder, self.NAME)
+        self._file = os.path.join(self._lock, run)
+        self._draft = os.path.join(folder, f"{self.NAME}-{run}")
         self._ended = threading.Event()
 
     def __enter__(self) -> Lock:
-        holder = self._take()
-        if holder is not None:
-            raise OutputError(
-                f"another run is at work on this prefix: process {holder.get('pid')}"
-                f" on {holder.get('host')}",
-                self._path,
-                "wait for it, or choose another `prefix`",
-            )
+        try:
+            with output_errors(self._folder):
+                self._take()
+        except BaseException:
+            self._remove()
+            raise
         self._beat = threading.Thread(target=self._keep_touching, daemon=True)
         self._beat.start()
         return self
@@ -58,99 +80,135 @@ class Lock:
         self._beat.join()
         self._remove()
 
-    def _take(self) -> dict[str, object] | None:
-        """Take the lock, if need be from a dead run, or return the living process that holds it."""
-        while not self._create():
-            found = self._read()
-            if found is None:
+    def check(self) -> None:
+        """Check that this run still holds the lock. Any process of the run may ask.
+
+        Raises
+        ------
+        OutputError
+            If it does not.
+        """
+        with output_errors(self._folder):
+            if not self._is_held():
+                raise OutputError(
+                    "another run took over this prefix, because this one had shown no sign of"
+                    " life for a minute",
+                    self._folder,
+                )
+
+    def _is_held(self) -> bool:
+        with _may_be_gone():
+            # Opening asks the server; stat may answer from the client's cache.
+            os.close(os.open(self._file, os.O_RDONLY | os.O_CLOEXEC))
+            return True
+        return False
+
+    def _take(self) -> None:
+        """Take the lock, from a dead run if need be, or raise an error that names the holder."""
+        failure: OSError | None = None
+        for _ in range(_TRIES):
+            try:
+                now = self._write_draft()
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                failure = error  # a run that ended removed the folder
                 continue
-            holder = _parse(found[0])
-            if self._is_alive(holder, found[1]):
-                return holder
-            self._remove_dead(found)
+            failure = self._rename_draft()
+            if failure is None or self._is_held():  # the reply to a rename may get lost
+                return
+            for holder in self._holders():
+                if holder.is_alive(now):
+                    raise holder.error(self._folder)
+                with _may_be_gone():
+                    os.unlink(holder.path)
+            time.sleep(_PAUSE_SECONDS)
+        assert failure is not None
+        raise failure
+
+    def _write_draft(self) -> float:
+        """Write the draft, and return the time by the clock of its filesystem."""
+        os.makedirs(self._draft, exist_ok=True)
+        with open(os.path.join(self._draft, self._run), "w", encoding="utf-8") as stream:
+            json.dump(_this_process(), stream)
+            stream.flush()
+            return os.fstat(stream.fileno()).st_mtime
+
+    def _rename_draft(self) -> OSError | None:
+        with suppress(OSError):  # if it is empty, its last holder is about to remove it, or died
+            os.rmdir(self._lock)
+        try:
+            os.rename(self._draft, self._lock)
+        except OSError as error:  # what a folder in the way is called depends on the filesystem
+            return error
         return None
 
-    def _remove_dead(self, found: tuple[str, float]) -> None:
-        """Remove a dead run's lock, if it is still the one that was found.
-
-        Many runs may get here at once, and one could remove another's new lock. So they take
-        turns, under a second lock of the same kind; if its holder dies, it is removed in the
-        same way.
-        """
-        breaking = Lock(f"{self._path}.breaking")
-        if breaking._take() is not None:
-            time.sleep(_BREAK_SECONDS)
-            return
-        try:
-            if self._read() == found:
-                self._remove()
-        finally:
-            breaking._remove()
+    def _holders(self) -> Iterator[_Holder]:
+        """Read who holds the lock; nobody if it was released meanwhile."""
+        names: list[str] = []
+        with _may_be_gone():
+            names = os.listdir(self._lock)
+        for name in names:
+            path = os.path.join(self._lock, name)
+            with _may_be_gone(), open(path, encoding="utf-8", errors="replace") as stream:
+                touched = os.fstat(stream.fileno()).st_mtime
+                yield _Holder(path, _parse(stream.read()), touched)
 
     def _remove(self) -> None:
-        with suppress(FileNotFoundError):  # a finished job removes the whole folder
-            os.unlink(self._path)
-
-    def _create(self) -> bool:
-        """Create the lock with its content in one step, so that a crash cannot leave it empty."""
-        draft = f"{self._path}.{os.urandom(8).hex()}"
-        with open(draft, "x", encoding="utf-8") as stream:
-            json.dump(_this_process(), stream)
-        try:
-            os.link(draft, self._path)
-        except (FileExistsError, FileNotFoundError):  # the winner removes others' drafts
-            return False
-        except OSError:  # no hard links here: write the content a moment later
-            return self._create_empty()
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(draft)
-        return True
-
-    def _create_empty(self) -> bool:
-        try:
-            with open(self._path, "x", encoding="utf-8") as stream:
-                json.dump(_this_process(), stream)
-        except FileExistsError:
-            return False
-        return True
-
-    def _read(self) -> tuple[str, float] | None:
-        try:
-            with open(self._path, encoding="utf-8") as stream:
-                return stream.read(), os.fstat(stream.fileno()).st_mtime
-        except FileNotFoundError:
-            return None
-
-    def _is_alive(self, holder: dict[str, object], touched: float) -> bool:
-        mine = _this_process()
-        if all(holder.get(key) == mine[key] for key in ("host", "boot", "namespace")):
-            pid = holder.get("pid")
-            return isinstance(pid, int) and _started(pid) == holder.get("started")
-        return self._age(touched) < _DEAD_SECONDS
-
-    def _age(self, touched: float) -> float:
-        """Seconds since a file was touched, by the clock of its filesystem."""
-        probe = f"{self._path}.{os.urandom(8).hex()}"
-        with open(probe, "x") as stream:
-            now = os.fstat(stream.fileno()).st_mtime
-        os.unlink(probe)
-        return now - touched
+        """Remove the lock and, if they are empty, the folders."""
+        for path in (self._file, os.path.join(self._draft, self._run)):
+            with suppress(OSError):
+                os.unlink(path)
+        for folder in (self._draft, self._lock, self._folder):
+            with suppress(OSError):  # another run is there
+                os.rmdir(folder)
 
     def _keep_touching(self) -> None:
         while not self._ended.wait(_BEAT_SECONDS):
-            try:
-                os.utime(self._path)
-            except OSError:
-                return
+            with suppress(OSError):  # a network may fail for a moment; `check` asks for the lock
+                os.utime(self._file)
 
 
-def _parse(text: str) -> dict[str, object]:
+@dataclass(frozen=True)
+class _Holder:
+    """A run that holds the lock: its file, the process that the file names, its last touch."""
+
+    path: str
+    process: dict[str, Any]
+    touched: float
+
+    def is_alive(self, now: float) -> bool:
+        mine = _this_process()
+        if all(self.process.get(key) == mine[key] for key in ("host", "boot", "namespace")):
+            pid = self.process.get("pid")
+            return isinstance(pid, int) and _started(pid) == self.process.get("started")
+        return now - self.touched < _DEAD_SECONDS
+
+    def error(self, folder: str) -> OutputError:
+        who = f": process {self.process['pid']} on {self.process['host']}" if self.process else ""
+        return OutputError(
+            f"another run is at work on this prefix{who}",
+            folder,
+            "wait for it, or choose another `prefix`",
+        )
+
+
+@contextmanager
+def _may_be_gone() -> Iterator[None]:
+    """Ignore that another run removed a file or folder."""
     try:
-        holder = json.loads(text)
+        yield
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        process = json.loads(text)
     except ValueError:
         return {}
-    return holder if isinstance(holder, dict) else {}
+    return process if isinstance(process, dict) and {"pid", "host"} <= set(process) else {}
 
 
 def _this_process() -> dict[str, object]:

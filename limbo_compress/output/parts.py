@@ -12,17 +12,20 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from .. import deflate
 from ..errors import OutputError, output_errors, shown
+from ..filestate import FileState
 from .filesystem import start_writing
+from .lock import Lock
 
-__all__ = ["CopyRange", "Part", "SampleIssue", "read_parts", "write_part"]
+__all__ = ["CopyRange", "Part", "SampleIssue", "is_part", "read_parts", "write_part"]
 
 # With larger buffers, malloc would return the memory and fault its pages in again each time.
 _CHUNK = 1 << 16
-_NAME = re.compile(r"rows-(\d{9})-(\d{9})\.part")
+_NAME = re.compile(r"rows-\d{9}-\d{9}-\w+\.part")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Part:
     ----------
     start, stop : int
         Its half-open range of rows.
+    run : str
+        The random name of the run that did it.
     metadata_bytes, metadata_checksum : int
         Length and CRC-32 of its pickled metadata.
     checksums : dict of str to int
@@ -63,19 +68,23 @@ class Part:
         Its bad samples; they have no metadata, and their rows mean nothing.
     warnings : tuple of SampleIssue
         What libraries said about samples that they decoded all the same.
+    files : tuple of tuple of FileState
+        How the files of each good sample were when they were read, in the order of the rows.
     """
 
     start: int
     stop: int
+    run: str
     metadata_bytes: int = 0
     metadata_checksum: int = 0
     checksums: dict[str, int] = field(default_factory=dict)
     failures: tuple[SampleIssue, ...] = ()
     warnings: tuple[SampleIssue, ...] = ()
+    files: tuple[tuple[FileState, ...], ...] = ()
 
     def path(self, folder: str) -> str:
         """Path of this part-file in a work folder."""
-        return os.path.join(folder, f"rows-{self.start:09d}-{self.stop:09d}.part")
+        return os.path.join(folder, f"rows-{self.start:09d}-{self.stop:09d}-{self.run}.part")
 
 
 def write_part(folder: str, part: Part, metadata: bytes = b"") -> None:
@@ -83,15 +92,27 @@ def write_part(folder: str, part: Part, metadata: bytes = b"") -> None:
 
     Raises
     ------
-    OSError
-        If it cannot be written.
+    OutputError
+        If it cannot be written, or the part's run has lost the work folder to another one.
     """
+    Lock(folder, part.run).check()
     path = part.path(folder)
     draft = f"{path}.{os.getpid()}"
-    with open(draft, "wb") as stream:
-        stream.write(json.dumps(asdict(part)).encode() + b"\n")
-        stream.write(metadata)
-    os.replace(draft, path)
+    try:
+        with output_errors(path):
+            with open(draft, "wb") as stream:
+                # Only the issues need `asdict`, which would copy all the rest.
+                stream.write(json.dumps(vars(part), default=asdict).encode() + b"\n")
+                stream.write(metadata)
+            os.replace(draft, path)
+    finally:
+        with suppress(OSError):  # it has its final name
+            os.unlink(draft)
+
+
+def is_part(name: str) -> bool:
+    """Whether a file in a work folder is a part-file."""
+    return _NAME.fullmatch(name) is not None
 
 
 def read_parts(folder: str) -> Iterator[Part]:
@@ -102,7 +123,7 @@ def read_parts(folder: str) -> Iterator[Part]:
     OSError
         If they cannot be read.
     """
-    for name in sorted(filter(_NAME.fullmatch, os.listdir(folder))):
+    for name in sorted(filter(is_part, os.listdir(folder))):
         with open(os.path.join(folder, name), "rb") as stream:
             part = _parse(stream.readline())
             metadata = stream.read()
@@ -118,6 +139,9 @@ def _parse(line: bytes) -> Part | None:
         record = json.loads(line)
         for name in ("failures", "warnings"):
             record[name] = tuple(SampleIssue(**issue) for issue in record[name])
+        record["files"] = tuple(
+            tuple(FileState(*state) for state in states) for states in record["files"]
+        )
         return Part(**record)
     except (ValueError, TypeError, KeyError):
         return None

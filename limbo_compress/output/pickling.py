@@ -11,16 +11,21 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+import re
+from typing import Any, BinaryIO, NoReturn
 
 from ..errors import SampleError
 
-__all__ = ["LIST_END", "LIST_START", "fragment"]
+__all__ = ["LIST_END", "LIST_START", "fragment", "read_ends"]
 
 _PROTOCOL = 3
 _PROTO = b"\x80\x03"
 LIST_START = _PROTO + pickle.EMPTY_LIST
 LIST_END = pickle.STOP
+# How any pickled list begins, also in the protocols with frames.
+_ANY_LIST_START = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\]", re.DOTALL)
+_PUSH_ENDS = pickle.NONE + pickle.BINPERSID
+_BUFFER = 1 << 18
 
 
 def fragment(metadata: dict[str, Any], path: str) -> bytes:
@@ -39,3 +44,87 @@ def fragment(metadata: dict[str, Any], path: str) -> bytes:
     except RecursionError as error:
         raise SampleError("its metadata is nested too deeply", path) from error
     return buffer.getvalue()[len(_PROTO) : -len(LIST_END)] + pickle.APPEND
+
+
+def read_ends(path: str) -> tuple[int, list[Any]]:
+    """Read how many items a pickled list has, and its first and last one.
+
+    An object of our own takes the place of the list, and drops the items between. So this takes
+    constant memory, unless the pickle has a memo, which keeps all items.
+
+    Returns
+    -------
+    items : int
+    ends : list
+        The first and the last item; empty if there is none.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not a pickled list of plain values.
+    """
+    ends = _Ends()
+    with open(path, "rb") as stream:
+        match = _ANY_LIST_START.match(stream.read(_BUFFER))
+        if match is None:
+            raise ValueError("it is not a pickled list")
+        stream.seek(match.end())
+        try:
+            found = _EndsUnpickler(stream, ends).load()
+        except _DAMAGED as error:
+            raise ValueError(f"it is not a pickled list: {error}") from error
+    if found is not ends:
+        raise ValueError("it is not a pickled list")
+    return ends.items, ends.ends
+
+
+# What `pickle` raises on damaged data.
+_DAMAGED = (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, OverflowError)
+
+
+class _Ends:
+    """Receives the items of a list, as the unpickler appends them, and keeps two of them."""
+
+    def __init__(self) -> None:
+        self.items = 0
+        self.ends: list[Any] = []
+
+    def append(self, item: Any) -> None:
+        self.extend([item])
+
+    def extend(self, items: list[Any]) -> None:
+        self.items += len(items)
+        self.ends = [(self.ends or items)[0], items[-1]]
+
+
+class _EndsUnpickler(pickle.Unpickler):
+    """Reads a pickle whose list has begun already, and which holds plain values only."""
+
+    def __init__(self, rest: BinaryIO, ends: _Ends) -> None:
+        super().__init__(io.BufferedReader(_Prefixed(_PROTO + _PUSH_ENDS, rest), _BUFFER))
+        self._ends = ends
+
+    def persistent_load(self, _: Any) -> _Ends:
+        return self._ends
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong in metadata")
+
+
+class _Prefixed(io.RawIOBase):
+    """A stream with something before it."""
+
+    def __init__(self, start: bytes, rest: BinaryIO) -> None:
+        self._start = start
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._start or self._rest.read(len(buffer))
+        self._start = b""
+        buffer[: len(data)] = data
+        return len(data)

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,6 +15,7 @@ from itertools import pairwise
 from .. import names
 from ..errors import OutputError, output_errors
 from ..plan import Job
+from .existing import ExistingOutputs
 from .npy import ArrayFile
 from .parts import CopyRange, Part, SampleIssue
 from .pickling import LIST_END, LIST_START
@@ -57,6 +58,8 @@ class Publisher:
         Its files are created.
     rows : int
         Number of samples.
+    existing : ExistingOutputs
+        The older outputs that stay.
 
     Attributes
     ----------
@@ -64,18 +67,28 @@ class Publisher:
         Those of the parts collected so far.
     """
 
-    def __init__(self, job: Job, rows: int) -> None:
+    def __init__(self, job: Job, rows: int, existing: ExistingOutputs) -> None:
         self._job = job
         self._rows = rows
+        self._existing = existing
         self._joined = 0
         self._waiting: list[tuple[int, Part]] = []
         self._copies: deque[CopyRange] = deque()
         self._metadata_bytes = len(LIST_START)
+        self._sources: list[str] = []
+        self._written: list[OutputFile] = []
         self.failures: list[SampleIssue] = []
         self.warnings: list[SampleIssue] = []
 
     def collect(self, part: Part) -> None:
-        """Take a finished shard, in any order. Its metadata waits for the shards before it."""
+        """Take a finished shard, in any order. Its metadata waits for the shards before it.
+
+        Raises
+        ------
+        OutputError
+            If it leaves out other samples than the existing outputs.
+        """
+        self._existing.check(part)
         self.failures += part.failures
         self.warnings += part.warnings
         heapq.heappush(self._waiting, (part.start, part))
@@ -83,7 +96,7 @@ class Publisher:
             _, part = heapq.heappop(self._waiting)
             self._joined = part.stop
             if self._job.options.metadata:
-                source, target = part.path(self._job.folder), self._job.work_path(names.METADATA)
+                source, target = part.path(self._job.folder), self._job.own_path(names.METADATA)
                 copy = CopyRange(source, target, self._metadata_bytes, part.metadata_bytes)
                 self._metadata_bytes += copy.bytes
                 self._copies.append(copy)
@@ -92,8 +105,13 @@ class Publisher:
         """Hand out metadata for a worker to copy: many workers copy faster than one process."""
         return tuple(self._copies.popleft() for _ in range(min(_COPIES_A_TASK, len(self._copies))))
 
-    def publish(self) -> tuple[OutputFile, ...]:
+    def publish(self, check: Callable[[], None]) -> tuple[OutputFile, ...]:
         """Verify what was written and rename it into place, the metadata last.
+
+        Parameters
+        ----------
+        check : callable
+            Called before each rename; raises an error if the work is no longer this run's.
 
         Raises
         ------
@@ -102,24 +120,17 @@ class Publisher:
         """
         if self._joined != self._rows:
             raise OutputError(f"{self._joined} of {self._rows} samples were done", self._job.folder)
-        bad = sorted(failure.row for failure in self.failures)
-        good = self._rows - len(bad)
-        written = []
+        check()
         with output_errors(self._job.folder):
-            for array in self._job.arrays:
-                final = replace(array, rows=good)
-                if bad:
-                    _remove_rows(self._job.work_path(array.file_name), array, final, bad)
-                shape = (good, *array.row_shape)
-                written.append(self._finish(array.file_name, shape, array.dtype, final.file_bytes))
-            for file_name, issues in self._issues().items():
-                size = self._write_issues(file_name, issues)
-                written.append(self._finish(file_name, (len(issues),), "JSON lines", size))
+            self._finish_arrays()
+            self._write_issues(names.FAILURES, self.failures)
+            # Older warnings stay where they are about outputs that stay.
+            warnings = {*self._existing.warnings, *self.warnings}
+            self._write_issues(names.WARNINGS, sorted(warnings, key=lambda issue: issue.text))
             if self._job.options.metadata:
-                size = self._finish_metadata()
-                written.append(self._finish(names.METADATA, (good,), "list of dict", size))
-            self._rename(written)
-        return tuple(written)
+                self._finish_metadata()
+            self._rename(check)
+        return tuple(self._written)
 
     @property
     def failures_path(self) -> str | None:
@@ -131,41 +142,57 @@ class Publisher:
         """Path of the list of warnings, or None if there are none."""
         return self._job.final_path(names.WARNINGS) if self.warnings else None
 
-    def _finish_metadata(self) -> int:
-        for pending in self._copies:
-            pending.copy()
-        with open(self._job.work_path(names.METADATA), "r+b") as stream:
-            stream.seek(self._metadata_bytes)
-            stream.write(LIST_END)
-            return stream.tell()
+    def _finish_arrays(self) -> None:
+        bad = sorted(failure.row for failure in self.failures)
+        for array in self._job.arrays:
+            path = self._job.work_path(array.file_name)
+            final = replace(array, rows=array.rows - len(bad))
+            if bad:
+                _remove_rows(path, array, final, bad)
+            shape = (final.rows, *array.row_shape)
+            self._finish(path, array.file_name, shape, array.dtype, final.file_bytes)
 
-    def _issues(self) -> dict[str, list[SampleIssue]]:
-        """Return the lists of issues to be published, by the names of their files."""
-        found = {names.FAILURES: self.failures, names.WARNINGS: self.warnings}
-        return {file_name: issues for file_name, issues in found.items() if issues}
-
-    def _write_issues(self, file_name: str, issues: list[SampleIssue]) -> int:
-        with open(self._job.work_path(file_name), "w", encoding="utf-8") as stream:
+    def _write_issues(self, file_name: str, issues: list[SampleIssue]) -> None:
+        """Write a list of issues, if there are any."""
+        if not issues:
+            return
+        path = self._job.own_path(file_name)
+        with open(path, "w", encoding="utf-8") as stream:
             for issue in sorted(issues, key=lambda issue: issue.row):
                 record = {"path": issue.path, "row": issue.row, "reason": issue.text}
                 stream.write(json.dumps(record) + "\n")
-            return stream.tell()
+            size = stream.tell()
+        self._finish(path, file_name, (len(issues),), "JSON lines", size)
 
-    def _finish(self, file_name: str, shape: tuple[int, ...], dtype: str, size: int) -> OutputFile:
-        """Sync a file to the disk and check its size."""
-        path = self._job.work_path(file_name)
+    def _finish_metadata(self) -> None:
+        for pending in self._copies:
+            pending.copy()
+        path = self._job.own_path(names.METADATA)
+        with open(path, "r+b") as stream:
+            stream.seek(self._metadata_bytes)
+            stream.write(LIST_END)
+            size = stream.tell()
+        good = self._rows - len(self.failures)
+        self._finish(path, names.METADATA, (good,), "list of dict", size)
+
+    def _finish(
+        self, path: str, file_name: str, shape: tuple[int, ...], dtype: str, size: int
+    ) -> None:
+        """Sync a file to the disk and check its size; it is to be published under its name."""
         with open(path, "rb") as stream:
             os.fsync(stream.fileno())
             found = os.fstat(stream.fileno()).st_size
         if found != size:
             raise OutputError(f"{found:,} bytes where {size:,} were written", path)
-        return OutputFile(self._job.final_path(file_name), shape, dtype, size)
+        self._sources.append(path)
+        self._written.append(OutputFile(self._job.final_path(file_name), shape, dtype, size))
 
-    def _rename(self, written: Iterable[OutputFile]) -> None:
+    def _rename(self, check: Callable[[], None]) -> None:
         check_targets(self._job)
         # Older metadata are removed first. A power cut here leaves images without metadata,
         # but never with those of another run.
         with _signals_delayed():
+            check()
             older = [names.FAILURES, names.WARNINGS]
             if self._job.options.metadata:
                 older.append(names.METADATA)
@@ -173,10 +200,11 @@ class Publisher:
                 path = self._job.real_path(file_name)
                 with output_errors(path), suppress(FileNotFoundError):
                     os.unlink(path)
-            for file in written:
+            for source, file in zip(self._sources, self._written, strict=True):
+                check()
                 name = file.path.removeprefix(self._job.final_path(""))
                 with output_errors(file.path):
-                    os.replace(self._job.work_path(name), self._job.real_path(name))
+                    os.replace(source, self._job.real_path(name))
 
 
 @contextmanager

@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
 from .. import deflate
-from ..errors import UsageError, output_errors
+from ..errors import OutputError, UsageError, output_errors
 from ..plan import Job
 from .lock import Lock
-from .parts import Part, read_parts
+from .parts import Part, is_part, read_parts
 
 __all__ = ["WorkDir", "missing"]
 
 _CHUNK = 1 << 20
+_RECORD = "job.json"
+_FORMAT = 3
 
 
 class WorkDir:
     """The work folder, while a run holds it.
 
     A context manager. On leaving, the folder stays if any shard is done, and is removed if
-    none is, or if all is published.
+    none is, or if all is published. Nothing in it is touched without its lock.
 
     Parameters
     ----------
@@ -36,6 +38,10 @@ class WorkDir:
     ----------
     done : list of Part
         The parts of earlier runs that are whole and whose rows are intact, in order.
+    changed : list of str
+        For each part of an earlier run whose samples have changed since, the first such file.
+    is_kept : bool
+        After leaving, whether the folder stays, with work of this job.
 
     Raises
     ------
@@ -47,51 +53,117 @@ class WorkDir:
 
     def __init__(self, job: Job, paths: Sequence[str]) -> None:
         self._job = job
-        self._fingerprint = _fingerprint(job, paths)
+        self._paths = paths
+        self._lock = Lock(job.folder, job.run)
         self._stack = ExitStack()
+        self._is_claimed = False
         self.done: list[Part] = []
+        self.changed: list[str] = []
+        self.is_kept = False
 
     def __enter__(self) -> WorkDir:
         folder = self._job.folder
         with output_errors(folder), ExitStack() as stack:
-            os.makedirs(folder, exist_ok=True)
-            stack.callback(self._remove_if_empty)
-            stack.enter_context(Lock(self._job.work_path("lock")))
-            self._claim()
-            self.done = list(_disjoint(filter(self._is_good, read_parts(folder))))
-            self._remove_all_but({os.path.basename(part.path(folder)) for part in self.done})
+            stack.enter_context(self._lock)
+            stack.callback(self._leave)
+            runs = self._claim()
+            parts = (part for part in read_parts(folder) if part.run in runs)
+            self.done = list(_disjoint(filter(self._is_good, parts)))
+            self._remove_all_but(self._files_to_go_on_with())
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        with self._stack:
+            if isinstance(error, OutputError):
+                self._lock.check()  # if the folder is lost, that explains every other error
 
-    def _claim(self) -> None:
-        """Check that the folder belongs to this job; write the fingerprint into a new one."""
-        path = self._job.work_path("job.json")
-        try:
-            with open(path, encoding="utf-8") as stream:
-                found = json.load(stream)
-        except (FileNotFoundError, ValueError):
-            found = None
-        if found is not None and found != self._fingerprint and not self._job.options.fresh:
+    def check(self) -> None:
+        """Check that the folder is still this run's.
+
+        Raises
+        ------
+        OutputError
+            If another run has taken it over, or its files were replaced.
+        """
+        self._lock.check()
+        with output_errors(self._job.folder):
+            if _runs(self._read_record())[-1:] != [self._job.run]:
+                raise OutputError("it is no longer the work folder of this run", self._job.folder)
+
+    def clear(self) -> None:
+        """Remove all work, once the job is published. On leaving, the folder goes too."""
+        self._remove_all_but(set())
+        for folder in self._job.linked_folders:
+            with suppress(OSError):  # it was never made, or a network filesystem keeps a file
+                os.rmdir(folder)
+
+    def _leave(self) -> None:
+        """Keep the folder if any shard is done; else clear it, so that the lock removes it."""
+        with suppress(OSError, OutputError):
+            self._lock.check()
+            has_parts = self._has_parts()
+            self.is_kept = self._is_claimed and has_parts
+            if not has_parts:
+                self.clear()
+
+    def _has_parts(self) -> bool:
+        return any(map(is_part, os.listdir(self._job.folder)))
+
+    def _claim(self) -> list[str]:
+        """Make the folder this run's, and return the names of all runs whose parts are in it."""
+        fingerprint = _fingerprint(self._job, self._paths)
+        found = self._read_record()
+        changes = _changes(found, fingerprint)
+        if found and changes and self._has_parts() and not self._job.options.fresh:
             raise UsageError(
-                f"unfinished work of another job: {_difference(found, self._fingerprint)}",
+                f"unfinished work of another job: {', '.join(changes)}",
                 self._job.folder,
                 "`fresh` starts over",
             )
-        if found != self._fingerprint or self._job.options.fresh:
-            self._remove_all_but(set())
-            with open(path, "w", encoding="utf-8") as stream:
-                json.dump(self._fingerprint, stream)
+        runs = [*_runs(found), self._job.run]
+        if changes or self._job.options.fresh:
+            self.clear()
+            runs = [self._job.run]
+        path, draft = self._job.work_path(_RECORD), self._job.own_path(_RECORD)
+        with open(draft, "w", encoding="utf-8") as stream:
+            json.dump(fingerprint | {"runs": runs}, stream)
+        os.replace(draft, path)
+        self._is_claimed = True
+        return runs
+
+    def _read_record(self) -> dict[str, Any]:
+        """Read which job the folder belongs to; empty if there is no record, or a damaged one."""
+        try:
+            with open(self._job.work_path(_RECORD), encoding="utf-8") as stream:
+                record = json.load(stream)
+        except (FileNotFoundError, ValueError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
     def _is_good(self, part: Part) -> bool:
         """Whether a part can be trusted. Bad samples are tried again: they may have been fixed."""
-        return not part.failures and all(
+        return not part.failures and self._has_its_rows(part) and self._has_its_samples(part)
+
+    def _has_its_rows(self, part: Part) -> bool:
+        return all(
             self._checksum(array.file_name, array.offset(part.start), array.offset(part.stop))
             == part.checksums.get(array.name)
             for array in self._job.arrays
         )
+
+    def _has_its_samples(self, part: Part) -> bool:
+        """Whether the files of its samples are as they were when they were read."""
+        paths = self._paths[part.start : part.stop]
+        if len(part.files) != len(paths):  # the record is damaged
+            return False
+        for path, states in zip(paths, part.files, strict=True):
+            folder = os.path.dirname(path)
+            for state in states:
+                if not state.holds(folder):
+                    self.changed.append(os.path.join(folder, state.name))
+                    return False
+        return True
 
     def _checksum(self, file_name: str, start: int, stop: int) -> int:
         checksum = 0
@@ -102,28 +174,27 @@ class WorkDir:
                 start += len(chunk)
         return checksum
 
-    def _remove_all_but(self, parts: set[str]) -> None:
-        arrays = {array.file_name for array in self._job.arrays} if parts else set()
-        for name in set(os.listdir(self._job.folder)) - parts - arrays - {"lock", "job.json"}:
-            os.unlink(self._job.work_path(name))
+    def _files_to_go_on_with(self) -> set[str]:
+        names = {os.path.basename(part.path(self._job.folder)) for part in self.done}
+        if names:
+            names.update(array.file_name for array in self._job.arrays)
+        return names | {_RECORD}
 
-    def _remove_if_empty(self) -> None:
-        if os.path.isdir(self._job.folder) and not any(
-            name.endswith(".part") for name in os.listdir(self._job.folder)
-        ):
-            self.remove()
-
-    def is_kept(self) -> bool:
-        """Whether the folder still exists."""
-        return os.path.isdir(self._job.folder)
-
-    def remove(self) -> None:
-        """Remove the folder, once the job is published, and those of linked outputs."""
+    def _remove_all_but(self, kept: set[str]) -> None:
         for folder in (self._job.folder, *self._job.linked_folders):
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                for name in set(os.listdir(folder)) - kept - {Lock.NAME}:
+                    _remove(os.path.join(folder, name))
 
 
-def _disjoint(parts: Iterable[Part]) -> Iterable[Part]:
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:  # the draft of a lock, or what a network filesystem keeps while it is open
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _disjoint(parts: Iterable[Part]) -> Iterator[Part]:
     """Leave out shards that are done twice, as after a shard was divided."""
     row = 0
     for part in parts:
@@ -137,7 +208,7 @@ def missing(done: Iterable[Part], rows: int) -> list[range]:
 
     Examples
     --------
-    >>> missing([Part(2, 4), Part(4, 5)], 9)
+    >>> missing([Part(2, 4, "a"), Part(4, 5, "b")], 9)
     [range(0, 2), range(5, 9)]
     """
     edges = [0, *(edge for part in done for edge in (part.start, part.stop)), rows]
@@ -150,12 +221,11 @@ def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
     import hashlib  # here because no worker needs it
 
     options = job.options
-    names, states = hashlib.sha256(), hashlib.sha256()
+    names = hashlib.sha256()
     for path in paths:
         names.update(os.fsencode(path) + b"\0")
-        states.update(_state(path))
     return {
-        "format": 2,
+        "format": _FORMAT,
         "images": options.images,
         "image_size": list(options.image_size),
         "masks": [list(mask) for mask in options.masks],
@@ -163,21 +233,17 @@ def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
         "strip_regions": options.strip_regions,
         "number of samples": len(paths),
         "list of samples": names.hexdigest(),
-        "sizes and times of the metadata files": states.hexdigest(),
     }
 
 
-def _state(path: str) -> bytes:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return b"none"
-    return b"%d %d," % (status.st_size, status.st_mtime_ns)
+def _runs(record: dict[str, Any]) -> list[str]:
+    """The names of the runs that worked on a job, the latest one last."""
+    runs = record.get("runs")
+    return runs if isinstance(runs, list) else []
 
 
-def _difference(found: Any, wanted: dict[str, Any]) -> str:
-    if not isinstance(found, dict):
-        return "its job.json is damaged"
+def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Say how the job that was found differs from the one that is wanted."""
     changes = []
     for name, value in wanted.items():
         if found.get(name) != value:
@@ -185,4 +251,4 @@ def _difference(found: Any, wanted: dict[str, Any]) -> str:
                 changes.append(f"the {name} changed")
             else:
                 changes.append(f"`{name}` was {found.get(name)}")
-    return ", ".join(changes)
+    return changes

@@ -7,18 +7,22 @@ import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import deflate, names
-from ..errors import OutputError, SampleError, output_errors, shown
+from ..errors import OutputError, SampleError, shown
+from ..filestate import FileState
 from ..options import Options
+from ..output.existing import RowCheck
+from ..output.lock import Lock
 from ..output.parts import CopyRange, Part, SampleIssue, write_part
 from ..output.pickling import fragment
 from ..plan import Job
 from ..samples.reader import SampleFiles, SampleReader
 from ..samples.schema import strip_regions
+from .rowcheck import shows_image
 from .stderr import captured
 
 if TYPE_CHECKING:
@@ -45,12 +49,15 @@ class ShardTask:
         The metadata files of its samples, one per row.
     copies : tuple of CopyRange
         Metadata of finished shards, to be copied first.
+    row_checks : tuple of RowCheck
+        Rows of existing images, to be compared with their samples first.
     """
 
     job: Job
     start: int
     paths: tuple[str, ...]
     copies: tuple[CopyRange, ...] = ()
+    row_checks: tuple[RowCheck, ...] = ()
 
     @property
     def rows(self) -> range:
@@ -61,20 +68,20 @@ class ShardTask:
         return replace(self, copies=self.copies + copies)
 
     def divide(self) -> list[ShardTask]:
-        """Make a task of each sample; the first one gets the copies."""
-        return [
-            ShardTask(self.job, row, (path,), () if number else self.copies)
-            for number, (row, path) in enumerate(zip(self.rows, self.paths, strict=True))
-        ]
+        """Make a task of each sample; the first one also gets all the other work."""
+        first, *others = (
+            ShardTask(self.job, row, (path,))
+            for row, path in zip(self.rows, self.paths, strict=True)
+        )
+        return [replace(first, copies=self.copies, row_checks=self.row_checks), *others]
 
     def give_up(self, ending: str) -> Part:
         """Report the only sample as bad: it ends every process that works on it."""
         issue = SampleIssue(self.start, self.paths[0], f"the worker process {ending}")
-        part = Part(self.start, self.start + 1, failures=(issue,))
+        part = Part(self.start, self.start + 1, self.job.run, failures=(issue,))
         for pending in self.copies:
             pending.copy()
-        with output_errors(part.path(self.job.folder)):
-            write_part(self.job.folder, part)
+        write_part(self.job.folder, part)
         return part
 
 
@@ -113,10 +120,15 @@ def compress_shard(task: ShardTask) -> Part:
     Raises
     ------
     OutputError
-        If its outputs cannot be written.
+        If its outputs cannot be written, another run has taken over the work folder, or existing
+        outputs belong to other samples.
     """
     from ..output.rows import RowWriter
 
+    Lock(task.job.folder, task.job.run).check()
+    for check in task.row_checks:
+        if not shows_image(check, task.job.options):
+            raise check.error()
     for pending in task.copies:
         pending.copy()
     with ExitStack() as stack:
@@ -127,21 +139,32 @@ def compress_shard(task: ShardTask) -> Part:
             for array in task.job.arrays
         }
         reader = stack.enter_context(SampleReader(task.job.options, task.paths))
-        fragments, failures, warnings = _compress_samples(task, reader, writers, take_messages)
-    pickled = b"".join(fragments)
+        done = _compress_samples(task, reader, writers, take_messages)
+    pickled = b"".join(done.fragments)
     part = Part(
         start=task.rows.start,
         stop=task.rows.stop,
+        run=task.job.run,
         metadata_bytes=len(pickled),
         metadata_checksum=deflate.crc32(pickled),
         checksums={name: writer.checksum for name, writer in writers.items()},
-        failures=tuple(failures),
-        warnings=tuple(warnings),
+        failures=tuple(done.failures),
+        warnings=tuple(done.warnings),
+        files=tuple(done.files),
     )
-    if not failures or task.job.options.on_error == "skip":
-        with output_errors(part.path(task.job.folder)):
-            write_part(task.job.folder, part, pickled)
-    return part
+    if not done.failures or task.job.options.on_error == "skip":
+        write_part(task.job.folder, part, pickled)
+    return replace(part, files=())  # only a later run asks for them
+
+
+@dataclass
+class _Done:
+    """What the samples of a shard gave."""
+
+    fragments: list[bytes] = field(default_factory=list)
+    failures: list[SampleIssue] = field(default_factory=list)
+    warnings: list[SampleIssue] = field(default_factory=list)
+    files: list[tuple[FileState, ...]] = field(default_factory=list)
 
 
 def _compress_samples(
@@ -149,26 +172,25 @@ def _compress_samples(
     reader: SampleReader,
     writers: dict[str, RowWriter],
     take_messages: Callable[[], list[str]],
-) -> tuple[list[bytes], list[SampleIssue], list[SampleIssue]]:
-    """Do a shard's samples; return their pickled metadata, the failures and the warnings."""
-    fragments: list[bytes] = []
-    failures: list[SampleIssue] = []
-    warnings: list[SampleIssue] = []
+) -> _Done:
+    done = _Done()
     options = task.job.options
     for row, path in zip(task.rows, task.paths, strict=True):
         try:
             with ExitStack() as stack:
                 rows = {n: stack.enter_context(writer.row(row)) for n, writer in writers.items()}
-                pickled = compress_sample(options, reader.next(), rows)
+                files = reader.next()
+                pickled = compress_sample(options, files, rows)
         except OutputError:
             raise
         except Exception as error:  # one bad sample must not stop the others
-            failures.append(SampleIssue(row, path, _reason(error, path)))
+            done.failures.append(SampleIssue(row, path, _reason(error, path)))
             take_messages()
         else:
-            fragments.append(pickled)
-            warnings += [SampleIssue(row, path, line) for line in take_messages()]
-    return fragments, failures, warnings
+            done.fragments.append(pickled)
+            done.files.append(files.states)
+            done.warnings += [SampleIssue(row, path, line) for line in take_messages()]
+    return done
 
 
 def _reason(error: Exception, path: str) -> str:

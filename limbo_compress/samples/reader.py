@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SampleError
+from ..filestate import FileState
 from ..options import Options
 from . import schema
 from .metadata import parse
@@ -39,10 +40,13 @@ class DataFile:
     path : str
     data : bytes
         All of it.
+    state : FileState
+        How it was meanwhile.
     """
 
     path: str
     data: bytes
+    state: FileState
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class SampleFiles:
         Its metadata file.
     metadata : dict
         The parsed metadata.
+    states : tuple of FileState
+        Of all the files that were read.
     image, cryptomatte : DataFile or None
         None if not asked for, or if the sample has no cryptomatte.
     labels : tuple of str
@@ -63,6 +69,7 @@ class SampleFiles:
 
     path: str
     metadata: schema.Metadata
+    states: tuple[FileState, ...]
     image: DataFile | None = None
     cryptomatte: DataFile | None = None
     labels: tuple[str, ...] = ()
@@ -139,7 +146,8 @@ def _count_waits() -> int:
 
 
 def _read(options: Options, path: str) -> SampleFiles:
-    metadata = parse(read_file(path, _MAX_METADATA_BYTES), path)
+    source = read_file(path, _MAX_METADATA_BYTES)
+    metadata = parse(source.data, path)
     image = cryptomatte = None
     labels: tuple[str, ...] = ()
     if options.images:
@@ -149,15 +157,15 @@ def _read(options: Options, path: str) -> SampleFiles:
         if section is not None:
             cryptomatte = _read_own(path, section, "synthetic.cryptomatte")
             labels = tuple(section["manifest"])
-    return SampleFiles(path, metadata, image, cryptomatte, labels)
+    states = tuple(file.state for file in (source, image, cryptomatte) if file is not None)
+    return SampleFiles(path, metadata, states, image, cryptomatte, labels)
 
 
 def _read_own(metadata_path: str, section: Any, what: str) -> DataFile:
-    path = schema.own_file(metadata_path, section, what)
-    return DataFile(path, read_file(path, _MAX_DATA_BYTES))
+    return read_file(schema.own_file(metadata_path, section, what), _MAX_DATA_BYTES)
 
 
-def read_file(path: str, max_bytes: int) -> bytes:
+def read_file(path: str, max_bytes: int) -> DataFile:
     """Read a regular file of a sample, or one that a link leads to.
 
     Parameters
@@ -187,4 +195,4 @@ def read_file(path: str, max_bytes: int) -> bytes:
         raise SampleError(f"cannot read it: {getattr(error, 'strerror', error)}", path) from error
     if (len(data), before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SampleError("it changed while it was read", path)
-    return data
+    return DataFile(path, data, FileState.of(path, after))

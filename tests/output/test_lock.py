@@ -5,98 +5,201 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from limbo_compress.errors import OutputError
+from limbo_compress.output import lock as lock_module
 from limbo_compress.output.lock import Lock
 
 
-def write_holder(path: Path, **change: object) -> None:
-    """Write the lock of this process, with some changes."""
-    with Lock(str(path)):
-        holder = json.loads(path.read_text())
-    path.write_text(json.dumps(holder | change))
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A work folder that is not there yet."""
+    return tmp_path / "work"
 
 
-def test_only_one_run_holds_a_lock(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with Lock(str(path)):
+def taken(folder: Path, run: str) -> Lock:
+    return Lock(str(folder), run).__enter__()
+
+
+def leave_lock(folder: Path, **change: object) -> Path:
+    """Leave the lock of a process like this one, except for some differences."""
+    with Lock(str(folder), "dead"):
+        process = json.loads((folder / "lock" / "dead").read_text())
+    path = folder / "lock" / "dead"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(process | change))
+    return path
+
+
+def age(path: Path) -> None:
+    os.utime(path, (path.stat().st_mtime - 100,) * 2)
+
+
+def test_the_work_folder_comes_and_goes_with_its_lock(folder: Path) -> None:
+    with Lock(str(folder), "a") as lock:
+        lock.check()
+        assert folder.exists()
+    assert not folder.exists()
+    with Lock(str(folder), "b"):
+        (folder / "work").touch()
+    assert os.listdir(folder) == ["work"]
+
+
+def test_only_one_run_holds_a_lock(folder: Path) -> None:
+    with Lock(str(folder), "a") as lock:
+        before = sorted(folder.rglob("*"))
         with pytest.raises(OutputError, match=f"another run is at work.*process {os.getpid()} on"):
-            Lock(str(path)).__enter__()
-        assert path.exists()
-    assert os.listdir(tmp_path) == []
-    with Lock(str(path)):
-        pass
+            taken(folder, "b")
+        assert sorted(folder.rglob("*")) == before
+        lock.check()
 
 
-def test_the_lock_of_a_killed_run_does_not_block(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
+def test_the_lock_of_a_killed_run_does_not_block(folder: Path) -> None:
     program = (
         "import os, sys; from limbo_compress.output.lock import Lock;"
-        "Lock(sys.argv[1]).__enter__(); os.kill(os.getpid(), 9)"
+        "Lock(sys.argv[1], 'dead').__enter__(); os.kill(os.getpid(), 9)"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(path)])
+    process = subprocess.Popen([sys.executable, "-c", program, str(folder)])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: dead all the same
-    assert path.exists()
-    with Lock(str(path)):
-        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert os.listdir(folder / "lock") == ["dead"]
+    with Lock(str(folder), "b") as lock:
+        assert os.listdir(folder / "lock") == ["b"]
+        lock.check()
+    assert not folder.exists()
     process.wait()
 
 
-def test_a_reused_process_id_does_not_block(tmp_path: Path) -> None:
-    write_holder(tmp_path / "lock", started="1")
-    with Lock(str(tmp_path / "lock")):
+def test_a_reused_process_id_does_not_block(folder: Path) -> None:
+    leave_lock(folder, started="1")
+    with Lock(str(folder), "b"):
         pass
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"namespace": "pid:[1]"}, {"boot": "x"}])
-def test_a_lock_of_another_machine_blocks_while_it_is_refreshed(
-    tmp_path: Path, change: dict[str, object]
-) -> None:
-    path = tmp_path / "lock"
-    write_holder(path, **change)
+def test_a_lock_of_another_machine_expires(folder: Path, change: dict[str, object]) -> None:
+    path = leave_lock(folder, **change)
     with pytest.raises(OutputError, match="another run"):
-        Lock(str(path)).__enter__()
-    os.utime(path, (path.stat().st_mtime - 100,) * 2)
-    with Lock(str(path)):
+        taken(folder, "b")
+    age(path)
+    with Lock(str(folder), "b"):
         pass
-    assert os.listdir(tmp_path) == []
+    assert not folder.exists()
 
 
-def test_an_incomplete_lock_blocks_until_it_is_old(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    path.write_text('{"host": "')
-    with pytest.raises(OutputError):
-        Lock(str(path)).__enter__()
-    os.utime(path, (0, 0))
-    with Lock(str(path)):
+@pytest.mark.parametrize("content", ["", '{"host": "', "[]", '{"pid": null}'])
+def test_a_damaged_lock_blocks_only_until_it_expires(folder: Path, content: str) -> None:
+    path = leave_lock(folder)
+    path.write_text(content)
+    with pytest.raises(OutputError, match="another run is at work on this prefix; wait"):
+        taken(folder, "b")
+    age(path)
+    with Lock(str(folder), "b"):
         pass
 
 
-@pytest.mark.parametrize(
-    "left", [[], ["lock.breaking"], ["lock.breaking", "lock.breaking.breaking"]]
-)
-def test_one_of_many_runs_takes_over_a_dead_lock(tmp_path: Path, left: list[str]) -> None:
-    path = tmp_path / "lock"
+def test_a_lock_that_was_half_released_is_free(folder: Path) -> None:
+    (folder / "lock").mkdir(parents=True)
+    with Lock(str(folder), "a"):
+        pass
+    assert not folder.exists()
 
-    def take(barrier: threading.Barrier) -> Lock | None:
-        lock = Lock(str(path))
+
+def test_a_lock_that_was_taken_without_a_reply_is_held(folder: Path) -> None:
+    """A network may lose the reply to the rename, and then say that it failed."""
+    leave_lock(folder, host="elsewhere").rename(folder / "lock" / "a")
+    with Lock(str(folder), "a") as lock:
+        lock.check()
+    assert not folder.exists()
+
+
+def test_a_run_that_was_taken_over_notices_and_disturbs_nobody(folder: Path) -> None:
+    late = taken(folder, "late")
+    leave_lock_of_another_host(folder / "lock" / "late")
+    with Lock(str(folder), "next") as lock:
+        with pytest.raises(OutputError, match="another run took over this prefix"):
+            late.check()
+        late.__exit__()
+        assert os.listdir(folder / "lock") == ["next"]
+        lock.check()
+
+
+def leave_lock_of_another_host(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"host": "elsewhere"}))
+    age(path)
+
+
+def test_a_run_touches_its_lock_again_after_a_failure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "_BEAT_SECONDS", 0.01)
+    path, hidden = folder / "lock" / "a", folder.with_name("hidden")
+    touches = threading.Semaphore(0)
+
+    def count(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.utime" and arguments[0] == str(path):
+            touches.release()
+
+    sys.addaudithook(count)
+    with Lock(str(folder), "a"):
+        path.rename(hidden)
+        for _ in range(3):  # so the second of them failed for certain
+            assert touches.acquire(timeout=60)
+        hidden.rename(path)
+        os.utime(path, (0, 0))
+        for _ in range(3):
+            assert touches.acquire(timeout=60)
+        assert path.stat().st_mtime > 0
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_of_many_runs_at_once_one_wins(folder: Path, dead: bool) -> None:
+    def take(run: str) -> Lock | None:
         barrier.wait()
         try:
-            return lock.__enter__()
+            return taken(folder, run)
         except OutputError:
             return None
 
-    for _ in range(20):
-        write_holder(path, started="1")
-        for name in left:
-            (tmp_path / name).touch()
-            os.utime(tmp_path / name, (0, 0))
+    for number in range(30):
+        if dead:
+            leave_lock(folder, started="1")
+        barrier = threading.Barrier(8)
         with ThreadPoolExecutor(8) as threads:
-            locks = list(threads.map(take, [threading.Barrier(8)] * 8))
-        (winner,) = (lock for lock in locks if lock is not None)
-        assert os.listdir(tmp_path) == ["lock"]
-        winner.__exit__()
+            locks = list(threads.map(take, [f"{number}-{thread}" for thread in range(8)]))
+        (won,) = (lock for lock in locks if lock is not None)
+        won.check()
+        assert os.listdir(folder) == ["lock"]
+        won.__exit__()
+        assert not folder.exists()
+
+
+def test_a_run_can_take_the_lock_while_others_end(folder: Path) -> None:
+    """The folder goes away and comes back all the time; each run gets the lock or is refused."""
+    held = threading.Lock()
+
+    def run(name: str) -> str:
+        try:
+            with Lock(str(folder), name) as lock:
+                assert held.acquire(blocking=False), "two runs hold the lock"
+                lock.check()
+                held.release()
+        except OutputError as error:
+            return error.problem
+        return "won"
+
+    with ThreadPoolExecutor(4) as threads:
+        ends = Counter(threads.map(run, map(str, range(400))))
+    assert ends.pop("won") > 0
+    assert all("another run is at work" in problem for problem in ends)
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write it: Not a directory"):
+        taken(tmp_path / "file" / "work", "a")

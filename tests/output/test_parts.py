@@ -1,29 +1,49 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from limbo_compress.errors import OutputError
+from limbo_compress.filestate import FileState
+from limbo_compress.output.lock import Lock
 from limbo_compress.output.parts import CopyRange, Part, SampleIssue, read_parts, write_part
 
 
 @pytest.fixture
-def copy_range(tmp_path: Path) -> CopyRange:
-    part = Part(3, 5, metadata_bytes=4)
-    write_part(str(tmp_path), part, b"abcd")
+def folder(tmp_path: Path) -> Iterator[str]:
+    """A work folder whose lock the run "a" holds."""
+    folder = str(tmp_path / "work")
+    with Lock(folder, "a"):
+        yield folder
+
+
+@pytest.fixture
+def copy_range(folder: str, tmp_path: Path) -> CopyRange:
+    part = Part(3, 5, "a", metadata_bytes=4)
+    write_part(folder, part, b"abcd")
     (tmp_path / "all").write_bytes(b"0123456789")
-    return CopyRange(part.path(str(tmp_path)), str(tmp_path / "all"), 2, 4)
+    return CopyRange(part.path(folder), str(tmp_path / "all"), 2, 4)
 
 
-def test_parts_are_read_back_in_row_order(tmp_path: Path) -> None:
+def test_parts_are_read_back_in_row_order(folder: str) -> None:
+    files = ((FileState("x.json", 3, 4), FileState("\udcff.png", 5, 6)),)
     parts = [
-        Part(0, 2, checksums={"images": 7}, failures=(SampleIssue(1, "x.json", "bad"),)),
-        Part(2, 5),
+        Part(0, 2, "a", checksums={"images": 7}, failures=(SampleIssue(1, "x.json", "bad"),)),
+        Part(2, 5, "a", warnings=(SampleIssue(3, "y.json", "odd"),), files=files),
     ]
     for part in reversed(parts):
-        write_part(str(tmp_path), part)
-    assert list(read_parts(str(tmp_path))) == parts
+        write_part(folder, part)
+    assert list(read_parts(folder)) == parts
+
+
+def test_a_run_that_lost_the_folder_leaves_no_part(folder: str) -> None:
+    before = os.listdir(folder)
+    with pytest.raises(OutputError, match="another run took over this prefix"):
+        write_part(folder, Part(0, 2, "late"), b"abcd")
+    assert os.listdir(folder) == before
 
 
 def test_a_copy_may_be_repeated(copy_range: CopyRange) -> None:

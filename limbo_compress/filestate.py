@@ -1,0 +1,52 @@
+"""How a file was when it was read, by which a later run sees that it has changed."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+__all__ = ["FileState"]
+
+_SECOND = 10**9
+# Some filesystems forget the fraction of a time that they have shown before: vfat keeps even
+# seconds, others whole ones. Clients of a network may round in their own ways.
+_COARSEST = 2 * _SECOND
+_JITTER = _SECOND // 100
+
+
+class FileState(NamedTuple):
+    """How a file was when it was read.
+
+    Attributes
+    ----------
+    name : str
+        Its name in its folder.
+    size : int
+        In bytes.
+    mtime_ns : int
+        When it was last modified, in nanoseconds.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: str, status: os.stat_result) -> FileState:
+        """The state of a file with this path and status."""
+        return cls(os.path.basename(path), status.st_size, status.st_mtime_ns)
+
+    def holds(self, folder: str) -> bool:
+        """Whether the file in this folder is still in this state, as far as its status tells."""
+        try:
+            status = os.stat(os.path.join(folder, self.name))
+        except OSError:
+            return False
+        return status.st_size == self.size and _is_same_time(status.st_mtime_ns, self.mtime_ns)
+
+
+def _is_same_time(one: int, other: int) -> bool:
+    whole, exact = sorted((one, other), key=lambda time: time % _SECOND != 0)
+    if whole % _SECOND == 0 and exact % _SECOND != 0:
+        return 0 <= exact - whole < _COARSEST
+    return abs(one - other) < _JITTER

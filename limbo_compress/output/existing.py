@@ -1,0 +1,223 @@
+"""Outputs of earlier jobs under the same prefix that a job does not replace.
+
+A job that writes only the metadata, for example, leaves older images where they are. Then row i of
+both must belong to the same sample. The files do not name their samples, but they tell enough to
+notice when they belong to others: their number of rows, the list of samples that were left out,
+and their first and last rows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import names
+from ..errors import OutputError, output_errors, shown
+from ..plan import Job
+from .npy import read_header
+from .parts import Part, SampleIssue
+from .pickling import read_ends
+
+__all__ = ["ExistingOutputs", "RowCheck"]
+
+_HINT = "write all outputs of a prefix in one command, or choose another `prefix`"
+_IMAGES = names.array_file(names.IMAGES)
+# How numpy describes the types, and the number of channels.
+_RGB, _MASK = ("<f2", 3), ("<f4", 1)
+
+
+@dataclass(frozen=True)
+class RowCheck:
+    """A row of existing images, and the sample that it must show.
+
+    Attributes
+    ----------
+    array : str
+        Path of the images.
+    row : int
+        The row among them.
+    sample : str
+        The metadata file.
+    """
+
+    array: str
+    row: int
+    sample: str
+
+    def error(self) -> OutputError:
+        """The error to raise if it shows something else."""
+        return _mismatch(self.array, f"row {self.row} is not the image of {shown(self.sample)}")
+
+
+class ExistingOutputs:
+    """The outputs under the prefix of a job that stay beside those that it writes.
+
+    Parameters
+    ----------
+    job : Job
+    paths : sequence of str
+        The metadata files, one per row.
+
+    Attributes
+    ----------
+    warnings : tuple of SampleIssue
+        The warnings about their samples.
+
+    Raises
+    ------
+    OutputError
+        If their rows are not those of the job, or they cannot be read.
+    """
+
+    def __init__(self, job: Job, paths: Sequence[str]) -> None:
+        self._job = job
+        self._paths = paths
+        self._files = sorted(_remaining_files(job))
+        self.warnings = self._read_issues(names.WARNINGS)
+        self._left_out = {issue.row: issue.path for issue in self._read_issues(names.FAILURES)}
+        if any(path not in paths[row : row + 1] for row, path in self._left_out.items()):
+            raise self._other_failures("it lists samples that are not those of this job")
+        # The rows of this job that the existing outputs have.
+        self._rows = [row for row in range(len(paths)) if row not in self._left_out]
+        for file_name in self._files:
+            self._check_rows(file_name)
+
+    def check(self, part: Part) -> None:
+        """Check that a shard leaves out the samples that the existing outputs lack, and no others.
+
+        Raises
+        ------
+        OutputError
+            If it does not.
+        """
+        if not self._files:
+            return
+        bad = {issue.row for issue in part.failures}
+        for row in range(part.start, part.stop):
+            if (row in bad) != (row in self._left_out):
+                state = "is bad now, but not in this list" if row in bad else "is no longer bad"
+                raise self._other_failures(f"{shown(self._paths[row])} {state}")
+
+    def row_checks(self) -> dict[int, RowCheck]:
+        """What to check about existing images, by the row that the sample has in this job."""
+        if _IMAGES not in self._files:
+            return {}
+        path, last = self._job.final_path(_IMAGES), len(self._rows) - 1
+        return {
+            self._rows[row]: RowCheck(path, row, self._paths[self._rows[row]]) for row in (0, last)
+        }
+
+    def _check_rows(self, file_name: str) -> None:
+        path = self._job.final_path(file_name)
+        try:
+            with output_errors(path):
+                found, ends = read_ends(path) if file_name == names.METADATA else (_rows(path), [])
+        except ValueError as error:
+            raise OutputError(
+                f"the existing output cannot be read: {error}", path, _HINT
+            ) from error
+        if found != len(self._rows) or found == 0:
+            raise _mismatch(path, f"there are {found}, and {len(self._rows)} in this job")
+        for row, metadata in zip((0, -1), ends, strict=False):
+            sample = self._paths[self._rows[row]]
+            if not _is_of_sample(metadata, sample):
+                raise _mismatch(path, f"row {row % found} is not that of {shown(sample)}")
+
+    def _read_issues(self, file_name: str) -> tuple[SampleIssue, ...]:
+        """Read a list about the existing outputs; empty if there are none."""
+        path = self._job.final_path(file_name)
+        if not self._files or not os.path.exists(path):
+            return ()
+        try:
+            with output_errors(path), open(path, encoding="utf-8") as stream:
+                records = [json.loads(line) for line in stream]
+            return tuple(
+                SampleIssue(int(each["row"]), str(each["path"]), str(each["reason"]))
+                for each in records
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise OutputError("this list cannot be read", path, _HINT) from error
+
+    def _other_failures(self, problem: str) -> OutputError:
+        return _mismatch(self._job.final_path(names.FAILURES), problem)
+
+
+def _remaining_files(job: Job) -> Iterator[str]:
+    """Names, without the prefix, of the existing outputs that a job does not replace."""
+    replaced = {array.file_name for array in job.arrays}
+    if job.options.metadata:
+        replaced.add(names.METADATA)
+    folder, start = os.path.split(job.final_path(""))
+    for name in os.listdir(folder):
+        file_name = name.removeprefix(start)
+        if not name.startswith(start) or file_name in replaced:
+            continue
+        if file_name in (_IMAGES, names.METADATA) or _is_mask(file_name, job.final_path(file_name)):
+            yield file_name
+
+
+def _is_mask(file_name: str, path: str) -> bool:
+    """Whether a file is a mask of the prefix, and not an output of a longer prefix."""
+    mask = names.mask_of_array(names.array_of_file(file_name) or "")
+    if mask is None or f"-{names.mask_array('')}" in mask:
+        return False
+    try:
+        return _kind(path) == _MASK
+    except (OSError, ValueError):
+        return False
+
+
+def _kind(path: str) -> tuple[str, int]:
+    """Type and number of channels of an existing array."""
+    with open(path, "rb") as stream:
+        descr, shape = read_header(stream)
+    return descr, shape[3] if len(shape) == 4 else 0
+
+
+def _rows(path: str) -> int:
+    """Number of rows of existing images or masks.
+
+    Raises
+    ------
+    OSError, ValueError
+        If they cannot be read.
+    """
+    if _kind(path) not in (_RGB, _MASK):
+        raise ValueError("it is no array of images or masks")
+    with open(path, "rb") as stream:
+        descr, shape = read_header(stream)
+        size = stream.tell() + math.prod(shape) * int(descr[-1])
+        found = os.fstat(stream.fileno()).st_size
+    if found != size:
+        raise ValueError(f"{found:,} bytes, where its header says {size:,}")
+    return shape[0]
+
+
+def _is_of_sample(metadata: Any, sample: str) -> bool:
+    """Whether metadata that were read back are those of a sample, but for its annotations.
+
+    What cannot be compared, because the sample is unreadable by now, counts as equal.
+    """
+    try:
+        with open(sample, "rb") as stream:
+            expected = json.loads(stream.read())
+        return _without_annotations(metadata) == _without_annotations(expected)
+    except (OSError, ValueError, RecursionError):
+        return True
+
+
+def _without_annotations(metadata: Any) -> str:
+    """Text to compare, since NaN is not equal to itself."""
+    if isinstance(metadata, dict):  # `strip_regions` changes nothing else
+        metadata = {name: value for name, value in metadata.items() if name != "annotations"}
+    return json.dumps(metadata)
+
+
+def _mismatch(path: str, problem: str) -> OutputError:
+    return OutputError(
+        f"the rows of existing outputs are not those of this job: {problem}", path, _HINT
+    )
