@@ -29,7 +29,7 @@ from .resample import Floats, resample
 __all__ = ["Cryptomatte", "label_id", "mattes", "read_cryptomatte", "resize_matte"]
 
 _NAME = re.compile(rb"cryptomatte/.{7}/name")
-# In pixels, where the image is not larger. OpenEXR takes memory for a whole tile of each channel.
+# In pixels, unless the image is larger. OpenEXR allocates whole tiles of all channels.
 _LARGEST_TILE = 1 << 20
 _ORDER = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2, "a": 3, "alpha": 3}
 
@@ -61,7 +61,7 @@ def label_id(label: str) -> float:
     >>> struct.pack(">f", label_id("30B/0")).hex()
     '21e5352c'
     """
-    # JSON may hold lone surrogates, on which mmh3 ends the process when it encodes them itself.
+    # JSON may contain lone surrogates. mmh3 crashes on them if it has to encode them itself.
     bits = mmh3.hash(label.encode(errors="surrogatepass"), signed=False)
     if bits >> 23 & 255 in (0, 255):
         bits ^= 1 << 23
@@ -173,13 +173,13 @@ def _check_pixels(part: exr.Part, name: str, channels: Sequence[str], path: str)
 def _decode(
     data: bytes, part: exr.Part, channels: Sequence[str], path: str
 ) -> list[NDArray[np.float32]]:
-    """Decode channels as float32. Nothing else of the file reaches Python: see `exr`."""
+    """Decode channels as float32, without ``header()``, which crashes: see `exr`."""
     try:
         file = OpenEXR.InputFile(io.BytesIO(data))
         pixels = file.channels(channels, Imath.PixelType(Imath.PixelType.FLOAT))
         return [np.frombuffer(p, np.float32).reshape(part.data_window.shape) for p in pixels]
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        # OpenEXR has many words for memory that was short, but then this fails, too.
+        # OpenEXR does not tell clearly when memory is short. In that case this raises MemoryError.
         np.empty((2 * len(channels), *part.data_window.shape), np.float32)
         raise SampleError(f"OpenEXR cannot read the cryptomatte: {error}", path) from error
 

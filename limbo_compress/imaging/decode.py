@@ -125,7 +125,7 @@ def _decode_jpeg(data: bytes, path: str) -> Pixels:
         raise SampleError(f"the image is of an unsupported kind: {header.description}", path)
     if header.precision != 8:
         raise SampleError(
-            f"the image has {header.precision} bits a sample ({header.description});"
+            f"the image has {header.precision} bits per sample ({header.description});"
             " only 8 are supported",
             path,
         )
@@ -156,7 +156,7 @@ def _decode_with_opencv(data: bytes, path: str, grey: bool = False) -> Pixels | 
         reason = error.err
     if pixels is None:
         header = read_header(data, path)
-        # libjpeg does not say that memory was short, but then this fails, too.
+        # libjpeg does not tell when memory is short. In that case this raises MemoryError.
         np.empty(min(header.width * header.height * _DECODER_BYTES, _MOST_BYTES), np.uint8)
     if reason:
         raise SampleError(f"OpenCV cannot decode the image: {reason}", path)

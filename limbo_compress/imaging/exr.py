@@ -1,8 +1,8 @@
 """The headers of an OpenEXR file, and one of its parts as a file of its own.
 
-OpenEXR's Python bindings end the process on some valid headers, such as those with a thumbnail or
-with a name that is not UTF-8, and decode the first part only. So the headers are read here, and
-OpenEXR decodes channels that are known to be there.
+OpenEXR's Python bindings crash on some valid headers, such as those with a thumbnail or a name
+that is not UTF-8, and decode the first part only. So the headers are read here, and OpenEXR is only
+asked for channels that exist.
 
 The format is "OpenEXR File Layout", in the documentation of OpenEXR.
 """
@@ -20,7 +20,7 @@ _MAGIC = b"\x76\x2f\x31\x01"
 _VERSION = 2
 _TILED, _LONG_NAMES, _DEEP, _MULTI_PART = 0x200, 0x400, 0x800, 0x1000
 _LONGEST_NAME = 255
-# Real files have some dozens. Each takes 10 bytes at least: a gigabyte would keep Python busy.
+# Per part. Real files have some dozens; a damaged one of a gigabyte could have 100 million.
 _MOST_ATTRIBUTES = 100_000
 # What a part needs to be decoded.
 _NEEDED = (
@@ -57,7 +57,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Channel:
-    """The pixel type of a channel, and every how many columns and rows it has a value."""
+    """The pixel type of a channel, and its distance between values: in columns and rows."""
 
     pixel_type: int
     sampling: tuple[int, int]
@@ -91,7 +91,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Header:
-    """All before the offset tables.
+    """Everything before the offset tables.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class Header:
 
 
 class _Cursor:
-    """A place in bytes, and what stands there."""
+    """A position in bytes, from which values are read."""
 
     def __init__(self, data: bytes, path: str) -> None:
         self._data = data
@@ -127,7 +127,7 @@ class _Cursor:
         return taken
 
     def take_name(self) -> bytes:
-        """Take a name and the zero behind it. The empty name ends a list."""
+        """Take a name and the zero after it. The empty name ends a list."""
         end = self._data.find(b"\0", self.at, self.at + _LONGEST_NAME + 1)
         if end < 0:
             raise _damaged("its header is incomplete", self._path)
@@ -225,7 +225,7 @@ def _channels(value: bytes, path: str) -> dict[str, Channel]:
 
 
 def extract_part(data: bytes, header: Header, number: int, path: str) -> bytes:
-    """Make a part of a multi-part file a file of its own, with no attribute that it does not need.
+    """Turn one part of a multi-part file into a file of its own, with the attributes it needs.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
-"""The markers of a JPEG: what its header says, and whether its data end as they should.
+"""The markers of a JPEG: what its header says, and whether its data are interrupted.
 
-Where data are missing, libjpeg fills the image with grey, prints a warning, and then fails at what
-follows the data. Pillow refuses the file. OpenCV returns the image: `find_stray_marker` says when.
+If a marker interrupts the data, libjpeg fills the rest of the image with grey, prints a warning,
+and fails when it reads on. Pillow then refuses the file, but OpenCV returns the image.
+`find_stray_marker` finds such markers.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 __all__ = ["SIGNATURE", "Header", "find_stray_marker", "has_end", "read_header"]
 
@@ -18,7 +21,7 @@ _SOF0, _EOI, _SOS, _DRI = 0xC0, 0xD9, 0xDA, 0xDD
 _RESTARTS = range(0xD0, 0xD8)
 # Markers without contents: TEM, the restarts and SOI.
 _BARE = frozenset((0x01, *_RESTARTS, 0xD8))
-# What libjpeg skips behind the data: TEM, the restarts, DNL, APPn and COM.
+# What libjpeg skips after the data: TEM, the restarts, DNL, APPn and COM.
 _SKIPPED = frozenset((0x01, *_RESTARTS, 0xDC, *range(0xE0, 0xF0), 0xFE))
 # ITU-T T.81 table B.1 and T.87; DHP begins a hierarchical image.
 _KINDS = {
@@ -34,20 +37,21 @@ _KINDS = {
 
 _UNSUPPORTED = frozenset(("arithmetic-coded lossless", "hierarchical", "JPEG-LS"))
 
+_END = bytes((0xFF, _EOI))
 _MARKER = re.compile(rb"\xff[^\x00]")
 _FILL = re.compile(rb"\xff*")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before the first scan's data.
+    """Everything before the data of the first scan.
 
     Attributes
     ----------
     kind : str
         The process, such as ``"baseline"``.
     precision : int
-        Bits a sample.
+        Bits per sample.
     width, height : int
         In pixels.
     sampling : tuple of (int, int)
@@ -145,14 +149,11 @@ def read_header(data: bytes) -> Header | None:
 
 def has_end(data: bytes, header: Header) -> bool:
     """Whether an end-of-image marker follows the data."""
-    return data.find(b"\xff\xd9", header.data_start) >= 0
+    return data.find(_END, header.data_start) >= 0
 
 
 def find_stray_marker(data: bytes, header: Header) -> int | None:
-    """Find what would make libjpeg give up behind the last line of an image.
-
-    Where a marker stands in the middle of the data, libjpeg fills the lines up to the end, and then
-    reads on from the marker to the end of the image. It fails if the marker belongs elsewhere.
+    """Find a marker after the data, or in the middle of them, on which libjpeg fails.
 
     Parameters
     ----------
@@ -163,14 +164,16 @@ def find_stray_marker(data: bytes, header: Header) -> int | None:
     Returns
     -------
     int or None
-        The marker's code.
+        The code of the marker.
 
     Notes
     -----
-    An image of several scans is read to its end before its first line is decoded, so that OpenCV
-    fails, too. The markers in the data are followed as libjpeg's ``jpeg_resync_to_restart`` does.
+    libjpeg reads several scans to the end before it returns the first line, so OpenCV notices by
+    itself. Restart markers are followed as in libjpeg's ``jpeg_resync_to_restart``.
     """
     if not header.has_one_scan:
+        return None
+    if _is_intact(data, header):
         return None
     at = header.data_start
     for number in range(header.restarts):
@@ -181,6 +184,16 @@ def find_stray_marker(data: bytes, header: Header) -> int | None:
         if marker not in _SKIPPED:
             return marker
     return None
+
+
+def _is_intact(data: bytes, header: Header) -> bool:
+    """Whether the data have the restart markers that they should have, and then the end."""
+    scan = np.frombuffer(data, np.uint8)[header.data_start :]
+    after_ff = scan[1:][scan[:-1] == 0xFF]
+    markers = after_ff[after_ff != 0]
+    expected = _RESTARTS.start + np.arange(header.restarts + 1) % 8
+    expected[-1] = _EOI
+    return np.array_equal(markers[: expected.size], expected)
 
 
 def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
@@ -194,7 +207,7 @@ def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _find_marker(data: bytes, at: int) -> tuple[int, int] | None:
-    """Return the next marker and where it ends. FF 00 is data or junk; FF FF are fill bytes."""
+    """Return the next marker and where it ends. FF 00 is data or junk, FF FF a fill byte."""
     while (match := _MARKER.search(data, at)) is not None:
         at = match.end()
         if data[at - 1] == 0xFF:
@@ -207,7 +220,7 @@ def _find_marker(data: bytes, at: int) -> tuple[int, int] | None:
 
 
 def _pass_restart(data: bytes, at: int, expected: int) -> int:
-    """Return where decoding resumes after a restart: at a marker, if libjpeg would wait there."""
+    """Return where libjpeg reads on after a restart: after the marker, or at a later one."""
     while (found := _find_marker(data, at)) is not None:
         marker, at = found
         if marker in _RESTARTS:
