@@ -133,7 +133,7 @@ def read_header(data: bytes) -> Header | None:
             kind, frame = _KINDS[marker], data[start + 2 : stop]
         elif marker == _DRI:
             restart_interval = int.from_bytes(data[start + 2 : stop], "big")
-    if len(frame) < 6:
+    if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
         return None
     return Header(
         kind=kind,
