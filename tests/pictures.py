@@ -37,6 +37,15 @@ def chunk(kind: bytes, contents: bytes) -> bytes:
 
 def png(size: tuple[int, int], depth: int, colour_type: int, *deflated: bytes) -> bytes:
     """A PNG whose image data is split into these IDAT chunks."""
-    header = struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, 0)
-    chunks = [chunk(b"IHDR", header), *(chunk(b"IDAT", data) for data in deflated)]
+    header = png_header(size, depth, colour_type)
+    return png_of(header, *(chunk(b"IDAT", data) for data in deflated))
+
+
+def png_header(size: tuple[int, int], depth: int, colour_type: int, interlaced: int = 0) -> bytes:
+    fields = struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, interlaced)
+    return chunk(b"IHDR", fields)
+
+
+def png_of(*chunks: bytes) -> bytes:
+    """A PNG of these chunks and the one that ends it."""
     return b"".join((b"\x89PNG\r\n\x1a\n", *chunks, chunk(b"IEND", b"")))

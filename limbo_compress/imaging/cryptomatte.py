@@ -158,16 +158,16 @@ def _check_size(part: exr.Part, path: str, max_pixels: int) -> None:
 
 
 def _check_pixels(part: exr.Part, name: str, channels: Sequence[str], path: str) -> None:
-    for number, channel in enumerate(map(part.channels.__getitem__, channels)):
-        is_id = number % 2 == 0
-        if is_id and channel.pixel_type != exr.FLOAT:
-            raise SampleError(
-                f"the ids of the cryptomatte {name} are not 32-bit floats, so they are lost", path
-            )
-        if channel.pixel_type not in (exr.HALF, exr.FLOAT) or channel.sampling != (1, 1):
-            raise SampleError(
-                f"the coverage of the cryptomatte {name} is not a float for each pixel", path
-            )
+    found = [part.channels[channel] for channel in channels]
+    if any(channel.sampling != (1, 1) for channel in found):
+        problem = f"the channels of the cryptomatte {name} do not have a value for each pixel"
+    elif any(channel.pixel_type != exr.FLOAT for channel in found[0::2]):
+        problem = f"the ids of the cryptomatte {name} are not 32-bit floats, so they are lost"
+    elif any(channel.pixel_type not in (exr.HALF, exr.FLOAT) for channel in found[1::2]):
+        problem = f"the coverage of the cryptomatte {name} is not a float"
+    else:
+        return
+    raise SampleError(problem, path)
 
 
 def _decode(
