@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .errors import (
         CompressError,
         InputError,
+        MachineError,
         OutputError,
         SampleError,
         Stopped,
@@ -37,6 +38,7 @@ __all__ = [
     "CompressError",
     "Dataset",
     "InputError",
+    "MachineError",
     "Options",
     "OutputError",
     "OutputFile",

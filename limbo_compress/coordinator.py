@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from .errors import CompressError, SampleError, Stopped
+from .errors import CompressError, Stopped
+from .failures import FailureLimit
+from .faults import machine_errors
 from .options import Options
 from .output.create import create_files
 from .output.existing import ExistingOutputs, RowCheck
@@ -69,6 +71,7 @@ class Report:
     seconds: float
 
 
+@machine_errors()
 def compress(options: Options, progress: Progress | None = None) -> Report:
     """Cache the samples of some directories in a few large files.
 
@@ -104,10 +107,11 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
             _report(progress, done, len(paths))
             for part in workdir.done:
                 publisher.collect(part)
-            shards = split(missing(workdir.done, len(paths)), workers)
-            tasks = [_task(job, paths, rows, existing.row_checks()) for rows in shards]
+            left = missing(workdir.done, len(paths))
+            limit = FailureLimit(options, len(paths), left)
+            tasks = [_task(job, paths, r, existing.row_checks()) for r in split(left, workers)]
             for part in executor.run(tasks, lambda t: t.with_copies(publisher.take_copies())):
-                _check_failures(options, [*publisher.failures, *part.failures], len(paths))
+                limit.check(part)
                 publisher.collect(part)
                 done += part.stop - part.start
                 _report(progress, done, len(paths))
@@ -159,6 +163,8 @@ def _find(options: Options, executor: Executor[ShardTask, Part]) -> tuple[Sample
 
     samples = find_samples(options.directories, expect)
     _log_repeated(samples.repeated)
+    if samples.unlisted:
+        _log.warning("skipped: %s", samples.describe_unlisted())
     rows = options.rows(len(samples.paths))
     return samples, samples.paths[rows.start : rows.stop]
 
@@ -168,28 +174,11 @@ def _task(job: Job, paths: Sequence[str], rows: range, checks: dict[int, RowChec
     return ShardTask(job, rows.start, tuple(paths[rows.start : rows.stop]), row_checks=due)
 
 
-def _check_failures(options: Options, failures: Sequence[SampleIssue], samples: int) -> None:
-    """Stop if too many samples are bad, with one line for each of them."""
-    if len(failures) <= min(options.failure_limit(samples), samples - 1):
-        return
-    if options.on_error == "stop":
-        *others, last = failures
-        for failure in others:
-            _log.error("%s", failure)
-        raise SampleError(last.text, last.path, "`on_error` skip leaves bad samples out")
-    for failure in failures:
-        _log.error("%s", failure)
-    found = f"{len(failures)} of {samples} samples are bad"
-    if options.max_failures is not None:
-        found += f"; `max_failures` is {options.max_failures}"
-    raise SampleError(found)
-
-
 def _log_repeated(repeated: int) -> None:
     if repeated:
         _log.warning(
-            "%d metadata files were reached more than once (overlapping directories or links);"
-            " each counts once",
+            "%d metadata files were reached more than once (overlapping directories or links to"
+            " folders); each counts once",
             repeated,
         )
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 __all__ = [
     "CompressError",
     "InputError",
+    "MachineError",
     "OutputError",
     "SampleError",
     "Stopped",
@@ -90,6 +91,10 @@ class InputError(CompressError):
 
 class SampleError(CompressError):
     """One sample is bad: its metadata, its image, or its cryptomatte."""
+
+
+class MachineError(CompressError):
+    """The machine failed, not the data: its memory, a limit, a mount, or a library."""
 
 
 class OutputError(CompressError):

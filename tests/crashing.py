@@ -1,6 +1,8 @@
 """The real command, but samples whose path contains a given text crash their worker.
 
 ``python -m tests.crashing TEXT [arguments of limbo-compress]``
+
+The environment variable ``TESTS_CRASH_BY`` names another signal than SIGSEGV, or is "exception".
 """
 
 from __future__ import annotations
@@ -18,14 +20,17 @@ from limbo_compress.run import worker
 from limbo_compress.samples.reader import SampleFiles
 from tests import crashing
 
-_TEXT = "TESTS_CRASH_ON"
+_TEXT, _CAUSE = "TESTS_CRASH_ON", "TESTS_CRASH_BY"
 _compress_sample = worker.compress_sample
 
 
 def compress_sample_or_crash(options: Options, files: SampleFiles, rows: dict[str, Any]) -> bytes:
-    """Die of SIGSEGV, as a decoder might, on samples whose path contains the text."""
+    """Die or raise, as a decoder might, on samples whose path contains the text."""
     if os.environ[_TEXT] in files.path:
-        os.kill(os.getpid(), signal.SIGSEGV)
+        cause = os.environ.get(_CAUSE, "SIGSEGV")
+        if cause == "exception":
+            raise LookupError("unforeseen")
+        os.kill(os.getpid(), signal.Signals[cause])
     return _compress_sample(options, files, rows)
 
 

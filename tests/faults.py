@@ -258,7 +258,8 @@ def _damage(content: bytes, rng: random.Random) -> bytes:
 
 
 def _skip_bad_samples(folder: Path, data: Path) -> RunningCommand:
-    return RunningCommand(folder, "--on-error", "skip", *MASK, data)
+    flags = ("--on-error", "skip", "--max-failures", "100%")
+    return RunningCommand(folder, *flags, *MASK, data)
 
 
 def _check_rows(folder: Path, samples: int) -> int:

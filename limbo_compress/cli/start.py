@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         console.print_error(str(stopped))
         return stopped.exit_code
+    except (ImportError, MemoryError, OSError) as error:  # `compress` converts those of a job
+        console.print_error(f"cannot start: {str(error) or 'out of memory'}")
+        return 1
     finally:
         console.flush()
 

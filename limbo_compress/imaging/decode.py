@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import libraries
 from ..errors import SampleError
 from . import jpeg, png
 
@@ -153,6 +154,8 @@ def _decode_with_opencv(data: bytes, path: str, grey: bool = False) -> Pixels | 
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error
         reason = error.err
     if pixels is None:
         header = read_header(data, path)
@@ -165,8 +168,15 @@ def _decode_with_opencv(data: bytes, path: str, grey: bool = False) -> Pixels | 
 
 @cache
 def opencv() -> Any:
-    """Import OpenCV when it is first needed: a job of plain PNGs starts faster without it."""
-    import cv2
+    """Import OpenCV when it is first needed: a job of plain PNGs starts faster without it.
 
+    Raises
+    ------
+    MachineError
+        If its version is too old.
+    ImportError
+        If it is damaged.
+    """
+    cv2 = libraries.load("cv2")
     cv2.setNumThreads(1)  # one worker, one thread: see limbo_compress.run.processes
     return cv2

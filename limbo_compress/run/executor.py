@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
-__all__ = ["AnyTask", "Executor", "Result", "Task"]
+__all__ = ["AnyTask", "Ending", "Executor", "Result", "Task"]
 
 Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 AnyTask = TypeVar("AnyTask", bound="Task[Any]")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a worker ended.
+
+    Attributes
+    ----------
+    text : str
+        Such as "was killed by SIGSEGV".
+    is_from_outside : bool
+        Whether the system or a user ended it, not what it was doing.
+    is_exception : bool
+        Whether it raised one that nobody foresaw.
+    """
+
+    text: str
+    is_from_outside: bool = False
+    is_exception: bool = False
 
 
 class Task(Protocol[Result_co]):
@@ -18,8 +38,8 @@ class Task(Protocol[Result_co]):
     def divide(self) -> Sequence[Self]:
         """Divide the task into the smallest ones that do the same together."""
 
-    def give_up(self, ending: str) -> Result_co:
-        """Return the result of an indivisible task that kills its workers; `ending` says how."""
+    def give_up(self, ending: Ending) -> Result_co:
+        """Return the result of an indivisible task that loses every worker, the last one so."""
 
 
 class Executor(Protocol[AnyTask, Result_co]):

@@ -8,20 +8,22 @@ death is noticed at once and concerns one task only.
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Self
 
 from ..errors import CompressError, WorkerError
-from .executor import AnyTask, Result
+from .executor import AnyTask, Ending, Result
 from .launch import DESCRIPTORS, NO_THREAD, Serve, launch
 
 __all__ = ["ProcessExecutor"]
@@ -33,6 +35,14 @@ _MAX_FAILED_STARTS = 8
 _LOSSES_AMONG_OTHERS = 2
 _LOSSES_ALONE = 3
 _PAUSE_SECONDS = 0.05
+# So many suspects are a reason to look at them before the rest of the work.
+_MAX_SUSPECTS = 8
+# Signals by which the kernel and the C library end a process for what it does itself.
+_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
+_REASONS = {
+    signal.SIGKILL: ", as when memory runs out (fewer --workers need less)",
+    signal.SIGBUS: ", as when a disk fails or a quota is reached",
+}
 # What this process needs besides its workers.
 _RESERVED_DESCRIPTORS = 32
 _JOIN_SECONDS = 5.0
@@ -103,9 +113,10 @@ class ProcessExecutor(Generic[AnyTask, Result]):
     ) -> Iterator[Result]:
         """Call the function with each task.
 
-        A worker that dies is replaced, and its task is divided and done again. A divided task
-        that loses a worker, too, runs alone at the end. If it then loses three more, it is given
-        up.
+        A worker that dies, or whose function raises what nobody foresaw, is replaced, and its
+        task is divided and done again. A divided task that loses a worker, too, is a suspect.
+        Suspects run alone, each in a fresh worker. One that raises again, or loses three more, is
+        given up.
 
         Parameters
         ----------
@@ -123,57 +134,79 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         Raises
         ------
         WorkerError
-            If workers cannot be started, or the function raises an unexpected exception.
+            If workers cannot be started.
         CompressError
             If the function raises one.
         """
+        waiting = deque((task, 0) for task in tasks)
         try:
-            suspects = yield from self._work(tasks, complete, self._size, _LOSSES_AMONG_OTHERS)
-            self._shutdown()
-            alone = [task for task, _ in suspects]
-            suspects = yield from self._work(alone, complete, 1, _LOSSES_ALONE)
-            for task, ending in suspects:
-                yield task.give_up(ending)
+            while waiting:
+                suspects = yield from self._work(
+                    waiting, complete, self._size, _LOSSES_AMONG_OTHERS
+                )
+                for suspect, _ in suspects:
+                    yield from self._work_alone(suspect, complete)
         finally:
             self._shutdown()
 
+    def _work_alone(
+        self, task: AnyTask, complete: Callable[[AnyTask], AnyTask]
+    ) -> Generator[Result, None, None]:
+        """Do a suspect in a fresh worker; give it up if that fails, too."""
+        for _ in range(_LOSSES_ALONE):
+            self._shutdown()
+            lost = yield from self._work(deque([(task, 0)]), complete, 1, 1)
+            if not lost:
+                return
+            ((task, ending),) = lost
+            if ending.is_exception:  # unlike a death, it is no accident
+                break
+        yield task.give_up(ending)
+
     def _work(
         self,
-        tasks: Iterable[AnyTask],
+        waiting: deque[tuple[AnyTask, int]],
         complete: Callable[[AnyTask], AnyTask],
         size: int,
         max_losses: int,
-    ) -> Generator[Result, None, list[tuple[AnyTask, str]]]:
-        """Do tasks with `size` workers.
+    ) -> Generator[Result, None, list[tuple[AnyTask, Ending]]]:
+        """Do tasks with `size` workers until none is waiting, or some are lost.
 
-        Returns the tasks that lost `max_losses` workers, and how the last of these ended.
+        `waiting` has for each task how many workers it has lost. Returns the tasks that lost
+        `max_losses` workers, and how the last of these ended.
         """
-        waiting = deque((task, 0) for task in tasks)
-        lost: list[tuple[AnyTask, str]] = []
-        while waiting or any(worker.assigned for worker in self._workers.values()):
-            while len(self._workers) < min(size, self._size, len(waiting)):
-                self._spawn()
-            for worker in self._workers.values():
-                if waiting and worker.ready and not worker.assigned:
-                    task, losses = waiting.popleft()
-                    worker.send(complete(task), losses)
+        lost: list[tuple[AnyTask, Ending]] = []
+        while self._is_busy() or (waiting and len(lost) < _MAX_SUSPECTS):
+            if len(lost) < _MAX_SUSPECTS:
+                self._hand_out(waiting, complete, size)
             for pipe in connection.wait(list(self._workers)):
                 worker = self._workers[pipe]  # type: ignore[index]  # only these are waited for
                 try:
                     answer = worker.receive()
                 except EOFError:
-                    ending = self._reap(worker)
-                    if worker.assigned:
-                        task, losses = worker.assigned
-                        if losses + 1 == max_losses:
-                            lost.append((task, ending))
-                        else:
-                            waiting.extendleft((divided, losses + 1) for divided in task.divide())
+                    lost += self._lose(worker, waiting, max_losses)
                 else:
                     self._failed_starts = 0
                     if not isinstance(answer, _Ready):
                         yield answer
         return lost
+
+    def _is_busy(self) -> bool:
+        return any(worker.assigned for worker in self._workers.values())
+
+    def _hand_out(
+        self,
+        waiting: deque[tuple[AnyTask, int]],
+        complete: Callable[[AnyTask], AnyTask],
+        size: int,
+    ) -> None:
+        """Give waiting tasks to idle workers, of which there are up to `size`."""
+        while len(self._workers) < min(size, self._size, len(waiting)):
+            self._spawn()
+        for worker in self._workers.values():
+            if waiting and worker.ready and not worker.assigned:
+                task, losses = waiting.popleft()
+                worker.send(complete(task), losses)
 
     def _spawn(self) -> None:
         """Start a worker. If the system refuses, continue with those that run."""
@@ -190,14 +223,26 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         else:
             self._workers[spawned.pipe] = spawned
 
-    def _reap(self, worker: _Worker[AnyTask, Result]) -> str:
-        """Remove a dead worker and return how it ended."""
+    def _lose(
+        self,
+        worker: _Worker[AnyTask, Result],
+        waiting: deque[tuple[AnyTask, int]],
+        max_losses: int,
+    ) -> list[tuple[AnyTask, Ending]]:
+        """Remove a worker that is of no more use; divide its task, or return it as lost."""
         del self._workers[worker.pipe]
         ending = worker.ending()
-        _log.warning("a worker process %s; its work is done again", ending)
         if not worker.ready:
-            self._count_failed_start(ending)
-        return ending
+            self._count_failed_start(ending.text)
+        if worker.assigned is None:
+            return []
+        task, losses = worker.assigned
+        if losses + 1 == max_losses:
+            return [(task, ending)]
+        if not losses:
+            _log.warning("a worker process %s; its work is done again", ending.text)
+        waiting.extendleft((divided, losses + 1) for divided in task.divide())
+        return []
 
     def _count_failed_start(self, ending: str) -> None:
         self._failed_starts += 1
@@ -220,6 +265,13 @@ class _Ready:
     """What a worker sends once it is initialized."""
 
 
+@dataclass(frozen=True)
+class _Unforeseen:
+    """What a worker sends if it met an exception that is not one of ours, in words."""
+
+    text: str
+
+
 class _Worker(Generic[AnyTask, Result]):
     """A worker process, seen from the coordinator.
 
@@ -237,6 +289,7 @@ class _Worker(Generic[AnyTask, Result]):
         self._process, self.pipe = launch(serve, siblings)
         self.ready = False
         self.assigned: tuple[AnyTask, int] | None = None
+        self._unforeseen: _Unforeseen | None = None
 
     def send(self, task: AnyTask, losses: int) -> None:
         self.assigned = (task, losses)
@@ -244,13 +297,22 @@ class _Worker(Generic[AnyTask, Result]):
             self.pipe.send(task)
 
     def receive(self) -> Result | _Ready:
-        """Read a message: that the worker is ready, or a result."""
+        """Read a message: that the worker is ready, or a result.
+
+        Raises
+        ------
+        EOFError
+            If the worker is of no more use.
+        """
         try:
-            good, answer = self.pipe.recv()
+            answer = self.pipe.recv()
         except ConnectionError as error:
             raise EOFError from error
-        if not good:
+        if isinstance(answer, CompressError):
             raise answer
+        if isinstance(answer, _Unforeseen):
+            self._unforeseen = answer
+            raise EOFError
         if not self.ready:
             self.ready = True
             return _Ready()
@@ -258,19 +320,20 @@ class _Worker(Generic[AnyTask, Result]):
         result: Result = answer
         return result
 
-    def ending(self) -> str:
+    def ending(self) -> Ending:
         """Wait for the end of the process, and say how it ended."""
+        if self._unforeseen is not None:
+            self.kill()
+            return Ending(self._unforeseen.text, is_exception=True)
         self._process.join(_JOIN_SECONDS)
         code = self._process.exitcode
-        if code == -signal.SIGKILL:
-            return "was killed by SIGKILL, as when memory runs out (fewer --workers need less)"
-        if code == -signal.SIGBUS:
-            return "was killed by SIGBUS, as when a disk fails or a quota is reached"
         if code == NO_THREAD:
-            return "could not start a thread"
-        if code is not None and code < 0:
-            return f"was killed by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
+            return Ending("could not start a thread")
+        if code is None or code >= 0:
+            return Ending(f"ended with exit code {code}")
+        number = signal.Signals(-code)
+        text = f"was killed by {number.name}{_REASONS.get(number, '')}"
+        return Ending(text, is_from_outside=number not in _CRASHES)
 
     def kill(self) -> None:
         self._process.kill()
@@ -287,12 +350,13 @@ def _serve(
         pipe.send(_answer(function, pipe.recv()))
 
 
-def _answer(function: Callable[..., Any], *arguments: Any) -> tuple[bool, Any]:
+def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function returns, or its exception as a value."""
     try:
-        return True, function(*arguments)
+        return function(*arguments)
     except CompressError as error:
-        return False, error
+        return error
     except Exception as error:
-        failure = WorkerError(f"unexpected {type(error).__name__} in a worker: {error}")
-        failure.add_note(traceback.format_exc())
-        return False, failure
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
+        return _Unforeseen(f"met an unexpected {type(error).__name__} at {place}: {error}")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .. import deflate, names
-from ..errors import OutputError, SampleError, shown
+from .. import deflate, libraries, names
+from ..errors import MachineError, SampleError, shown
+from ..faults import machine_errors
 from ..filestate import FileState
 from ..options import Options
 from ..output.existing import RowCheck
@@ -22,6 +23,7 @@ from ..output.pickling import fragment
 from ..plan import Job
 from ..samples.reader import SampleFiles, SampleReader
 from ..samples.schema import strip_regions
+from .executor import Ending
 from .rowcheck import shows_image
 from .stderr import captured
 
@@ -34,6 +36,8 @@ __all__ = ["ShardTask", "compress_sample", "compress_shard", "initialize"]
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# Address space that must be free to load the libraries.
+_LOADING_BYTES = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,18 @@ class ShardTask:
         )
         return [replace(first, copies=self.copies, row_checks=self.row_checks), *others]
 
-    def give_up(self, ending: str) -> Part:
-        """Report the only sample as bad: it ends every process that works on it."""
-        issue = SampleIssue(self.start, self.paths[0], f"the worker process {ending}")
+    def give_up(self, ending: Ending) -> Part:
+        """Report the only sample as bad: it ends every process that works on it.
+
+        Raises
+        ------
+        MachineError
+            If something else ended them.
+        """
+        text = f"the worker process {ending.text}"
+        if ending.is_from_outside:
+            raise MachineError(text, self.paths[0])
+        issue = SampleIssue(self.start, self.paths[0], text)
         part = Part(self.start, self.start + 1, self.job.run, failures=(issue,))
         for pending in self.copies:
             pending.copy()
@@ -89,15 +102,36 @@ def initialize(options: Options, niceness: int = 0) -> None:
     """Prepare this process for a job: its niceness, its imports, and its allocator.
 
     The heavy modules are imported here because the coordinator, which imports this module
-    too, starts in a fraction of the time without numpy, OpenCV and OpenEXR.
+    too, starts in a fraction of the time without numpy, OpenCV and OpenEXR. OpenCV is imported
+    when an image needs it.
 
     glibc is told to keep freed memory: getting the buffers of each sample from the system again,
     page by page, took a third of a worker's time.
+
+    Raises
+    ------
+    MachineError
+        If a library is missing, damaged or too old.
     """
     import ctypes
 
     if niceness:
         os.nice(niceness)
+    with machine_errors():
+        _load_libraries(options)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 25)
+        mallopt(_M_TRIM_THRESHOLD, 1 << 27)
+
+
+def _load_libraries(options: Options) -> None:
+    # OpenBLAS prints and exits if it gets no memory while it is loaded.
+    mmap.mmap(-1, _LOADING_BYTES).close()
+    for library in ("numpy", "orjson", *(("OpenEXR", "mmh3") if options.masks else ())):
+        libraries.load(library)
+    if options.images:
+        libraries.check_installed("cv2")
     modules = {
         "..imaging.image": options.images,
         "..imaging.cryptomatte": bool(options.masks),
@@ -106,12 +140,9 @@ def initialize(options: Options, niceness: int = 0) -> None:
     for module, is_needed in modules.items():
         if is_needed:
             import_module(module, __package__)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 25)
-        mallopt(_M_TRIM_THRESHOLD, 1 << 27)
 
 
+@machine_errors()
 def compress_shard(task: ShardTask) -> Part:
     """Do a shard. Doing it twice writes the same bytes.
 
@@ -122,6 +153,8 @@ def compress_shard(task: ShardTask) -> Part:
     OutputError
         If its outputs cannot be written, another run has taken over the work folder, or existing
         outputs belong to other samples.
+    MachineError
+        If the machine fails on one of its samples, which may be good.
     """
     from ..output.rows import RowWriter
 
@@ -177,13 +210,11 @@ def _compress_samples(
     options = task.job.options
     for row, path in zip(task.rows, task.paths, strict=True):
         try:
-            with ExitStack() as stack:
+            with machine_errors(path), ExitStack() as stack:
                 rows = {n: stack.enter_context(writer.row(row)) for n, writer in writers.items()}
                 files = reader.next()
                 pickled = compress_sample(options, files, rows)
-        except OutputError:
-            raise
-        except Exception as error:  # one bad sample must not stop the others
+        except SampleError as error:  # one bad sample must not stop the others
             done.failures.append(SampleIssue(row, path, _reason(error, path)))
             take_messages()
         else:
@@ -193,11 +224,7 @@ def _compress_samples(
     return done
 
 
-def _reason(error: Exception, path: str) -> str:
-    if not isinstance(error, SampleError):
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{os.path.basename(frame.filename)}:{frame.lineno}"
-        return f"unexpected {type(error).__name__} at {place}: {error}"
+def _reason(error: SampleError, path: str) -> str:
     if error.path in ("", path):
         return error.problem
     return f"{shown(os.path.basename(error.path))}: {error.problem}"

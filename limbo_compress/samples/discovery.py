@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..errors import InputError, shown
+from ..faults import is_about_file, machine_errors, retry
 
 __all__ = ["Samples", "find_samples"]
 
@@ -20,11 +22,23 @@ class Samples:
     paths : tuple of str
         Absolute paths of the metadata files, sorted as strings over all directories.
     repeated : int
-        How many of them were reached more than once, by overlapping directories or links.
+        How many of them were reached more than once, by overlapping directories or links to
+        folders.
+    unlisted : dict of str to str
+        For each folder that could not be listed the reason.
     """
 
     paths: tuple[str, ...]
     repeated: int
+    unlisted: dict[str, str]
+
+    def describe_unlisted(self) -> str:
+        """Describe the folders that could not be listed, in one line; empty if there are none."""
+        if not self.unlisted:
+            return ""
+        path, reason = next(iter(self.unlisted.items()))
+        folders = "1 folder" if len(self.unlisted) == 1 else f"{len(self.unlisted)} folders"
+        return f"{folders} could not be listed (the first is {shown(path)}: {reason})"
 
 
 def find_samples(
@@ -33,9 +47,10 @@ def find_samples(
     """Find every metadata file below some directories.
 
     The rules are those of ``glob("**/*.json", recursive=True)``, which the reference
-    uses: links to directories are followed, and names that start with a dot are skipped. A file
-    that can be reached in several ways counts once, under a path without a link if there is
-    one. Loops of links end.
+    uses: links to directories are followed, names that start with a dot are skipped, and so are
+    folders that may not be listed. A folder that can be reached in several ways counts once, under
+    a path without a link if there is one. Loops of links end. A link to a file is a sample
+    of its own, as stores that keep each content once make them: its image lies beside the link.
 
     Parameters
     ----------
@@ -51,7 +66,9 @@ def find_samples(
     Raises
     ------
     InputError
-        If a directory cannot be listed, or no sample is found.
+        If one of these directories cannot be listed, or no sample is found.
+    MachineError
+        If it is the machine that keeps a folder from being listed.
     """
     roots = sorted({os.path.abspath(directory) for directory in directories})
     walk = _Walk(progress)
@@ -62,23 +79,36 @@ def find_samples(
         for directory in waiting:
             walk.visit(directory, links)
         waiting = sorted(links)
-    for path in sorted(walk.linked_files):
-        walk.add(os.path.realpath(path), path)
-    if not walk.found:
-        raise InputError(f"no sample (no *.json file) found below {', '.join(map(shown, roots))}")
-    return Samples(tuple(sorted(walk.found.values())), walk.repeated())
+    for root in roots:
+        if root in walk.unlisted:
+            raise InputError(f"cannot list this folder: {walk.unlisted[root]}", root)
+    samples = Samples(tuple(sorted(walk.found.values())), walk.repeated(), walk.unlisted)
+    if not samples.paths:
+        raise InputError(
+            f"no sample (no *.json file) found below {', '.join(map(shown, roots))}",
+            "",
+            samples.describe_unlisted(),
+        )
+    return samples
 
 
 class _Walk:
-    """What a search has seen so far. Two paths are one file if their real paths are the same."""
+    """What a search has seen so far. Two folders are one if their real paths are the same.
+
+    Attributes
+    ----------
+    found : dict of str to str
+        The samples by the real path of their folder with their own name.
+    unlisted : dict of str to str
+        For each folder that could not be listed the reason.
+    """
 
     def __init__(self, progress: Callable[[int], object] | None) -> None:
         self._progress = progress
         self.found: dict[str, str] = {}
-        self.linked_files: list[str] = []
+        self.unlisted: dict[str, str] = {}
         self._folders: set[str] = set()
         self._folders_again: set[str] = set()
-        self._files_again: set[str] = set()
 
     def visit(self, root: str, links: list[str]) -> None:
         """Search below `root`, which may be a link; append links to folders to `links`."""
@@ -89,43 +119,50 @@ class _Walk:
                 self._folders_again.add(real)
                 continue
             self._folders.add(real)
-            for entry in _entries(folder):
+            for entry in self._entries(folder):
                 if entry.name.startswith("."):
                     continue
-                if _is_folder(entry):
+                if self._is_folder(entry):
                     if entry.is_symlink():
                         links.append(entry.path)
                     else:
                         stack.append((entry.path, os.path.join(real, entry.name)))
                 elif entry.name.endswith(".json"):
-                    if entry.is_symlink():
-                        self.linked_files.append(entry.path)
-                    else:
-                        self.add(os.path.join(real, entry.name), entry.path)
+                    self._add(os.path.join(real, entry.name), entry.path)
 
-    def add(self, real: str, path: str) -> None:
-        if real in self.found:
-            self._files_again.add(real)
-        else:
-            self.found[real] = path
-            if self._progress is not None:
-                self._progress(len(self.found))
+    def _add(self, real: str, path: str) -> None:
+        self.found[real] = path
+        if self._progress is not None:
+            self._progress(len(self.found))
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        with machine_errors(folder):
+            try:
+                return retry(lambda: _list(folder))
+            except OSError as error:
+                self._pass_over(folder, error)
+                return []
+
+    def _is_folder(self, entry: os.DirEntry[str]) -> bool:
+        with machine_errors(entry.path):
+            try:
+                return retry(entry.is_dir)
+            except OSError as error:
+                # What has the name of a sample is read later, and fails then.
+                if error.errno != errno.ELOOP and not entry.name.endswith(".json"):
+                    self._pass_over(entry.path, error)
+                return False
+
+    def _pass_over(self, folder: str, error: OSError) -> None:
+        if not is_about_file(error, folder):
+            raise error
+        self.unlisted[folder] = str(error.strerror)
 
     def repeated(self) -> int:
         tops = tuple(os.path.join(folder, "") for folder in self._folders_again)
-        return sum(real in self._files_again or real.startswith(tops) for real in self.found)
+        return sum(real.startswith(tops) for real in self.found)
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise InputError(f"cannot list this folder: {error.strerror}", folder) from error
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+def _list(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)

@@ -9,10 +9,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SampleError
+from ..faults import is_about_file, machine_errors, retry
 from ..filestate import FileState
 from ..options import Options
 from . import schema
@@ -111,7 +113,9 @@ class SampleReader:
         Raises
         ------
         SampleError
-            If they cannot be read. The next call returns the sample after it.
+            If they are bad. The next call returns the sample after it.
+        MachineError
+            If the machine keeps them from being read.
         """
         if self._threads is not None:
             files = self._ahead.popleft()
@@ -177,22 +181,34 @@ def read_file(path: str, max_bytes: int) -> DataFile:
     Raises
     ------
     SampleError
-        If it cannot be read, is a pipe or a device, is too large, or changes meanwhile.
+        If it is missing, may not be read, is a pipe or a device, is too large, or changes
+        meanwhile.
+    MachineError
+        If its folder is gone, or the machine keeps it from being read.
     """
-    try:
-        # Without O_NONBLOCK, opening a pipe that nobody writes to would block forever.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            before = os.fstat(stream.fileno())
-            if not stat.S_ISREG(before.st_mode):
-                raise SampleError("it is not a regular file", path)
-            if before.st_size > max_bytes:
-                raise SampleError(
-                    f"it is too large: {before.st_size:,} bytes, the limit is {max_bytes:,}", path
-                )
-            data = stream.read(before.st_size + 1)
-            after = os.fstat(stream.fileno())
-    except (OSError, ValueError) as error:
-        raise SampleError(f"cannot read it: {getattr(error, 'strerror', error)}", path) from error
+    with machine_errors(path):
+        try:
+            return retry(partial(_read_file, path, max_bytes))
+        except ValueError as error:  # a name that no file can have
+            raise SampleError(f"cannot read it: {error}", path) from error
+        except OSError as error:
+            if not is_about_file(error, path):
+                raise
+            raise SampleError(f"cannot read it: {error.strerror}", path) from error
+
+
+def _read_file(path: str, max_bytes: int) -> DataFile:
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would block forever.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        before = os.fstat(stream.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise SampleError("it is not a regular file", path)
+        if before.st_size > max_bytes:
+            raise SampleError(
+                f"it is too large: {before.st_size:,} bytes, the limit is {max_bytes:,}", path
+            )
+        data = stream.read(before.st_size + 1)
+        after = os.fstat(stream.fileno())
     if (len(data), before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SampleError("it changed while it was read", path)
     return DataFile(path, data, FileState.of(path, after))

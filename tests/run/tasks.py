@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from limbo_compress.errors import SampleError
+from limbo_compress.run.executor import Ending
 from tests.jobs import wait_until
 
 
@@ -23,9 +24,10 @@ class Numbers:
     def divide(self) -> list[Numbers]:
         return [Numbers((number,), self.folder) for number in self.numbers]
 
-    def give_up(self, ending: str) -> list[str]:
+    def give_up(self, ending: Ending) -> list[str]:
         assert len(self.numbers) == 1
-        return [f"{self.numbers[0]} {ending}"]
+        origin = " (from outside)" if ending.is_from_outside else ""
+        return [f"{self.numbers[0]} {ending.text}{origin}"]
 
 
 def tasks(count: int, folder: Path | str = "") -> list[Numbers]:
@@ -56,8 +58,36 @@ def divide_by_zero(task: Numbers) -> list[Any]:
     return [1 / number for number in task.numbers]
 
 
-def die_of_7_and_13(task: Numbers) -> list[Any]:
+def raise_once(task: Numbers) -> list[Any]:
+    """Raise in the first process that does this task."""
+    marker = Path(task.folder, str(task.numbers))
+    if not marker.exists():
+        marker.touch()
+        raise LookupError
+    return double(task)
+
+
+_done_by_this_process: list[Numbers] = []
+
+
+def raise_unless_fresh(task: Numbers) -> list[Any]:
+    """Raise in every process that has already done a task."""
+    _done_by_this_process.append(task)
+    if len(_done_by_this_process) > 1:
+        raise LookupError
+    return double(task)
+
+
+def raise_always(task: Numbers) -> list[Any]:
+    for number in task.numbers:
+        Path(task.folder, str(number)).touch()
+    raise LookupError
+
+
+def die_of_7_8_and_13(task: Numbers) -> list[Any]:
     if 7 in task.numbers:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if 8 in task.numbers:
         os.kill(os.getpid(), signal.SIGKILL)
     if 13 in task.numbers:
         os._exit(3)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from tests.jobs import wait_until
 from tests.run.tasks import (
     Numbers,
     describe_worker,
-    die_of_7_and_13,
+    die_of_7_8_and_13,
     die_once,
     divide_by_zero,
     double,
     exit_at_once,
+    raise_always,
+    raise_once,
+    raise_unless_fresh,
     refuse,
     run_forever,
     tasks,
@@ -57,21 +61,47 @@ def test_our_own_errors_are_raised_unchanged() -> None:
     assert str(caught.value) == "/0: bad; repair it"
 
 
-def test_unexpected_errors_keep_their_name_and_traceback() -> None:
-    with pytest.raises(WorkerError, match="ZeroDivisionError") as caught:
-        run(divide_by_zero, tasks(1), 2)
-    assert "in divide_by_zero" in "".join(caught.value.__notes__)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_that_raises_the_unexpected_is_given_up_with_the_place(workers: int) -> None:
+    results = run(divide_by_zero, tasks(2), workers)
+    (given_up,) = (item for item in results if isinstance(item, str))
+    place = r"tasks\.py:\d+: division by zero"
+    assert re.fullmatch(f"0 met an unexpected ZeroDivisionError at {place}", given_up)
+    done = sorted(item for item in results if isinstance(item, float))
+    assert done == sorted(1 / number for number in range(1, 6))
 
 
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_exception_that_does_not_come_again_loses_no_task(tmp_path: Path, workers: int) -> None:
+    results = run(raise_once, tasks(1, tmp_path), workers)
+    assert sorted(results) == [0, 2, 4]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_suspect_gets_a_fresh_worker(workers: int) -> None:
+    assert sorted(run(raise_unless_fresh, tasks(2), workers)) == list(range(0, 12, 2))
+
+
+def test_suspects_do_not_wait_for_all_other_tasks(tmp_path: Path) -> None:
+    """So that a job on which everything fails can be stopped soon."""
+    with ProcessExecutor(raise_always, 2) as executor:
+        results = executor.run(tasks(100, tmp_path), unchanged)
+        assert "unexpected LookupError" in next(results)[0]
+        assert len(os.listdir(tmp_path)) < 60
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
 def test_tasks_that_kill_their_workers_are_given_up(workers: int) -> None:
-    results = run(die_of_7_and_13, tasks(10), workers)
+    results = run(die_of_7_8_and_13, tasks(6), workers)
     given_up = sorted(item for item in results if isinstance(item, str))
-    assert len(given_up) == 2
-    assert given_up[0] == "13 ended with exit code 3"
-    assert given_up[1].startswith("7 was killed by SIGKILL, as when memory runs out")
+    assert given_up == [
+        "13 ended with exit code 3",
+        "7 was killed by SIGSEGV",
+        "8 was killed by SIGKILL, as when memory runs out (fewer --workers need less)"
+        " (from outside)",
+    ]
     done = sorted(item for item in results if isinstance(item, int))
-    assert done == [2 * number for number in range(30) if number not in (7, 13)]
+    assert done == [2 * number for number in range(18) if number not in (7, 8, 13)]
 
 
 def test_workers_that_die_now_and_then_lose_no_task(tmp_path: Path) -> None:

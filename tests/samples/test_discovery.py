@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import errno
 import glob
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from limbo_compress.errors import InputError
+from limbo_compress.errors import InputError, MachineError
 from limbo_compress.samples.discovery import find_samples
 
 
@@ -44,16 +50,26 @@ def test_links_to_folders_are_followed(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_reached_twice_counts_once_by_its_path_without_links(tmp_path: Path) -> None:
+def test_a_folder_reached_twice_counts_once_by_its_path_without_links(tmp_path: Path) -> None:
     make(tmp_path, "z/1.json", "z/sub/2.json", "z/sub/3.json")
     (tmp_path / "a").symlink_to(tmp_path / "z")
-    (tmp_path / "z" / "0.json").symlink_to(tmp_path / "z" / "sub" / "3.json")
     samples = find_samples([str(tmp_path), str(tmp_path / "z" / "sub")])
     assert list(samples.paths) == [
         str(tmp_path / name) for name in ("z/1.json", "z/sub/2.json", "z/sub/3.json")
     ]
     assert samples.repeated == 3
     assert find_samples([str(tmp_path / "z" / "sub")]).repeated == 0
+
+
+def test_links_to_one_file_are_samples_of_their_own(tmp_path: Path) -> None:
+    """Stores that keep each content once have them; the images beside them may differ."""
+    make(tmp_path, "store/content.json", "data/1.json")
+    (tmp_path / "data" / "2.json").symlink_to(tmp_path / "store" / "content.json")
+    (tmp_path / "data" / "3.json").symlink_to(tmp_path / "store" / "content.json")
+    (tmp_path / "data" / "4.json").symlink_to("1.json")
+    samples = find_samples([str(tmp_path / "data"), str(tmp_path)])
+    names = ("data/1.json", "data/2.json", "data/3.json", "data/4.json", "store/content.json")
+    assert list(samples.paths) == [str(tmp_path / name) for name in names]
 
 
 def test_the_callback_gets_the_number_of_samples_so_far(tmp_path: Path) -> None:
@@ -88,9 +104,78 @@ def test_finding_no_sample_is_an_error_that_names_the_folders(tmp_path: Path) ->
         find_samples([str(tmp_path)])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
-    make(tmp_path, "a/1.json")
-    (tmp_path / "a").chmod(0)
-    with pytest.raises(InputError, match="cannot list"):
+PROGRAM = """
+import os, sys
+from limbo_compress.errors import CompressError
+from limbo_compress.samples.discovery import find_samples
+try:
+    samples = find_samples(sys.argv[1:])
+    print(*map(os.path.basename, samples.paths), samples.describe_unlisted(), sep="\\n")
+except CompressError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def find_without_privileges(*folders: Path) -> list[str]:
+    """Find samples in a process that is not allowed to list every folder, even if it is root."""
+    command = [sys.executable, "-c", PROGRAM, *map(str, folders)]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may list every folder, and setpriv (util-linux) is missing")
+        command[:0] = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Path]:
+    """A folder that cannot be listed, beside two samples."""
+    make(tmp_path, "1.json", "closed/2.json", "open/3.json")
+    (tmp_path / "closed").chmod(0)
+    yield tmp_path / "closed"
+    (tmp_path / "closed").chmod(0o700)
+
+
+def test_folders_that_cannot_be_listed_are_skipped_and_counted(closed: Path) -> None:
+    assert find_without_privileges(closed.parent) == [
+        "1.json",
+        "3.json",
+        f"1 folder could not be listed (the first is {closed}: Permission denied)",
+    ]
+
+
+def test_links_into_a_closed_folder_are_counted(closed: Path) -> None:
+    (closed.parent / "open" / "link").symlink_to(closed / "folder")
+    *_, line = find_without_privileges(closed.parent)
+    assert line.startswith("2 folders could not be listed")
+
+
+def test_a_given_folder_that_cannot_be_listed_is_an_error(closed: Path) -> None:
+    (line,) = find_without_privileges(closed.parent, closed)
+    assert line == f"InputError {closed}: cannot list this folder: Permission denied"
+
+
+def test_what_was_not_listed_is_said_where_no_sample_is_found(closed: Path) -> None:
+    shutil.rmtree(closed.parent / "open")
+    (closed.parent / "1.json").unlink()
+    (line,) = find_without_privileges(closed.parent)
+    assert "no sample" in line
+    assert line.endswith(f"(the first is {closed}: Permission denied)")
+
+
+def test_a_folder_that_the_machine_cannot_list_is_no_folder_to_skip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "1.json", "a/2.json")
+    scandir, calls = os.scandir, list[str]()
+
+    def fail(folder: str) -> Any:
+        if folder.endswith("a"):
+            calls.append(folder)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(MachineError, match=rf"{tmp_path}/a: Stale file handle"):
         find_samples([str(tmp_path)])
+    assert len(calls) == 4

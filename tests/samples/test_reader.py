@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from limbo_compress import Options
-from limbo_compress.errors import SampleError
-from limbo_compress.samples.reader import SampleReader
+from limbo_compress.errors import MachineError, SampleError
+from limbo_compress.samples.reader import SampleReader, read_file
 from tests.jobs import wait_until
 
 
@@ -84,3 +87,89 @@ def test_leaving_early_leaves_no_thread(paths: list[str]) -> None:
     with SampleReader(Options((".",), images=True), paths) as reader:
         reader.next()
     assert threading.active_count() == before
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "there.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("missing.png", "No such file or directory"),
+        ("no-folder.png", "Not a directory"),
+        ("loop.png", "Too many levels of symbolic links"),
+        ("dangling.png", "No such file or directory"),
+        ("folder", "Is a directory"),
+        ("socket", "No such device or address"),
+        ("x" * 300, "File name too long"),
+        ("\udfff\ud800", "surrogates not allowed"),
+    ],
+)
+def test_what_is_wrong_with_one_file_is_a_bad_sample(folder: Path, name: str, reason: str) -> None:
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "dangling.png").symlink_to("/no/such/store/image.png")
+    (folder / "no-folder.png").symlink_to("there.json/image.png")
+    (folder / "folder").mkdir()
+    here = os.getcwd()
+    os.chdir(folder)  # because the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket")
+    os.chdir(here)
+    with pytest.raises(SampleError, match=reason):
+        read_file(f"{folder}/{name}", 100)
+
+
+@pytest.mark.parametrize("gone", ["removed", "empty"])
+def test_a_file_whose_folder_is_gone_is_the_machines_fault(folder: Path, gone: str) -> None:
+    (folder / "there.json").unlink()
+    if gone == "removed":
+        folder.rmdir()
+    with pytest.raises(MachineError, match=r"there\.json: No such file.*is it still mounted"):
+        read_file(f"{folder}/there.json", 100)
+
+
+def fail_to_open(monkeypatch: pytest.MonkeyPatch, number: int, times: int) -> list[float]:
+    """Let the next `times` calls of `os.open` fail; return when they did."""
+    real, calls = os.open, list[float]()
+
+    def fail(*arguments: Any, **keywords: Any) -> int:
+        if len(calls) < times:
+            calls.append(time.monotonic())
+            raise OSError(number, os.strerror(number))
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", fail)
+    return calls
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_transient_errors_are_survived(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    calls = fail_to_open(monkeypatch, number, 2)
+    assert read_file(f"{folder}/there.json", 100).data == b"{}"
+    assert len(calls) == 2
+
+
+def test_errors_that_stay_are_the_machines_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fail_to_open(monkeypatch, errno.ESTALE, 99)
+    with pytest.raises(MachineError, match=r"there\.json: Stale file handle; this is the machine"):
+        read_file(f"{folder}/there.json", 100)
+    assert len(calls) == 4
+    pauses = [later - sooner for sooner, later in pairwise(calls)]
+    assert pauses == sorted(pauses)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ENOTCONN])
+def test_what_concerns_every_file_is_the_machines_fault_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    calls = fail_to_open(monkeypatch, number, 99)
+    with pytest.raises(MachineError, match=os.strerror(number)):
+        read_file(f"{folder}/there.json", 100)
+    assert len(calls) == 1

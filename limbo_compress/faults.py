@@ -1,0 +1,126 @@
+"""Whose fault is an exception? The data's makes a bad sample; the machine's ends the job.
+
+A machine that is short of memory, lost a mount or has the wrong libraries fails on good samples.
+To leave these out would lose them silently.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from .errors import MachineError
+
+__all__ = ["is_about_file", "machine_error", "machine_errors", "retry"]
+
+Value = TypeVar("Value")
+
+# What a call says about one path: about its name, its kind, its permissions, or a link that leads
+# nowhere. Everything else (no memory, no descriptors, a disk or a network that fails) would
+# concern any file.
+_ABOUT_ONE_FILE = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV),
+    *(errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EACCES, errno.EPERM),
+}
+# A network filesystem that changes its server says these for a while.
+_TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EINTR, errno.EAGAIN}
+_PAUSES_SECONDS = (0.1, 0.3, 1.0)
+_HINTS = {
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "the whole system has too many open files",
+    errno.ENOMEM: "raise the limit (ulimit -v), or use fewer `workers`",
+}
+# They are the machine's only if the folder around the file is gone: see `is_about_file`.
+_HINTS |= dict.fromkeys(_ABOUT_ONE_FILE, "its folder is gone or closed; is it still mounted?")
+_DEFAULT_HINT = "this is the machine's fault, not the sample's"
+_THREAD_HINT = "raise the limit on processes or memory (ulimit -u, ulimit -v)"
+_REINSTALL = "if memory is not short (ulimit -v), install it again"
+_OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem
+
+
+def retry(call: Callable[[], Value]) -> Value:
+    """Call a function; while it fails with a transient error, call it up to three times more.
+
+    Raises
+    ------
+    OSError
+        The error of the last call.
+    """
+    for pause in _PAUSES_SECONDS:
+        try:
+            return call()
+        except OSError as error:
+            if error.errno not in _TRANSIENT:
+                raise
+        time.sleep(pause)
+    return call()
+
+
+def is_about_file(error: OSError, path: str) -> bool:
+    """Whether an error speaks of the file or folder at `path` alone.
+
+    If the folder that holds it is gone, or is empty although the path was found in it, a mount
+    has gone.
+    """
+    return error.errno in _ABOUT_ONE_FILE and _holds_anything(os.path.dirname(path))
+
+
+def _holds_anything(folder: str) -> bool:
+    try:
+        # With the dot, a folder that can be listed but not entered fails, too.
+        with os.scandir(os.path.join(folder, os.curdir)) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False
+
+
+def machine_error(error: Exception, path: str = "") -> MachineError | None:
+    """Return what ends the job because of an exception, or None if the machine is not to blame.
+
+    An OSError counts as the machine's, so errors for which `is_about_file` holds do not
+    belong here.
+
+    Parameters
+    ----------
+    error : Exception
+    path : str, optional
+        The file or folder that was being worked on.
+    """
+    if isinstance(error, MemoryError) or _is_from_opencv_for_memory(error):
+        text = f"out of memory: {error}" if str(error) else "out of memory"
+        return MachineError(text, path, _HINTS[errno.ENOMEM])
+    if isinstance(error, ImportError):
+        return MachineError(f"cannot import a library: {_first_cause(error)}", path, _REINSTALL)
+    if isinstance(error, OSError):
+        hint = _HINTS.get(error.errno or 0, _DEFAULT_HINT)
+        return MachineError(str(error.strerror or error), path or str(error.filename or ""), hint)
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return MachineError(str(error), path, _THREAD_HINT)
+    return None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the error that was raised first: numpy hides it below a page of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _is_from_opencv_for_memory(error: Exception) -> bool:
+    return type(error).__module__ == "cv2" and getattr(error, "code", None) == _OPENCV_NO_MEMORY
+
+
+@contextmanager
+def machine_errors(path: str = "") -> Iterator[None]:
+    """Turn an exception into a MachineError about `path` if the machine is to blame."""
+    try:
+        yield
+    except Exception as error:
+        fault = machine_error(error, path)
+        if fault is None:
+            raise
+        raise fault from error

@@ -1,0 +1,87 @@
+"""The libraries that do the work, in versions that are known to do it right.
+
+Another package can bring an older copy of one: ``opencv-python`` 4 installs over the files of
+``opencv-python-headless`` 5, which pip does not notice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from .errors import MachineError
+
+__all__ = ["check_installed", "load"]
+
+# The oldest version of each module, as in pyproject.toml. mmh3 does not tell its own.
+_OLDEST = {"numpy": (2,), "cv2": (5,), "orjson": (3, 10), "OpenEXR": (3, 5)}
+_PACKAGES = {"cv2": "opencv-python-headless"}
+# Other packages that install the same module.
+_RIVALS = {
+    "cv2": "opencv-python opencv-contrib-python opencv-contrib-python-headless",
+}
+
+
+def load(name: str) -> Any:
+    """Import a library.
+
+    Parameters
+    ----------
+    name : str
+        Name of its module.
+
+    Raises
+    ------
+    MachineError
+        If its version is too old, or cannot be told.
+    ImportError
+        If it is missing or damaged.
+    """
+    module = import_module(name)
+    _check(name, str(getattr(module, "__version__", "")), str(getattr(module, "__file__", name)))
+    return module
+
+
+def check_installed(name: str) -> None:
+    """Check a library without importing it, as far as its file ``version.py`` tells.
+
+    OpenCV takes a quarter of a second to import, and has such a file in all its wheels.
+
+    Raises
+    ------
+    MachineError
+        If it is missing or too old.
+    """
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise MachineError(f"the library {name} is missing", "", _how_to_install(name))
+    try:
+        with open(os.path.join(os.path.dirname(spec.origin), "version.py"), encoding="utf-8") as f:
+            found = re.search(r'version = "(.*)"', f.read())
+    except OSError:
+        return
+    if found:
+        _check(name, found[1], spec.origin)
+
+
+def _check(name: str, version: str, path: str) -> None:
+    oldest = _OLDEST.get(name)
+    if oldest is None or tuple(map(int, re.findall(r"\d+", version)[:2])) >= oldest:
+        return
+    needed = ".".join(map(str, oldest))
+    raise MachineError(
+        f"{name} has version {version or 'unknown'}, but {needed} or later is needed",
+        path,
+        _how_to_install(name),
+    )
+
+
+def _how_to_install(name: str) -> str:
+    package = _PACKAGES.get(name, name)
+    install = f"pip install --force-reinstall {package}"
+    if name in _RIVALS:
+        return f"pip uninstall {_RIVALS[name]}; {install}"
+    return install

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from limbo_compress import Options, SampleError, SampleIssue
+from limbo_compress.failures import FailureLimit
+from limbo_compress.output.parts import Part
+
+
+def part(rows: range) -> Part:
+    """A part of bad samples."""
+    issues = tuple(SampleIssue(row, f"/{row}.json", "bad") for row in rows)
+    return Part(rows.start, rows.stop, "run", failures=issues)
+
+
+def limit(missing: list[range]) -> FailureLimit:
+    return FailureLimit(Options((".",), metadata=True, on_error="skip"), 1000, missing)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [range(20)],
+        [range(10, 15), range(25, 40), range(15, 25)],
+        [range(995, 1000), range(980, 995)],
+    ],
+    ids=str,
+)
+def test_parts_may_come_in_any_order(rows: list[range]) -> None:
+    whole = limit([range(1000)])
+    *others, last = rows
+    for other in others:
+        whole.check(part(other))
+    with pytest.raises(SampleError, match="one of 20 bad samples in a row: bad"):
+        whole.check(part(last))
+
+
+def test_in_a_row_are_the_rows_that_this_run_does() -> None:
+    """Those of an earlier run say nothing about the machine as it is now."""
+    resumed = limit([range(10), range(700, 705), range(900, 1000)])
+    for rows in (range(10), range(900, 904), range(904, 906)):
+        resumed.check(part(rows))
+    with pytest.raises(SampleError, match=r"/70\d\.json: one of 20 bad samples in a row"):
+        resumed.check(part(range(700, 705)))
+
+
+def test_nineteen_in_a_row_are_allowed_again_and_again() -> None:
+    whole = limit([range(1000)])
+    for start in range(0, 1000, 20):
+        whole.check(part(range(start, start + 19)))
