@@ -101,7 +101,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         with _hint_at_kept_work(workdir), workdir:
             existing = ExistingOutputs(job, paths)
             job = create_files(job)
-            publisher = Publisher(job, len(paths), existing)
+            publisher = Publisher(job, paths, existing)
             done = resumed = sum(part.stop - part.start for part in workdir.done)
             _log_resumed(resumed, len(paths), workdir.changed)
             _report(progress, done, len(paths))

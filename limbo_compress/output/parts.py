@@ -19,6 +19,7 @@ from .. import deflate
 from ..errors import OutputError, output_errors, shown
 from ..filestate import FileState
 from .filesystem import start_writing
+from .index import Entry
 from .lock import Lock
 
 __all__ = ["CopyRange", "Part", "SampleIssue", "is_part", "read_parts", "write_part"]
@@ -60,8 +61,9 @@ class Part:
         Its half-open range of rows.
     run : str
         The random name of the run that did it.
-    metadata_bytes, metadata_checksum : int
-        Length and CRC-32 of its pickled metadata.
+    entries : tuple of Entry
+        What the index will say about the pickled metadata of each good sample, in the order of the
+        rows; empty if no metadata is asked for.
     checksums : dict of str to int
         For each array, the CRC-32 of its good rows, by which a later run recognises them.
     failures : tuple of SampleIssue
@@ -75,12 +77,16 @@ class Part:
     start: int
     stop: int
     run: str
-    metadata_bytes: int = 0
-    metadata_checksum: int = 0
+    entries: tuple[Entry, ...] = ()
     checksums: dict[str, int] = field(default_factory=dict)
     failures: tuple[SampleIssue, ...] = ()
     warnings: tuple[SampleIssue, ...] = ()
     files: tuple[tuple[FileState, ...], ...] = ()
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Length of its pickled metadata."""
+        return sum(entry.size for entry in self.entries)
 
     def path(self, folder: str) -> str:
         """Path of this part-file in a work folder."""
@@ -129,14 +135,24 @@ def read_parts(folder: str) -> Iterator[Part]:
             metadata = stream.read()
         if part is None or os.path.basename(part.path(folder)) != name:
             continue
-        found = (len(metadata), deflate.crc32(metadata))
-        if found == (part.metadata_bytes, part.metadata_checksum):
+        if _is_whole(part, metadata):
             yield part
+
+
+def _is_whole(part: Part, metadata: bytes) -> bool:
+    """Whether the pickled metadata of a part is what its entries say."""
+    start = 0
+    for entry in part.entries:
+        if deflate.crc32(metadata[start : start + entry.size]) != entry.checksum:
+            return False
+        start += entry.size
+    return start == len(metadata)
 
 
 def _parse(line: bytes) -> Part | None:
     try:
         record = json.loads(line)
+        record["entries"] = tuple(_parse_entry(*entry) for entry in record["entries"])
         for name in ("failures", "warnings"):
             record[name] = tuple(SampleIssue(**issue) for issue in record[name])
         record["files"] = tuple(
@@ -145,6 +161,10 @@ def _parse(line: bytes) -> Part | None:
         return Part(**record)
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _parse_entry(size: int, checksum: int, categories: list[str]) -> Entry:
+    return Entry(int(size), int(checksum), tuple(map(str, categories)))
 
 
 @dataclass(frozen=True)

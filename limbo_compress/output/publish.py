@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,6 +16,7 @@ from .. import names
 from ..errors import OutputError, output_errors
 from ..plan import Job
 from .existing import ExistingOutputs
+from .index import IndexWriter
 from .npy import ArrayFile
 from .parts import CopyRange, Part, SampleIssue
 from .pickling import LIST_END, LIST_START
@@ -56,8 +57,8 @@ class Publisher:
     ----------
     job : Job
         Its files are created.
-    rows : int
-        Number of samples.
+    paths : sequence of str
+        The metadata files, one per row.
     existing : ExistingOutputs
         The older outputs that stay.
 
@@ -67,9 +68,10 @@ class Publisher:
         Those of the parts collected so far.
     """
 
-    def __init__(self, job: Job, rows: int, existing: ExistingOutputs) -> None:
+    def __init__(self, job: Job, paths: Sequence[str], existing: ExistingOutputs) -> None:
         self._job = job
-        self._rows = rows
+        self._paths = paths
+        self._index = IndexWriter()
         self._existing = existing
         self._joined = 0
         self._waiting: list[tuple[int, Part]] = []
@@ -100,6 +102,13 @@ class Publisher:
                 copy = CopyRange(source, target, self._metadata_bytes, part.metadata_bytes)
                 self._metadata_bytes += copy.bytes
                 self._copies.append(copy)
+                self._add_to_index(part)
+
+    def _add_to_index(self, part: Part) -> None:
+        bad = {issue.row for issue in part.failures}
+        good = (row for row in range(part.start, part.stop) if row not in bad)
+        for row, entry in zip(good, part.entries, strict=True):
+            self._index.add(self._paths[row], entry)
 
     def take_copies(self) -> tuple[CopyRange, ...]:
         """Hand out metadata for a worker to copy: many workers copy faster than one process."""
@@ -118,8 +127,9 @@ class Publisher:
         OutputError
             If something is missing, or the files cannot be written or renamed.
         """
-        if self._joined != self._rows:
-            raise OutputError(f"{self._joined} of {self._rows} samples were done", self._job.folder)
+        rows = len(self._paths)
+        if self._joined != rows:
+            raise OutputError(f"{self._joined} of {rows} samples were done", self._job.folder)
         check()
         with output_errors(self._job.folder):
             self._finish_arrays()
@@ -171,8 +181,9 @@ class Publisher:
         with open(path, "r+b") as stream:
             stream.seek(self._metadata_bytes)
             stream.write(LIST_END)
+            self._index.write(stream)
             size = stream.tell()
-        good = self._rows - len(self.failures)
+        good = len(self._paths) - len(self.failures)
         self._finish(path, names.METADATA, (good,), "list of dict", size)
 
     def _finish(

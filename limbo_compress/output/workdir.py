@@ -19,7 +19,7 @@ __all__ = ["WorkDir", "missing"]
 
 _CHUNK = 1 << 20
 _RECORD = "job.json"
-_FORMAT = 3
+_FORMAT = 4
 
 
 class WorkDir:

@@ -18,6 +18,7 @@ from ..filestate import FileState
 from ..options import Options
 from ..output.existing import RowCheck
 from ..output.lock import Lock
+from ..output.index import Entry
 from ..output.parts import CopyRange, Part, SampleIssue, write_part
 from ..output.pickling import fragment
 from ..plan import Job
@@ -173,20 +174,18 @@ def compress_shard(task: ShardTask) -> Part:
         }
         reader = stack.enter_context(SampleReader(task.job.options, task.paths))
         done = _compress_samples(task, reader, writers, take_messages)
-    pickled = b"".join(done.fragments)
     part = Part(
         start=task.rows.start,
         stop=task.rows.stop,
         run=task.job.run,
-        metadata_bytes=len(pickled),
-        metadata_checksum=deflate.crc32(pickled),
+        entries=tuple(done.entries),
         checksums={name: writer.checksum for name, writer in writers.items()},
         failures=tuple(done.failures),
         warnings=tuple(done.warnings),
         files=tuple(done.files),
     )
     if not done.failures or task.job.options.on_error == "skip":
-        write_part(task.job.folder, part, pickled)
+        write_part(task.job.folder, part, b"".join(done.fragments))
     return replace(part, files=())  # only a later run asks for them
 
 
@@ -195,6 +194,7 @@ class _Done:
     """What the samples of a shard gave."""
 
     fragments: list[bytes] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     failures: list[SampleIssue] = field(default_factory=list)
     warnings: list[SampleIssue] = field(default_factory=list)
     files: list[tuple[FileState, ...]] = field(default_factory=list)
@@ -218,7 +218,9 @@ def _compress_samples(
             done.failures.append(SampleIssue(row, path, _reason(error, path)))
             take_messages()
         else:
-            done.fragments.append(pickled)
+            if options.metadata:
+                done.fragments.append(pickled)
+                done.entries.append(Entry.of(pickled, files.metadata))
             done.files.append(files.states)
             done.warnings += [SampleIssue(row, path, line) for line in take_messages()]
     return done

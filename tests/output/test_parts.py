@@ -8,6 +8,7 @@ import pytest
 
 from limbo_compress.errors import OutputError
 from limbo_compress.filestate import FileState
+from limbo_compress.output.index import Entry
 from limbo_compress.output.lock import Lock
 from limbo_compress.output.parts import CopyRange, Part, SampleIssue, read_parts, write_part
 
@@ -20,9 +21,13 @@ def folder(tmp_path: Path) -> Iterator[str]:
         yield folder
 
 
+def entry(fragment: bytes, *categories: str) -> Entry:
+    return Entry.of(fragment, {"annotations": [{"category": name} for name in categories]})
+
+
 @pytest.fixture
 def copy_range(folder: str, tmp_path: Path) -> CopyRange:
-    part = Part(3, 5, "a", metadata_bytes=4)
+    part = Part(3, 5, "a", (entry(b"a"), entry(b"bcd")))
     write_part(folder, part, b"abcd")
     (tmp_path / "all").write_bytes(b"0123456789")
     return CopyRange(part.path(folder), str(tmp_path / "all"), 2, 4)
@@ -30,13 +35,23 @@ def copy_range(folder: str, tmp_path: Path) -> CopyRange:
 
 def test_parts_are_read_back_in_row_order(folder: str) -> None:
     files = ((FileState("x.json", 3, 4), FileState("\udcff.png", 5, 6)),)
+    entries = (entry(b"abc", "30B", "\ud800"),)
+    issues = (SampleIssue(1, "x.json", "bad"),)
     parts = [
-        Part(0, 2, "a", checksums={"images": 7}, failures=(SampleIssue(1, "x.json", "bad"),)),
+        Part(0, 2, "a", entries, checksums={"images": 7}, failures=issues),
         Part(2, 5, "a", warnings=(SampleIssue(3, "y.json", "odd"),), files=files),
     ]
     for part in reversed(parts):
-        write_part(folder, part)
+        write_part(folder, part, b"abc"[: part.metadata_bytes])
     assert list(read_parts(folder)) == parts
+
+
+@pytest.mark.parametrize("metadata", [b"abcd", b"ab", b"abx", b""])
+def test_a_part_with_other_metadata_than_its_entries_is_left_out(
+    folder: str, metadata: bytes
+) -> None:
+    write_part(folder, Part(0, 2, "a", (entry(b"a"), entry(b"bc"))), metadata)
+    assert list(read_parts(folder)) == []
 
 
 def test_a_run_that_lost_the_folder_leaves_no_part(folder: str) -> None:
