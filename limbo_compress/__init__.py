@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .coordinator import Report, compress
-    from .dataset.load import Dataset, load
+    from .dataset.dataset import Dataset, concat
+    from .dataset.load import load
     from .errors import (
         CompressError,
         InputError,
@@ -49,6 +50,7 @@ __all__ = [
     "UsageError",
     "WorkerError",
     "compress",
+    "concat",
     "load",
 ]
 
@@ -57,12 +59,13 @@ __version__ = "0.1.0"
 # Imported when first used: the command installs its signal handlers before anything heavy, and
 # a program that only reads outputs needs none of the compressor.
 _HOMES = {
-    "Dataset": ".dataset.load",
+    "Dataset": ".dataset.dataset",
     "Options": ".options",
     "OutputFile": ".output.publish",
     "Report": ".coordinator",
     "SampleIssue": ".output.parts",
     "compress": ".coordinator",
+    "concat": ".dataset.dataset",
     "load": ".dataset.load",
 }
 

@@ -4,70 +4,69 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import names
 from ..errors import InputError
 from ..output.npy import read_header
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["open_arrays"]
+__all__ = ["find_arrays", "open_array"]
 
 # dtype and channels, as `compress` and the reference write them.
 _IMAGES = ("<f2", 3)
 _MASK = ("<f4", 1)
 
 
-def open_arrays(prefix: str) -> dict[str, NDArray[Any]]:
-    """Map the images and masks of a prefix, by the names of the arrays. Only headers are read.
-
-    Files of other prefixes and arrays of other kinds are ignored.
+def find_arrays(prefix: str) -> list[str]:
+    """Find the arrays that are a prefix's own, as far as the names of files tell.
 
     Returns
     -------
-    dict of str to memmap
-        Of shape (samples, height, width, channels).
+    list of str
+        ``images`` and ``masks-NAME``, as far as there are any.
 
     Raises
     ------
     InputError
-        If a file cannot be read, is damaged, or holds no images.
+        If the folder cannot be listed.
     """
-    arrays = {}
-    path = _path(prefix, names.IMAGES)
-    if os.path.exists(path):
-        images = _open(path, *_IMAGES)
-        if images is None:
-            raise InputError("it is no array of float16 RGB images", path)
-        arrays[names.IMAGES] = images
-    for name in _mask_names(prefix):
-        mask = _open(_path(prefix, name), *_MASK)
-        if mask is not None:
-            arrays[name] = mask
-    return arrays
-
-
-def _path(prefix: str, array: str) -> str:
-    return f"{prefix}-{names.array_file(array)}"
-
-
-def _mask_names(prefix: str) -> list[str]:
-    """Names of the arrays that are masks of this prefix, as far as file names tell."""
     folder, start = os.path.split(f"{prefix}-")
     try:
         listed = sorted(os.listdir(folder or os.curdir))
     except OSError as error:
         raise InputError(f"cannot list this folder: {error.strerror}", folder) from error
-    found = [
-        names.array_of_file(name.removeprefix(start)) for name in listed if name.startswith(start)
-    ]
+    own = (name.removeprefix(start) for name in listed if name.startswith(start))
+    arrays = [array for name in own if (array := names.array_of_file(name))]
     return [
-        name
-        for name in found
-        if name and names.mask_of_array(name) and not _is_of_another(prefix, name)
+        array
+        for array in arrays
+        if array == names.IMAGES
+        or (names.mask_of_array(array) and not _is_of_another(prefix, array))
     ]
+
+
+def open_array(path: str, name: str) -> NDArray[Any] | None:
+    """Map an array, reading its header only; None if it is a stranger with the name of a mask.
+
+    Returns
+    -------
+    memmap of float16 or float32, or None
+        Of shape (samples, height, width, channels).
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is longer or shorter than its header says, or holds no images.
+    """
+    if name != names.IMAGES:
+        return _open(path, *_MASK)
+    images = _open(path, *_IMAGES)
+    if images is None:
+        raise InputError("it is no array of float16 RGB images", path)
+    return images
 
 
 def _is_of_another(prefix: str, array: str) -> bool:
@@ -81,8 +80,6 @@ def _is_of_another(prefix: str, array: str) -> bool:
 
 def _open(path: str, dtype: str, channels: int) -> NDArray[Any] | None:
     """Map an array whose file has the size that its header says; None if it is of another kind."""
-    import numpy as np  # here because the command starts faster without it
-
     try:
         with open(path, "rb") as stream:
             descr, shape = read_header(stream)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from limbo_compress import InputError, Options, compress, load
+from tests.jobs import job
 
 
 def test_outputs_are_read_back(campaign: Path, tmp_path: Path) -> None:
@@ -21,7 +22,10 @@ def test_outputs_are_read_back(campaign: Path, tmp_path: Path) -> None:
     assert dataset.images is not None
     np.testing.assert_array_equal(dataset.images, np.load(f"{prefix}-images.npy"))
     assert list(dataset.masks) == ["all", "big"]
-    assert dataset.metadata == [json.loads(p.read_text()) for p in sorted(campaign.rglob("*.json"))]
+    assert dataset.metadata is not None
+    assert list(dataset.metadata) == [
+        json.loads(p.read_text()) for p in sorted(campaign.rglob("*.json"))
+    ]
     assert gc.isenabled()
 
 
@@ -53,9 +57,20 @@ def write_mask(prefix: Path, name: str, rows: int = 3) -> None:
 
 def test_outputs_of_different_lengths_are_refused(tmp_path: Path) -> None:
     write_images(tmp_path / "x")
-    (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps([{}]))
-    with pytest.raises(InputError, match=r"images.npy has 3, metadata.pickle has 1"):
+    write_mask(tmp_path / "x", "big", 2)
+    with pytest.raises(InputError, match=r"images.npy has 3, masks-big.npy has 2"):
         load(str(tmp_path / "x"))
+    write_mask(tmp_path / "x", "big")
+    (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps([{}]))
+    with pytest.raises(InputError, match="1 samples where the arrays have 3 rows"):
+        list(load(str(tmp_path / "x")).metadata or [])
+
+
+def test_metadata_of_another_length_than_images_are_refused(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path))
+    write_images(tmp_path / "out", 11)
+    with pytest.raises(InputError, match="12 samples where the arrays have 11 rows"):
+        load(str(tmp_path / "out"))
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

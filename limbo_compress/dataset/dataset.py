@@ -1,0 +1,366 @@
+"""A data set: some rows of the outputs of one or more prefixes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import names
+from ..errors import InputError, UsageError
+from . import geometry
+from .geometry import Box, Contour
+from .items import Items
+from .metadata import Metadata
+from .rows import Ints, Rows, locate, starts_of
+from .source import Source
+from .split import split
+
+__all__ = ["Dataset", "concat"]
+
+Item = TypeVar("Item")
+Array = NDArray[Any] | Rows
+
+
+class Dataset:
+    """Some rows of the outputs of one or more prefixes. Row i of each belongs to the same sample.
+
+    `limbo_compress.load` makes one. It is cheap to pickle, as it holds prefixes and numbers of
+    rows, and each process opens the files for itself.
+
+    If a file has been replaced since it was opened, as by compressing again under the same prefix,
+    whatever needs it raises an `InputError`: rows of two jobs are never mixed.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        The prefixes, one after the other.
+    rows : ndarray of int, optional
+        The rows, counted over all sources; by default all of them.
+    """
+
+    def __init__(self, sources: Sequence[Source], rows: Ints | None = None) -> None:
+        self._sources = tuple(sources)
+        self._selected = rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dataset, (self._sources, self._selected)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        outputs = [*self._array_names, *(["metadata"] if self._has_metadata else [])]
+        prefixes = ", ".join(source.prefix for source in self._sources)
+        return f"<Dataset of {len(self)} rows of {prefixes}: {', '.join(outputs)}>"
+
+    @property
+    def images(self) -> Array | None:
+        """Images in linear light, float16, shape (rows, height, width, 3); None if there are none.
+
+        A memory map if the rows are consecutive rows of one prefix, else `Rows`, which become an
+        array when they are indexed.
+        """
+        return self._array(names.IMAGES) if names.IMAGES in self._array_names else None
+
+    @property
+    def masks(self) -> Mapping[str, Array]:
+        """Masks by name: coverage from 0 to 1, float32, shape (rows, height, width, 1).
+
+        Memory maps or `Rows`, as `images`.
+        """
+        return _Masks(self._array, self._array_names)
+
+    @property
+    def metadata(self) -> Items[dict[str, Any]] | None:
+        """Metadata of each row; None if there are none. An item is read when it is asked for."""
+        return self._items(_sample) if self._has_metadata else None
+
+    @property
+    def paths(self) -> Items[str]:
+        """Absolute path of the metadata file of each row's sample, as it was found.
+
+        Raises
+        ------
+        InputError
+            By its items, if there are no metadata, or they have no index.
+        """
+        return self._items(_path)
+
+    @property
+    def categories(self) -> Items[frozenset[str]]:
+        """Distinct categories of the annotations of each row.
+
+        Raises
+        ------
+        InputError
+            By its items, if there are no metadata.
+        """
+        return self._items(_categories)
+
+    def count(self) -> dict[str, int]:
+        """Count the rows of each category, in the order of their names."""
+        sets, ids = self._category_sets()
+        counts: Counter[str] = Counter()
+        for categories, rows in zip(sets, np.bincount(ids, minlength=len(sets)), strict=True):
+            counts.update(dict.fromkeys(categories, int(rows)))
+        return {category: rows for category, rows in sorted(counts.items()) if rows}
+
+    def labels(self, wanted: str | Iterable[str] | Mapping[str, str]) -> NDArray[np.float32]:
+        """Make labels of categories: 1 where a row has one of them, else 0.
+
+        Parameters
+        ----------
+        wanted : set of str, or dict of str to str
+            Categories; or for each label a regular expression that is searched for in the
+            categories.
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, labels)
+            A single label for a set of categories.
+
+        Raises
+        ------
+        InputError
+            If there are no metadata.
+        UsageError
+            If an expression is not valid.
+        """
+        sets, ids = self._category_sets()
+        known = frozenset().union(*sets)
+        if isinstance(wanted, Mapping):
+            labels = [_search(pattern, known) for pattern in wanted.values()]
+        else:
+            labels = [frozenset([wanted] if isinstance(wanted, str) else wanted)]
+        table = [[not label.isdisjoint(categories) for label in labels] for categories in sets]
+        return np.array(table, np.float32).reshape(len(sets), len(labels))[ids]
+
+    def select(self, rows: ArrayLike | slice) -> Dataset:
+        """Return the data set of some rows: a view, for which nothing is read.
+
+        Parameters
+        ----------
+        rows : array_like of int or bool, shape (rows,), or slice
+            Numbers of rows in any order, even repeated; or a mask of all rows.
+
+        Raises
+        ------
+        UsageError
+            If there are no such rows.
+        """
+        key = rows if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(key, np.ndarray) and key.size == 0:
+            key = key.astype(np.intp)
+        try:
+            selected = self._rows[key]
+        except IndexError as error:
+            raise UsageError(f"these rows cannot be selected: {error}") from error
+        if selected.ndim != 1:
+            raise UsageError("select takes rows in one dimension, such as `labels[:, 0] == 1`")
+        return Dataset(self._sources, selected)
+
+    def split(
+        self, fraction: float, seed: int = 0, stratify: ArrayLike | None = None
+    ) -> tuple[Dataset, Dataset]:
+        """Divide the rows at random into two data sets, as for training and evaluation.
+
+        Parameters
+        ----------
+        fraction : float
+            How much of the rows the first one gets, of 1.
+        seed : int, optional
+            The same seed divides the same rows in the same way.
+        stratify : array_like, shape (rows,) or (rows, labels), optional
+            Labels: rows with equal ones are divided by the fraction, too.
+
+        Returns
+        -------
+        (Dataset, Dataset)
+            Views, with the rows in their order.
+
+        Raises
+        ------
+        UsageError
+            If the fraction is not from 0 to 1, or there is not one label for each row.
+        """
+        if not 0 <= fraction <= 1:
+            raise UsageError(f"split takes a fraction from 0 to 1, not {fraction}")
+        first, second = split(self._strata(stratify), fraction, seed)
+        return self.select(first), self.select(second)
+
+    def boxes(self, row: int) -> list[Box]:
+        """Return the distinct bounding boxes of a row, in pixels of the row.
+
+        Raises
+        ------
+        InputError
+            If the metadata do not say them in the way that Limbo does, or there are no images or
+            masks, which give the size of a row.
+        """
+        return self._geometry(geometry.boxes, row)
+
+    def contours(self, row: int) -> list[Contour]:
+        """Return the distinct contours of a row with their holes, in pixels of the row.
+
+        Raises
+        ------
+        InputError
+            As by `boxes`.
+        """
+        return self._geometry(geometry.contours, row)
+
+    def rows(self, array: str) -> Rows:
+        """Return the rows of an array, which are read in batches: ``rows("images")[[7, 3, 5]]``.
+
+        Parameters
+        ----------
+        array : str
+            ``images`` or ``masks-NAME``.
+
+        Raises
+        ------
+        InputError
+            If a prefix has no such array, or one of another shape.
+        """
+        arrays = [source.array(array) for source in self._sources]
+        shapes = {found.shape[1:] for found in arrays}
+        if len(shapes) > 1:
+            sizes = " and ".join(f"{width} × {height}" for height, width, _ in sorted(shapes))
+            raise InputError(f"rows of {sizes} pixels cannot be joined: {names.array_file(array)}")
+        return Rows(arrays, self._rows)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return starts_of(self._sources)
+
+    @cached_property
+    def _rows(self) -> Ints:
+        return np.arange(self._starts[-1]) if self._selected is None else self._selected
+
+    @cached_property
+    def _is_stretch(self) -> bool:
+        """Whether the rows are consecutive rows of one prefix."""
+        return len(self._sources) == 1 and bool((np.diff(self._rows) == 1).all())
+
+    @cached_property
+    def _array_names(self) -> tuple[str, ...]:
+        """Names of the arrays that any of the prefixes has."""
+        return tuple(dict.fromkeys(name for source in self._sources for name in source.arrays))
+
+    @property
+    def _has_metadata(self) -> bool:
+        return any(source.has_metadata for source in self._sources)
+
+    def _array(self, name: str) -> Array:
+        if not self._is_stretch:
+            return self.rows(name)
+        start = int(self._rows[0]) if len(self) else 0
+        return self._sources[0].array(name)[start : start + len(self)]
+
+    def _items(self, read: Callable[[Metadata, int], Item]) -> Items[Item]:
+        def item(row: int) -> Item:
+            part, row = locate(self._starts, row)
+            return read(self._sources[part].metadata, row)
+
+        return Items(self._rows, item)
+
+    def _category_sets(self) -> tuple[list[frozenset[str]], Ints]:
+        """Return sets of categories, and the number of the one that belongs to each row."""
+        sets: list[frozenset[str]] = []
+        ids = []
+        for source in self._sources:
+            metadata = source.metadata
+            ids.append(metadata.set_ids.astype(np.intp) + len(sets))
+            sets += metadata.category_sets
+        return sets, np.concatenate(ids)[self._rows]
+
+    def _strata(self, labels: ArrayLike | None) -> Ints:
+        if labels is None:
+            return np.zeros(len(self), np.intp)
+        values = np.asarray(labels)
+        if values.shape[:1] != (len(self),):
+            raise UsageError(f"stratify takes {len(self)} labels, not {values.shape}")
+        _, strata = np.unique(values.reshape(len(self), -1), axis=0, return_inverse=True)
+        return strata.reshape(-1)
+
+    def _geometry(
+        self, read: Callable[[dict[str, Any], tuple[int, int]], list[Item]], row: int
+    ) -> list[Item]:
+        metadata = self._items(_sample)[row]
+        if not self._array_names:
+            raise InputError("without images or masks, the size of a row is not known")
+        _, height, width, _ = self.rows(self._array_names[0]).shape
+        try:
+            return read(metadata, (width, height))
+        except ValueError as error:
+            raise InputError(f"row {row}: {error}", self._items(_where)[row]) from error
+
+
+class _Masks(Mapping[str, Array]):
+    """The masks of a data set by their names, opened when they are asked for."""
+
+    def __init__(self, read: Callable[[str], Array], arrays: Iterable[str]) -> None:
+        masks = {names.mask_of_array(array): array for array in arrays}
+        self._read = read
+        self._arrays = {mask: array for mask, array in masks.items() if mask is not None}
+
+    def __getitem__(self, mask: str) -> Array:
+        return self._read(self._arrays[mask])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"<masks {', '.join(self)}>"
+
+
+def concat(datasets: Iterable[Dataset]) -> Dataset:
+    """Join data sets, one after the other.
+
+    An output that one of them lacks, or has in another size, raises an `InputError` when it is
+    used.
+    """
+    parts = list(datasets)
+    if not parts:
+        raise UsageError("concat takes at least one data set")
+    sources = [source for part in parts for source in part._sources]
+    starts = starts_of([range(part._starts[-1]) for part in parts])
+    rows = [part._rows + start for part, start in zip(parts, starts, strict=False)]
+    is_all = all(part._selected is None for part in parts)
+    return Dataset(sources, None if is_all else np.concatenate(rows))
+
+
+def _sample(metadata: Metadata, row: int) -> dict[str, Any]:
+    return metadata.sample(row)
+
+
+def _path(metadata: Metadata, row: int) -> str:
+    return metadata.path(row)
+
+
+def _categories(metadata: Metadata, row: int) -> frozenset[str]:
+    return metadata.category_sets[int(metadata.set_ids[row])]
+
+
+def _where(metadata: Metadata, row: int) -> str:
+    """Return the path of a row's sample or, where it is not known, that of all metadata."""
+    try:
+        return metadata.path(row)
+    except InputError as error:
+        return error.path
+
+
+def _search(pattern: str, categories: Iterable[str]) -> frozenset[str]:
+    try:
+        return frozenset(category for category in categories if re.search(pattern, category))
+    except (re.error, TypeError) as error:
+        raise UsageError(f"labels: {pattern!r} is not a regular expression: {error}") from error

@@ -1,0 +1,138 @@
+"""Boxes and contours of a sample's annotations, in the pixels of its row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Box", "Contour", "boxes", "contours"]
+
+Floats = NDArray[np.float32]
+Size = tuple[int, int]
+
+_BOX_MODE = "XYWH_ABS"
+_CONTOUR_MODE = "XY_ABS"
+
+
+class Box(NamedTuple):
+    """A bounding box.
+
+    Attributes
+    ----------
+    category : str or None
+    xyxy : ndarray of float32, shape (4,)
+        Left, top, right and bottom, in pixels of the row.
+    """
+
+    category: str | None
+    xyxy: Floats
+
+
+class Contour(NamedTuple):
+    """The outline of an object.
+
+    Attributes
+    ----------
+    category : str or None
+    polygons : tuple of ndarray of float32, shape (points, 2)
+        Its outlines and its holes as they stand in the metadata, each a closed line of points
+        (x, y) in pixels of the row. By the even-odd rule, a point in a hole is outside.
+    """
+
+    category: str | None
+    polygons: tuple[Floats, ...]
+
+
+def boxes(metadata: dict[str, Any], size: Size) -> list[Box]:
+    """Return the distinct boxes of a sample.
+
+    Parameters
+    ----------
+    metadata : dict
+    size : (int, int)
+        Width and height of the row, in pixels.
+
+    Raises
+    ------
+    ValueError
+        If a box is not in the mode ``XYWH_ABS``, or not four numbers, or `image.res` is missing.
+    """
+    found: dict[tuple[Any, ...], Box] = {}
+    for category, box in _annotated(metadata, "bbox", "bbox_mode", _BOX_MODE):
+        xywh = _numbers(box, "bbox", (4,))
+        xyxy = np.concatenate([xywh[:2], xywh[:2] + xywh[2:]]) * np.tile(_scale(metadata, size), 2)
+        found.setdefault((category, *xywh.tolist()), Box(category, xyxy.astype(np.float32)))
+    return list(found.values())
+
+
+def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:
+    """Return the distinct contours of a sample.
+
+    Parameters
+    ----------
+    metadata : dict
+    size : (int, int)
+        Width and height of the row, in pixels.
+
+    Raises
+    ------
+    ValueError
+        If a contour is not in the mode ``XY_ABS``, or not lists of points, or `image.res` is
+        missing.
+    """
+    found: dict[tuple[Any, ...], Contour] = {}
+    for category, lines in _annotated(metadata, "contours", "contour_mode", _CONTOUR_MODE):
+        if not isinstance(lines, list):
+            raise ValueError("contours are not a list of polygons")
+        points = [_numbers(line, "a contour", (-1, 2)) for line in lines if line]
+        scale = _scale(metadata, size)
+        polygons = tuple((polygon * scale).astype(np.float32) for polygon in points)
+        key = (category, *(polygon.tobytes() for polygon in points))
+        found.setdefault(key, Contour(category, polygons))
+    return list(found.values())
+
+
+def _annotated(
+    metadata: dict[str, Any], key: str, mode_key: str, mode: str
+) -> Iterator[tuple[str | None, Any]]:
+    """Yield the category and the value of each annotation that has such a key."""
+    annotations = metadata.get("annotations", [])
+    if not isinstance(annotations, list):
+        raise ValueError("annotations are not a list")
+    for annotation in annotations:
+        if not isinstance(annotation, dict) or annotation.get(key) is None:
+            continue
+        if annotation.get(mode_key) != mode:
+            raise ValueError(f"{mode_key} is {annotation.get(mode_key)!r}, not {mode!r}")
+        category = annotation.get("category")
+        yield category if isinstance(category, str) else None, annotation[key]
+
+
+def _scale(metadata: dict[str, Any], size: Size) -> NDArray[np.float64]:
+    """By how much the row is smaller than the image, in x and y."""
+    image = metadata.get("image")
+    res = image.get("res") if isinstance(image, dict) else None
+    if isinstance(res, list) and len(res) == 1:  # some metadata have [[width, height]]
+        res = res[0]
+    pixels = _numbers(res, "image.res", (2,))
+    if not (pixels > 0).all():
+        raise ValueError(f"image.res is {res}")
+    scale: NDArray[np.float64] = np.array(size) / pixels
+    return scale
+
+
+def _numbers(values: Any, what: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Convert nested lists of numbers to an array of a shape, where -1 stands for any length."""
+    try:
+        numbers = np.array(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.empty(())
+    is_alike = numbers.ndim == len(shape) and all(
+        wanted in (-1, found) for wanted, found in zip(shape, numbers.shape, strict=True)
+    )
+    if not is_alike or not np.isfinite(numbers).all():
+        raise ValueError(f"{what} is not made of {shape[-1]} numbers")
+    return numbers

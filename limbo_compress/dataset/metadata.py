@@ -1,0 +1,205 @@
+"""The metadata file of a prefix: one sample at a time by its index, or all of it without one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import weakref
+from contextlib import ExitStack
+from functools import cached_property
+from io import FileIO
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import deflate
+from ..errors import InputError, shown
+from ..output.index import TRAILER_BYTES, Index, categories, parse_trailer
+from ..output.pickling import LIST_END, LIST_START, load_fragment
+from .plain import DAMAGED, load_list, no_garbage_collection
+
+__all__ = ["Metadata", "open_metadata"]
+
+_log = logging.getLogger(__name__)
+
+
+class Metadata(Protocol):
+    """The metadata of one prefix.
+
+    Attributes
+    ----------
+    set_ids : ndarray of int, shape (samples,)
+        Number, in `category_sets`, of each sample's set of categories.
+    category_sets : sequence of frozenset of str
+    """
+
+    def __len__(self) -> int: ...
+
+    def sample(self, row: int) -> dict[str, Any]:
+        """Return the metadata of a sample."""
+
+    def path(self, row: int) -> str:
+        """Return the path that the sample's metadata file had."""
+
+    @property
+    def set_ids(self) -> NDArray[Any]: ...
+
+    @property
+    def category_sets(self) -> tuple[frozenset[str], ...]: ...
+
+
+def open_metadata(path: str, rows: int | None) -> Metadata:
+    """Open a metadata file, and read its index if it has one.
+
+    Parameters
+    ----------
+    path : str
+    rows : int, optional
+        How many samples it should hold, if that is known.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no pickle. A file without an index may turn out to be damaged
+        later, when it is used first.
+    """
+    try:
+        with ExitStack() as stack:
+            stream = stack.enter_context(FileIO(path))
+            index = _read_index(stream)
+            if index is not None:
+                _check_rows(path, len(index), rows)
+                stack.pop_all()
+                return _IndexedMetadata(stream, index)
+            if stream.read(1) != pickle.PROTO:
+                raise ValueError("it is no pickle")
+    except (OSError, ValueError) as error:
+        raise _error(path, error) from error
+    return _WholeMetadata(path, rows)
+
+
+def _check_rows(path: str, samples: int, rows: int | None) -> None:
+    if rows not in (None, samples):
+        raise InputError(f"it has {samples} samples where the arrays have {rows} rows", path)
+
+
+def _error(path: str, error: Exception) -> InputError:
+    return InputError(f"cannot read it: {error or type(error).__name__}", path)
+
+
+def _read_index(stream: FileIO) -> Index | None:
+    """Read the index; None if there is none that can be used.
+
+    Raises
+    ------
+    ValueError
+        If there is one, but the pickle around the fragments is damaged.
+    """
+    file = stream.fileno()
+    end = max(0, os.fstat(file).st_size - TRAILER_BYTES)
+    try:
+        trailer = parse_trailer(os.pread(file, TRAILER_BYTES, end), end)
+        if trailer is None:
+            return None
+        begin, checksum = trailer
+        stop = begin - len(LIST_END)
+        index = Index(os.pread(file, end - begin, begin), checksum, stop)
+    except ValueError as error:
+        _log.warning("%s: %s, so all of it is read", shown(os.fsdecode(stream.name)), error)
+        return None
+    if os.pread(file, len(LIST_START), 0) != LIST_START or os.pread(file, 1, stop) != LIST_END:
+        raise ValueError("it is damaged")
+    return index
+
+
+class _IndexedMetadata:
+    """Metadata with an index: reading a sample reads nothing else.
+
+    With pread(2), not through a mapping: a process that reads all samples would end up with the
+    whole file in its memory, and with SIGBUS if somebody cut the file short.
+    """
+
+    def __init__(self, stream: FileIO, index: Index) -> None:
+        self._stream = stream
+        self._index = index
+        weakref.finalize(self, stream.close)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def sample(self, row: int) -> dict[str, Any]:
+        begin, end = self._index.offsets[row : row + 2].tolist()
+        try:
+            data = os.pread(self._stream.fileno(), end - begin, begin)
+            if deflate.crc32(data) != self._index.checksums[row]:
+                raise ValueError("it is damaged")
+            with no_garbage_collection():
+                sample = load_fragment(data)
+            if not isinstance(sample, dict):
+                raise ValueError("it holds something else")
+        except (OSError, *DAMAGED) as error:
+            problem = f"cannot read the metadata of row {row}: {error or type(error).__name__}"
+            raise InputError(problem, os.fsdecode(self._stream.name)) from error
+        return sample
+
+    def path(self, row: int) -> str:
+        return self._index.path(row)
+
+    @property
+    def set_ids(self) -> NDArray[Any]:
+        return self._index.set_ids
+
+    @property
+    def category_sets(self) -> tuple[frozenset[str], ...]:
+        return self._index.category_sets
+
+
+class _WholeMetadata:
+    """Metadata without an index, as of the reference: read in full when they are used first."""
+
+    def __init__(self, path: str, rows: int | None) -> None:
+        self._path = path
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def sample(self, row: int) -> dict[str, Any]:
+        return self._samples[row]
+
+    def path(self, row: int) -> str:
+        raise InputError(
+            "it does not say the paths of its samples",
+            self._path,
+            "compress them again with this version",
+        )
+
+    @cached_property
+    def _samples(self) -> list[dict[str, Any]]:
+        try:
+            with open(self._path, "rb") as stream:
+                samples = load_list(stream)
+        except (OSError, *DAMAGED) as error:
+            raise _error(self._path, error) from error
+        _check_rows(self._path, len(samples), self._rows)
+        return samples
+
+    @property
+    def set_ids(self) -> NDArray[Any]:
+        return self._categories[0]
+
+    @property
+    def category_sets(self) -> tuple[frozenset[str], ...]:
+        return self._categories[1]
+
+    @cached_property
+    def _categories(self) -> tuple[NDArray[np.intp], tuple[frozenset[str], ...]]:
+        import numpy as np
+
+        known: dict[frozenset[str], int] = {}
+        ids = [
+            known.setdefault(frozenset(categories(sample)), len(known)) for sample in self._samples
+        ]
+        return np.array(ids, np.intp), tuple(known)

@@ -1,0 +1,110 @@
+"""Unpickle a whole file of metadata that has no index, without trusting it."""
+
+from __future__ import annotations
+
+import gc
+import mmap
+import pickle
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from ..output.pickling import PlainUnpickler
+
+__all__ = ["DAMAGED", "load_list", "no_garbage_collection"]
+
+# What unpickling may raise on damaged data.
+DAMAGED = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+)
+
+# The opcodes by which `pickle` writes JSON values in protocols 2 to 5, but for those below whose
+# length varies. LONG_BINPUT (r) of a number below 2**20 is frequent in protocols 2 and 3.
+_FIXED = re.compile(
+    rb"(?:G.{8}|[\]}(Naeus\x88\x89\x94]|[Kqh\x80].|M..|[Jj].{4}|r..[\x00-\x0f]\x00)++",
+    re.DOTALL,
+)
+# For those followed by a length: the opcode, and how many bytes the length has.
+_SIZED = {
+    pickle.BINUNICODE[0]: 4,
+    pickle.SHORT_BINUNICODE[0]: 1,
+    pickle.BINUNICODE8[0]: 8,
+    pickle.LONG1[0]: 1,
+    pickle.LONG4[0]: 4,
+}
+_GLOBALS = (pickle.GLOBAL[0], pickle.STACK_GLOBAL[0])
+
+
+def load_list(stream: BinaryIO) -> list[dict[str, Any]]:
+    """Unpickle a list of dict of plain values.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    pickle.UnpicklingError
+        If it holds something else. Damaged data may raise others of `DAMAGED`.
+    """
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        _check_opcodes(data)
+    with no_garbage_collection():
+        samples = PlainUnpickler(stream).load()
+    if not isinstance(samples, list) or not all(isinstance(sample, dict) for sample in samples):
+        raise pickle.UnpicklingError("it holds no list of dict")
+    return samples
+
+
+def _check_opcodes(data: mmap.mmap) -> None:
+    """Check that unpickling needs no more memory than the size of the pickle warrants.
+
+    `pickle` believes the lengths that it finds, and the numbers of memo entries, before it knows
+    whether there are as many bytes: a single flipped bit may ask for 60 GB.
+    """
+    at = 0
+    while True:
+        run = _FIXED.match(data, at)
+        at = run.end() if run else at
+        if at >= len(data):
+            raise EOFError("it ends before its STOP opcode")
+        opcode = data[at]
+        if opcode == pickle.STOP[0] or opcode in _GLOBALS:  # the unpickler refuses globals
+            return
+        at = _skip(data, at)
+
+
+def _skip(data: mmap.mmap, at: int) -> int:
+    """Return where the opcode after the one at `at` begins."""
+    opcode = data[at]
+    if opcode in _SIZED:
+        start = at + 1 + _SIZED[opcode]
+        end = start + int.from_bytes(data[at + 1 : start], "little")
+    elif opcode == pickle.FRAME[0]:
+        end = at + 9
+        if end + int.from_bytes(data[at + 1 : end], "little") > len(data):
+            raise EOFError(f"the frame at byte {at:,} is cut short")
+    elif opcode == pickle.LONG_BINPUT[0] and int.from_bytes(data[at + 1 : at + 5], "little") < at:
+        end = at + 5
+    else:
+        problem = f"byte {at:,}: opcode {opcode:#04x} does not belong in metadata"
+        raise pickle.UnpicklingError(problem)
+    return end
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Suspend garbage collection: most of the time of unpickling many small lists."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

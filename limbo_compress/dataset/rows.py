@@ -1,0 +1,103 @@
+"""Rows of one or more arrays, selected but not read."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence, Sized
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["Ints", "Rows", "locate", "starts_of"]
+
+Ints = NDArray[np.intp]
+
+
+def starts_of(parts: Sequence[Sized]) -> list[int]:
+    """Return the number, over all parts together, of the first row of each, and of all rows.
+
+    Examples
+    --------
+    >>> starts_of(["abc", "de"])
+    [0, 3, 5]
+    """
+    return [0, *accumulate(map(len, parts))]
+
+
+def locate(starts: Sequence[int], row: int) -> tuple[int, int]:
+    """Return the part that a row is in, and the number of the row there.
+
+    Examples
+    --------
+    >>> locate([0, 3, 5], 4)
+    (1, 1)
+    """
+    part = bisect_right(starts, row) - 1
+    return part, row - starts[part]
+
+
+class Rows:
+    """Selected rows of one or more arrays, as one array that is read when it is indexed.
+
+    Integers give views of single rows. Everything else gives copies, for which the rows are read in
+    the order in which they are stored.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray
+        One after the other; they differ at most in their number of rows.
+    rows : ndarray of int
+        The selected rows, counted over all arrays.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    ndim : int
+    """
+
+    def __init__(self, arrays: Sequence[NDArray[Any]], rows: Ints) -> None:
+        self._arrays = arrays
+        self._rows = rows
+        self._starts = starts_of(arrays)
+        self.shape: tuple[int, ...] = (len(rows), *arrays[0].shape[1:])
+        self.dtype = arrays[0].dtype
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return map(self._row, self._rows.tolist())
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("rows that were selected cannot become an array without a copy")
+        values: NDArray[Any] = self._read(self._rows).astype(dtype or self.dtype, copy=False)
+        return values
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        first, *others = key if isinstance(key, tuple) else (key,)
+        values: NDArray[Any]
+        if first is None or first is Ellipsis:
+            values = self._read(self._rows)[key]
+        elif np.ndim(rows := self._rows[first]) == 0:
+            values = self._row(int(rows))[tuple(others)]
+        else:
+            values = self._read(rows)[(slice(None), *others)]
+        return values
+
+    def _row(self, row: int) -> NDArray[Any]:
+        part, row = locate(self._starts, row)
+        values: NDArray[Any] = self._arrays[part][row]
+        return values
+
+    def _read(self, rows: Ints) -> NDArray[Any]:
+        if rows.ndim != 1:
+            raise IndexError("rows are selected by a number, a slice, or one dimension of either")
+        values = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for place in np.argsort(rows, kind="stable").tolist():
+            values[place] = self._row(int(rows[place]))
+        return values

@@ -1,0 +1,176 @@
+"""The outputs of one prefix, as each process opens them for itself."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import names
+from ..errors import InputError
+from .arrays import find_arrays, open_array
+from .metadata import Metadata, open_metadata
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Source"]
+
+_TRIES = 5
+
+
+class _Identity(NamedTuple):
+    """By what a file is recognized as the one that was opened."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+class _Files(NamedTuple):
+    """The open files of a prefix, and what they were, by their names without the prefix."""
+
+    arrays: dict[str, NDArray[Any]]
+    metadata: Metadata | None
+    identities: dict[str, _Identity]
+
+
+class Source:
+    """The outputs of one prefix.
+
+    All that it hands out belongs to the files that were found first: if one of them has been
+    replaced since, an error says so. Pickled, a source is its prefix and the identities of its
+    files; the process that gets it opens them when it needs them.
+
+    Parameters
+    ----------
+    prefix : str
+        Absolute.
+    known : dict of str to tuple, optional
+        The identities of the files, if they were found before.
+    """
+
+    def __init__(self, prefix: str, known: dict[str, _Identity] | None = None) -> None:
+        self.prefix = prefix
+        self._known = known
+
+    def __reduce__(self) -> tuple[type[Source], tuple[str, dict[str, _Identity]]]:
+        return Source, (self.prefix, self._known or self._files.identities)
+
+    def __len__(self) -> int:
+        for array in self._files.arrays.values():
+            return len(array)
+        return len(self.metadata)
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Names of the arrays that are there: ``images``, ``masks-NAME``."""
+        return tuple(self._files.arrays)
+
+    @property
+    def has_metadata(self) -> bool:
+        return self._files.metadata is not None
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return an array, of shape (samples, height, width, channels).
+
+        Raises
+        ------
+        InputError
+            If there is no such array, or its file has been replaced.
+        """
+        self._check(names.array_file(name))
+        return self._files.arrays[name]
+
+    @property
+    def metadata(self) -> Metadata:
+        """The metadata.
+
+        Raises
+        ------
+        InputError
+            If there are none, or their file has been replaced.
+        """
+        self._check(names.METADATA)
+        assert self._files.metadata is not None
+        return self._files.metadata
+
+    def _check(self, file_name: str) -> None:
+        """Check that a file was found, and has not been replaced."""
+        known = self._files.identities.get(file_name)
+        if known is None:
+            raise InputError("there is no such output", self._path(file_name))
+        if self._identity(file_name) != known:
+            raise self._replaced(file_name)
+
+    def _replaced(self, file_name: str) -> InputError:
+        problem = "it has been replaced or removed since it was opened"
+        return InputError(problem, self._path(file_name), "load it again")
+
+    def _path(self, file_name: str) -> str:
+        return f"{self.prefix}-{file_name}"
+
+    def _identity(self, file_name: str) -> _Identity | None:
+        try:
+            status = os.stat(self._path(file_name))
+        except OSError:
+            return None
+        return _Identity(status.st_ino, status.st_size, status.st_mtime_ns)
+
+    @cached_property
+    def _files(self) -> _Files:
+        # A job may publish meanwhile, and files of two jobs must not be mixed.
+        for _ in range(_TRIES):
+            before = self._find()
+            error = None
+            try:
+                files = self._open(before)
+            except InputError as caught:
+                error = caught
+            if self._find() == before:
+                if error is not None:
+                    raise error
+                return files
+        raise InputError("the outputs are being replaced", self._path("*"), "try again")
+
+    def _find(self) -> dict[str, _Identity]:
+        """Find the files, and what they are."""
+        if self._known is not None:
+            file_names = list(self._known)
+        else:
+            file_names = [*map(names.array_file, find_arrays(self.prefix)), names.METADATA]
+        found = {name: self._identity(name) for name in file_names}
+        return {name: identity for name, identity in found.items() if identity is not None}
+
+    def _open(self, found: dict[str, _Identity]) -> _Files:
+        for file_name, identity in (self._known or {}).items():
+            if found.get(file_name) != identity:
+                raise self._replaced(file_name)
+        arrays = {}
+        for file_name in found:
+            name = names.array_of_file(file_name)
+            array = open_array(self._path(file_name), name) if name else None
+            if name and array is not None:
+                arrays[name] = array
+        own = {*map(names.array_file, arrays), names.METADATA}
+        identities = {file_name: found[file_name] for file_name in found if file_name in own}
+        rows = self._count_rows(arrays)
+        metadata = None
+        if names.METADATA in found:
+            metadata = open_metadata(self._path(names.METADATA), rows)
+        elif rows is None:
+            raise InputError(
+                f"there are no outputs of this prefix: no {names.array_file(names.IMAGES)},"
+                f" {names.array_file(names.mask_array('NAME'))} or {names.METADATA}",
+                self._path("*"),
+                "give the `prefix` that they were written with",
+            )
+        return _Files(arrays, metadata, identities)
+
+    def _count_rows(self, arrays: dict[str, NDArray[Any]]) -> int | None:
+        rows = {len(array) for array in arrays.values()}
+        if len(rows) > 1:
+            found = (f"{names.array_file(name)} has {len(array)}" for name, array in arrays.items())
+            problem = f"the arrays differ in their number of rows: {', '.join(found)}"
+            raise InputError(problem, self._path("*"))
+        return rows.pop() if rows else None
