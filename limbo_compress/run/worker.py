@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .. import deflate, libraries, names
+from .. import libraries, names
 from ..errors import MachineError, SampleError, shown
 from ..faults import machine_errors
 from ..filestate import FileState
 from ..options import Options
 from ..output.existing import RowCheck
-from ..output.lock import Lock
 from ..output.index import Entry
+from ..output.lock import Lock
 from ..output.parts import CopyRange, Part, SampleIssue, write_part
 from ..output.pickling import fragment
 from ..plan import Job
