@@ -181,8 +181,8 @@ def stages(paths: Sequence[str], out: Path, workers: int) -> None:
     """Time each of the command's stages, with [fast] if this environment has it."""
     import numpy as np
 
+    from limbo_compress.formats.pickling import fragment
     from limbo_compress.imaging import color, decode
-    from limbo_compress.output.pickling import fragment
     from limbo_compress.samples.metadata import parse
     from limbo_compress.samples.reader import read_file
 
@@ -244,8 +244,8 @@ def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
 
 
 def _skip_shard(task: Any) -> Any:
-    from limbo_compress.output.index import Entry
-    from limbo_compress.output.parts import Part, write_part
+    from limbo_compress.formats.index import Entry
+    from limbo_compress.formats.parts import Part, write_part
 
     for pending in task.copies:
         pending.copy()

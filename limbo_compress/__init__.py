@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
+    from .formats.parts import SampleIssue
     from .options import Options
-    from .output.parts import SampleIssue
     from .output.publish import OutputFile
 
 __all__ = [
@@ -63,7 +63,7 @@ _HOMES = {
     "Options": ".options",
     "OutputFile": ".output.publish",
     "Report": ".coordinator",
-    "SampleIssue": ".output.parts",
+    "SampleIssue": ".formats.parts",
     "compress": ".coordinator",
     "concat": ".dataset.dataset",
     "load": ".dataset.load",

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from functools import partial
 
 from .errors import CompressError, Stopped
-from .failures import FailureLimit
 from .faults import machine_errors
+from .formats.parts import Part, SampleIssue
 from .options import Options
 from .output.create import create_files
 from .output.existing import ExistingOutputs, RowCheck
-from .output.parts import Part, SampleIssue
 from .output.publish import OutputFile, Publisher
 from .output.targets import check_targets
 from .output.workdir import WorkDir, missing
 from .plan import Job, plan
 from .run import cpus
 from .run.executor import Executor
+from .run.failures import FailureLimit
 from .run.processes import ProcessExecutor
 from .run.shards import split
 from .run.worker import ShardTask, compress_shard, initialize

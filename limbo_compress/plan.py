@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from . import deflate, names
+from .formats.npy import ArrayFile
 from .options import Options
-from .output.npy import ArrayFile
 
 __all__ = ["Job", "plan"]
 

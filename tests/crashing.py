@@ -14,8 +14,8 @@ from typing import Any
 from unittest.mock import patch
 
 from limbo_compress.cli.start import main
+from limbo_compress.formats.parts import Part
 from limbo_compress.options import Options
-from limbo_compress.output.parts import Part
 from limbo_compress.run import worker
 from limbo_compress.samples.reader import SampleFiles
 from tests import crashing

@@ -15,11 +15,9 @@ from .. import names
 from ..errors import InputError, UsageError
 from . import geometry
 from .geometry import Box, Contour
-from .items import Items
 from .metadata import Metadata
-from .rows import Ints, Rows, locate, starts_of
+from .rows import Ints, Items, Rows, locate, split, starts_of
 from .source import Source
-from .split import split
 
 __all__ = ["Dataset", "concat"]
 

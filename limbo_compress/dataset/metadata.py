@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from .. import deflate
 from ..errors import InputError, shown
-from ..output.index import TRAILER_BYTES, Index, categories, parse_trailer
-from ..output.pickling import LIST_END, LIST_START, load_fragment
+from ..formats.index import TRAILER_BYTES, Index, categories, parse_trailer
+from ..formats.pickling import LIST_END, LIST_START, load_fragment
 from .plain import DAMAGED, load_list, no_garbage_collection
 
 __all__ = ["Metadata", "open_metadata"]

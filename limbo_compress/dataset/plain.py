@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from ..output.pickling import PlainUnpickler
+from ..formats.pickling import PlainUnpickler
 
 __all__ = ["DAMAGED", "load_list", "no_garbage_collection"]
 

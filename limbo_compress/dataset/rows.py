@@ -1,16 +1,21 @@
-"""Rows of one or more arrays, selected but not read."""
+"""Row numbers: of several parts together, selected but not read, divided at random."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from itertools import accumulate
-from typing import Any
+from operator import index
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Ints", "Rows", "locate", "starts_of"]
+from .plain import no_garbage_collection
+
+__all__ = ["Ints", "Items", "Rows", "locate", "split", "starts_of"]
+
+Item = TypeVar("Item")
 
 Ints = NDArray[np.intp]
 
@@ -101,3 +106,76 @@ class Rows:
         for place in np.argsort(rows, kind="stable").tolist():
             values[place] = self._row(int(rows[place]))
         return values
+
+
+class Items(Sequence[Item]):
+    """A read-only sequence with an item for each row, which is read when it is asked for.
+
+    Slices are lists.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        The rows, as `read` counts them.
+    read : callable
+        Returns the item of a row.
+    """
+
+    def __init__(self, rows: Ints, read: Callable[[int], Item]) -> None:
+        self._rows = rows
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, key: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[Item]: ...
+
+    def __getitem__(self, key: int | slice) -> Item | list[Item]:
+        if isinstance(key, slice):
+            with no_garbage_collection():
+                return [self._read(row) for row in self._rows[key].tolist()]
+        return self._read(int(self._rows[index(key)]))
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self._read, self._rows.tolist())
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} items, read one at a time>"
+
+
+def split(strata: NDArray[np.intp], fraction: float, seed: int) -> tuple[Ints, Ints]:
+    """Divide rows at random into two parts; the same seed gives the same parts.
+
+    Parameters
+    ----------
+    strata : ndarray of int, shape (rows,)
+        The stratum of each row, from 0. Of each stratum, the first part gets the fraction, rounded
+        up or down.
+    fraction : float
+        How much of all rows the first part gets, of 1.
+    seed : int
+
+    Returns
+    -------
+    (ndarray of int, ndarray of int)
+        Both ascending; together all rows.
+    """
+    generator = np.random.default_rng(seed)
+    sizes = np.bincount(strata, minlength=1)
+    wanted = fraction * sizes
+    quotas = np.floor(wanted).astype(np.intp)
+    # What is missing goes to the strata with the largest remainders, where equal by lot.
+    missing = round(fraction * len(strata)) - quotas.sum()
+    by_remainder = np.lexsort((generator.random(len(sizes)), quotas - wanted))
+    quotas[by_remainder[:missing]] += 1
+
+    shuffled = generator.permutation(len(strata))
+    by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    ranks = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    is_first = np.empty(len(strata), bool)
+    is_first[by_stratum] = ranks < np.repeat(quotas, sizes)
+    return np.flatnonzero(is_first), np.flatnonzero(~is_first)

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from .. import names
 from ..errors import OutputError, UsageError, output_errors
+from ..formats.npy import ArrayFile
+from ..formats.pickling import LIST_START
 from ..plan import Job
 from .filesystem import free_bytes, is_safe_to_map, reserve
-from .npy import ArrayFile
-from .pickling import LIST_START
 
 __all__ = ["create_files"]
 

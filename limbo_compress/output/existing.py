@@ -17,10 +17,10 @@ from typing import Any
 
 from .. import names
 from ..errors import OutputError, output_errors, shown
+from ..formats.npy import read_header
+from ..formats.parts import Part, SampleIssue
+from ..formats.pickling import read_ends
 from ..plan import Job
-from .npy import read_header
-from .parts import Part, SampleIssue
-from .pickling import read_ends
 
 __all__ = ["ExistingOutputs", "RowCheck"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import os
+import shutil
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,17 +15,20 @@ from itertools import pairwise
 
 from .. import names
 from ..errors import OutputError, output_errors
+from ..formats.index import IndexWriter
+from ..formats.npy import ArrayFile
+from ..formats.parts import Part, SampleIssue
+from ..formats.pickling import LIST_END, LIST_START
 from ..plan import Job
 from .existing import ExistingOutputs
-from .index import IndexWriter
-from .npy import ArrayFile
-from .parts import CopyRange, Part, SampleIssue
-from .pickling import LIST_END, LIST_START
+from .filesystem import start_writing
 from .targets import check_targets
 
-__all__ = ["OutputFile", "Publisher"]
+__all__ = ["CopyRange", "OutputFile", "Publisher"]
 
 _CHUNK = 1 << 20
+# malloc returns larger buffers to the system after each read, and new ones need new pages.
+_COPY_CHUNK = 1 << 16
 # A resumed job starts with many copies; spread them, so that no task takes long.
 _COPIES_A_TASK = 8
 
@@ -48,6 +52,42 @@ class OutputFile:
     shape: tuple[int, ...]
     dtype: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class CopyRange:
+    """Where the pickled metadata of a part belongs in the joined file.
+
+    Attributes
+    ----------
+    source, target : str
+        The part-file and the joined file.
+    offset, bytes : int
+        Where the metadata begins in the target, and its length.
+    """
+
+    source: str
+    target: str
+    offset: int
+    bytes: int
+
+    def copy(self) -> None:
+        """Copy the metadata. Doing it twice changes nothing.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written, or the part-file has become shorter.
+        """
+        with output_errors(self.target), open(self.target, "r+b") as target:
+            with open(self.source, "rb") as source:
+                source.seek(max(0, source.seek(0, os.SEEK_END) - self.bytes))
+                target.seek(self.offset)
+                shutil.copyfileobj(source, target, _COPY_CHUNK)
+                target.flush()
+                start_writing(target.fileno(), self.offset, self.bytes)
+            if target.tell() != self.offset + self.bytes:
+                raise OutputError("it is shorter than what was written", self.source)
 
 
 class Publisher:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from .. import deflate
 from ..errors import output_errors
+from ..formats.npy import ArrayFile
 from ..plan import Job
 from .filesystem import start_writing
-from .npy import ArrayFile
 
 __all__ = ["RowWriter"]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from .. import deflate
 from ..errors import OutputError, UsageError, output_errors
+from ..formats.parts import Part, is_part, read_parts
 from ..plan import Job
 from .lock import Lock
-from .parts import Part, is_part, read_parts
 
 __all__ = ["WorkDir", "missing"]
 

@@ -12,20 +12,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import libraries, names
-from ..errors import MachineError, SampleError, shown
+from ..errors import MachineError, SampleError, output_errors, shown
 from ..faults import machine_errors
-from ..filestate import FileState
+from ..formats.filestate import FileState
+from ..formats.index import Entry
+from ..formats.parts import Part, SampleIssue, write_part
+from ..formats.pickling import fragment
 from ..options import Options
 from ..output.existing import RowCheck
-from ..output.index import Entry
 from ..output.lock import Lock
-from ..output.parts import CopyRange, Part, SampleIssue, write_part
-from ..output.pickling import fragment
+from ..output.publish import CopyRange
 from ..plan import Job
 from ..samples.reader import SampleFiles, SampleReader
 from ..samples.schema import strip_regions
 from .executor import Ending
-from .rowcheck import shows_image
 from .stderr import captured
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardTask", "compress_sample", "compress_shard", "initialize"]
 
+# The reference rounds in other places; images that differ do so by far more.
+_TOLERANCE = 0.01
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # Address space that must be free to load the libraries.
@@ -95,7 +97,7 @@ class ShardTask:
         part = Part(self.start, self.start + 1, self.job.run, failures=(issue,))
         for pending in self.copies:
             pending.copy()
-        write_part(self.job.folder, part)
+        _leave_part(self.job, part)
         return part
 
 
@@ -161,7 +163,7 @@ def compress_shard(task: ShardTask) -> Part:
 
     Lock(task.job.folder, task.job.run).check()
     for check in task.row_checks:
-        if not shows_image(check, task.job.options):
+        if not _shows_image(check, task.job.options):
             raise check.error()
     for pending in task.copies:
         pending.copy()
@@ -185,8 +187,45 @@ def compress_shard(task: ShardTask) -> Part:
         files=tuple(done.files),
     )
     if not done.failures or task.job.options.on_error == "skip":
-        write_part(task.job.folder, part, b"".join(done.fragments))
+        _leave_part(task.job, part, b"".join(done.fragments))
     return replace(part, files=())  # only a later run asks for them
+
+
+def _leave_part(job: Job, part: Part, metadata: bytes = b"") -> None:
+    """Write a part-file, unless another run has taken over the work folder."""
+    Lock(job.folder, job.run).check()
+    write_part(job.folder, part, metadata)
+
+
+def _shows_image(check: RowCheck, options: Options) -> bool:
+    """Whether the row shows the sample's image, or nobody can tell since that is unreadable now.
+
+    Parameters
+    ----------
+    check : RowCheck
+    options : Options
+        Those about decoding are used.
+
+    Raises
+    ------
+    OutputError
+        If the row cannot be read.
+    """
+    import numpy as np  # here because the coordinator starts faster without them
+
+    from ..imaging.image import convert
+
+    with output_errors(check.array):
+        existing = np.array(np.load(check.array, mmap_mode="r")[check.row])
+    row = np.empty_like(existing)
+    with SampleReader(replace(options, images=True, masks=()), [check.sample]) as reader:
+        try:
+            image = reader.next().image
+            assert image is not None  # it is asked for
+            convert(image.data, image.path, options, row)
+        except SampleError:
+            return True
+    return bool(np.allclose(row, existing, rtol=0, atol=_TOLERANCE))
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SampleError
 from ..faults import is_about_file, machine_errors, retry
-from ..filestate import FileState
+from ..formats.filestate import FileState
 from ..options import Options
 from . import schema
 from .metadata import parse

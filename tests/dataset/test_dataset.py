@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from limbo_compress import Dataset, InputError, UsageError, compress, concat, load
-from limbo_compress.dataset.split import split
+from limbo_compress.dataset.rows import split
 from tests.jobs import job
 
 MASKS = (("all", "."), ("big", "^48"))

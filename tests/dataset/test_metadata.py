@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbo_compress import Dataset, InputError, compress, load
-from limbo_compress.output.index import TRAILER_BYTES, Entry, IndexWriter
-from limbo_compress.output.pickling import LIST_END, LIST_START, fragment
+from limbo_compress.formats.index import TRAILER_BYTES, Entry, IndexWriter
+from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
 from tests import strategies
 from tests.jobs import job
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbo_compress.output.parts import Part
+from limbo_compress.formats.parts import Part
 from limbo_compress.output.workdir import missing
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from limbo_compress.deflate import crc32
-from limbo_compress.output.index import (
+from limbo_compress.formats.index import (
     TRAILER_BYTES,
     Entry,
     Index,
@@ -19,7 +19,7 @@ from limbo_compress.output.index import (
     categories,
     parse_trailer,
 )
-from limbo_compress.output.pickling import LIST_END, LIST_START, fragment
+from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
 from tests.strategies import metadata
 
 file_names = st.binary(min_size=1, max_size=8).map(

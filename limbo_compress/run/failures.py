@@ -7,13 +7,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-from .errors import SampleError
-from .options import Options
-from .output.parts import Part, SampleIssue
+from ..errors import SampleError
+from ..formats.parts import Part, SampleIssue
+from ..options import Options
 
 __all__ = ["FailureLimit"]
 
-_log = logging.getLogger(__package__)
+_log = logging.getLogger("limbo_compress")
 
 # Real campaigns have a few bad samples here and there. A fault of the machine that cannot be told
 # from bad data, such as a decoder that fails on every file, concerns all samples from then on.

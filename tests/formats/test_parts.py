@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from limbo_compress.errors import OutputError
-from limbo_compress.filestate import FileState
-from limbo_compress.output.index import Entry
+from limbo_compress.formats.filestate import FileState
+from limbo_compress.formats.index import Entry
+from limbo_compress.formats.parts import Part, SampleIssue, read_parts, write_part
 from limbo_compress.output.lock import Lock
-from limbo_compress.output.parts import CopyRange, Part, SampleIssue, read_parts, write_part
+from limbo_compress.output.publish import CopyRange
 
 
 @pytest.fixture
@@ -52,13 +52,6 @@ def test_a_part_with_other_metadata_than_its_entries_is_left_out(
 ) -> None:
     write_part(folder, Part(0, 2, "a", (entry(b"a"), entry(b"bc"))), metadata)
     assert list(read_parts(folder)) == []
-
-
-def test_a_run_that_lost_the_folder_leaves_no_part(folder: str) -> None:
-    before = os.listdir(folder)
-    with pytest.raises(OutputError, match="another run took over this prefix"):
-        write_part(folder, Part(0, 2, "late"), b"abcd")
-    assert os.listdir(folder) == before
 
 
 def test_a_copy_may_be_repeated(copy_range: CopyRange) -> None:

@@ -1,7 +1,7 @@
 """Part-files: the record that a shard is done, with its pickled metadata.
 
 A part-file is one line of JSON, the record, followed by the fragments of its pickled metadata
-(see `limbo_compress.output.pickling`). It appears by rename and is the only record that a shard
+(see `limbo_compress.formats.pickling`). It appears by rename and is the only record that a shard
 is done.
 """
 
@@ -10,19 +10,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from .. import deflate
-from ..errors import OutputError, output_errors, shown
-from ..filestate import FileState
-from .filesystem import start_writing
+from ..errors import output_errors, shown
+from .filestate import FileState
 from .index import Entry
-from .lock import Lock
 
-__all__ = ["CopyRange", "Part", "SampleIssue", "is_part", "read_parts", "write_part"]
+__all__ = ["Part", "SampleIssue", "is_part", "read_parts", "write_part"]
 
 # With larger buffers, malloc would return the memory and fault its pages in again each time.
 _CHUNK = 1 << 16
@@ -99,9 +96,8 @@ def write_part(folder: str, part: Part, metadata: bytes = b"") -> None:
     Raises
     ------
     OutputError
-        If it cannot be written, or the part's run has lost the work folder to another one.
+        If it cannot be written.
     """
-    Lock(folder, part.run).check()
     path = part.path(folder)
     draft = f"{path}.{os.getpid()}"
     try:
@@ -165,39 +161,3 @@ def _parse(line: bytes) -> Part | None:
 
 def _parse_entry(size: int, checksum: int, categories: list[str]) -> Entry:
     return Entry(int(size), int(checksum), tuple(map(str, categories)))
-
-
-@dataclass(frozen=True)
-class CopyRange:
-    """Where the pickled metadata of a part belongs in the joined file.
-
-    Attributes
-    ----------
-    source, target : str
-        The part-file and the joined file.
-    offset, bytes : int
-        Where the metadata begins in the target, and its length.
-    """
-
-    source: str
-    target: str
-    offset: int
-    bytes: int
-
-    def copy(self) -> None:
-        """Copy the metadata. Doing it twice changes nothing.
-
-        Raises
-        ------
-        OutputError
-            If it cannot be written, or the part-file has become shorter.
-        """
-        with output_errors(self.target), open(self.target, "r+b") as target:
-            with open(self.source, "rb") as source:
-                source.seek(max(0, source.seek(0, os.SEEK_END) - self.bytes))
-                target.seek(self.offset)
-                shutil.copyfileobj(source, target, _CHUNK)
-                target.flush()
-                start_writing(target.fileno(), self.offset, self.bytes)
-            if target.tell() != self.offset + self.bytes:
-                raise OutputError("it is shorter than what was written", self.source)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from limbo_compress.output.npy import ArrayFile, read_header
+from limbo_compress.formats.npy import ArrayFile, read_header
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 123456, 10**9])

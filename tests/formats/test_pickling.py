@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from limbo_compress.output.pickling import LIST_END, LIST_START, fragment
+from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
 from tests.strategies import metadata
 
 

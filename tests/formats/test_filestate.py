@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from limbo_compress.filestate import FileState
+from limbo_compress.formats.filestate import FileState
 
 SECOND = 10**9
 READ = 1_700_000_001 * SECOND  # an odd second
