@@ -46,7 +46,8 @@ class Options:
     on_error : {"stop", "skip"}
         Whether a bad sample stops the job, or is left out of every output.
     max_failures : str, optional
-        How many bad samples may be skipped: a number or a percentage such as ``"2%"``.
+        How many bad samples may be skipped: a number or a percentage such as ``"2%"``. By default
+        any number, but not 20 in a row, which points at the machine.
     max_pixels : int
         The largest image or cryptomatte to decode, in pixels.
     decoder : {"auto", "opencv"}

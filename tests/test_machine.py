@@ -126,14 +126,12 @@ def limited(limit: str, folder: Path, *arguments: object) -> subprocess.Complete
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS ignores this limit")
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("megabytes", [60, 100, 150, 200, 250, 300, 350])
-def test_short_memory_makes_no_bad_sample(data: Path, megabytes: int, workers: int) -> None:
-    """The photographs among the samples need OpenCV, which is too large for these limits."""
+@pytest.mark.parametrize("megabytes", [60, 130, 200, 270, 340])
+def test_short_memory_makes_no_bad_sample(data: Path, megabytes: int) -> None:
+    """Some of these limits are too low for the libraries, others for the largest images."""
     for path in data.rglob("*.png"):  # decoders of progressive JPEGs take most
-        Image.open(path).convert("RGB").resize((900, 700)).save(path, "JPEG", progressive=True)
-    limit = f"-v {megabytes << 10}"
-    done = limited(limit, data.parent, *FLAGS, "--workers", workers, data)
+        Image.open(path).convert("RGB").resize((2000, 1500)).save(path, "JPEG", progressive=True)
+    done = limited(f"-v {megabytes << 10}", data.parent, *FLAGS, "--workers", 2, data)
     if done.returncode == 0:  # another Python may need less
         assert "failures.jsonl" not in outputs(data.parent)
         return
@@ -141,7 +139,7 @@ def test_short_memory_makes_no_bad_sample(data: Path, megabytes: int, workers: i
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("descriptors", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("descriptors", [8, 12, 16])
 def test_few_descriptors_make_no_bad_sample(data: Path, descriptors: int, workers: int) -> None:
     done = limited(f"-n {descriptors}", data.parent, *FLAGS, "--workers", workers, data)
     if done.returncode == 0:

@@ -164,7 +164,8 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
         "--max-failures",
         metavar="N",
-        help="with --on-error skip: fail if more than N, or N%%, of the samples are bad",
+        help="with --on-error skip: fail if more than N, or N%%, of the samples are bad"
+        " (default: if 20 in a row are bad)",
     )
     how.add_argument(
         "--max-pixels",
