@@ -189,7 +189,7 @@ def find_stray_marker(data: bytes, header: Header) -> int | None:
 def _is_intact(data: bytes, header: Header) -> bool:
     """Whether the data have the restart markers that they should have, and then the end."""
     scan = np.frombuffer(data, np.uint8)[header.data_start :]
-    after_ff = scan[1:][scan[:-1] == 0xFF]
+    after_ff = scan[np.flatnonzero(scan[:-1] == 0xFF) + 1]
     markers = after_ff[after_ff != 0]
     expected = _RESTARTS.start + np.arange(header.restarts + 1) % 8
     expected[-1] = _EOI
