@@ -3,13 +3,16 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from limbo_compress import compress, load
 from limbo_compress.deflate import crc32
 from limbo_compress.formats.index import (
     TRAILER_BYTES,
@@ -20,6 +23,7 @@ from limbo_compress.formats.index import (
     parse_trailer,
 )
 from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
+from tests.jobs import job
 from tests.strategies import metadata
 
 file_names = st.binary(min_size=1, max_size=8).map(
@@ -161,3 +165,17 @@ def test_common_folders_are_stored_once() -> None:
 def test_categories_are_text_in_a_list_of_objects(annotations: Any, expected: Any) -> None:
     assert categories({"annotations": annotations}) == expected
     assert categories({}) == ()
+
+
+def test_the_documented_reader_reads_the_index(campaign: Path, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    reader: dict[str, Any] = {}
+    exec(code, reader)
+    compress(job(campaign, tmp_path))
+    path = tmp_path / "out-metadata.pickle"
+    dataset = load(tmp_path / "out")
+    found = [reader["read_sample"](path, row) for row in range(len(dataset))]
+    assert [path for path, _, _ in found] == list(dataset.paths)
+    assert [categories for _, categories, _ in found] == list(dataset.categories)
+    assert [metadata for _, _, metadata in found] == list(dataset.metadata or [])
