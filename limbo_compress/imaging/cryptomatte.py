@@ -230,17 +230,31 @@ def mattes(
         chosen = [label_id(label) for label in labels if re.search(pattern, label)]
         member[np.searchsorted(ids, np.array(chosen, np.float32))] = True
     sums = np.zeros((len(patterns), cryptomatte.shape[0] * cryptomatte.shape[1]))
-    for rank_ids, coverage in cryptomatte.ranks:
-        if not coverage.any():  # most ranks are empty, and looking is fast
-            continue
-        found = np.flatnonzero(np.isin(rank_ids, ids))
-        label = np.searchsorted(ids, rank_ids.ravel()[found])
-        amount = coverage.ravel()[found].astype(np.float64)
-        if not np.isfinite(amount).all():
-            raise SampleError("the cryptomatte has a coverage that is not a number", path)
-        for total, member in zip(sums, members, strict=True):
-            total[found] += np.where(member[label], amount, 0)
+    for rank in cryptomatte.ranks:
+        _add_rank(sums, rank, ids, members, path)
     yield from sums.reshape(-1, *cryptomatte.shape)
+
+
+# Damaged files hold signalling NaNs, about which numpy warns wherever it reads them.
+@np.errstate(invalid="ignore")
+def _add_rank(
+    sums: Floats,
+    rank: tuple[NDArray[np.float32], NDArray[np.float32]],
+    ids: NDArray[np.float32],
+    members: NDArray[np.bool_],
+    path: str,
+) -> None:
+    """Add the coverage of a rank to the sum of each pattern."""
+    rank_ids, coverage = rank
+    if not coverage.any():  # most ranks are empty, and looking is fast
+        return
+    found = np.flatnonzero(np.isin(rank_ids, ids))
+    label = np.searchsorted(ids, rank_ids.ravel()[found])
+    amount = coverage.ravel()[found].astype(np.float64)
+    if not np.isfinite(amount).all():
+        raise SampleError("the cryptomatte has a coverage that is not a number", path)
+    for total, member in zip(sums, members, strict=True):
+        total[found] += np.where(member[label], amount, 0)
 
 
 def resize_matte(matte: Floats, size: tuple[int, int], out: NDArray[np.float32]) -> None:
