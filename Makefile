@@ -6,7 +6,7 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test check parity faults filesystems sanitize bench bench-full record clean
+.PHONY: help torch demo picture test check parity faults filesystems sanitize bench bench-full record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ build/sanitize/%.so: limbo_compress/imaging/%.c
 	$(CC) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -ffp-contract=off -fPIC -shared \
 		-I$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') $< -o $@
 
+# The version that the tests and the figures are of. Where pip finds no CPU build, it takes CUDA's.
+$(BIN)/installed-torch: $(BIN)/installed
+	$(BIN)/python -m pip install --quiet torch==2.13.0 --editable '.[torch]'
+	@touch $@
+
 BENCH := $(BIN)/installed-bench $(REFERENCE)/installed $(CONTENDERS)/installed
 
 demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the outputs
@@ -61,6 +66,8 @@ demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the 
 
 picture: demo  ## redraw the picture of the README
 	$(BIN)/python -m benchmarks.picture build/demo/test big docs/mask.png
+
+torch: $(BIN)/installed-torch  ## install PyTorch, without which its tests are skipped
 
 test: $(BIN)/installed  ## run all tests
 	$(BIN)/python -m pytest

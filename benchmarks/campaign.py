@@ -29,7 +29,8 @@ __all__ = ["Campaign", "Instance", "Scene", "write_campaign", "write_cryptomatte
 
 Floats = NDArray[np.float32]
 
-_CATEGORIES = ("30B", "48X", "48Y", "48G")
+# Length of the real containers, relative to the longest: so a network has something to learn.
+_LENGTHS = {"30B": 0.54, "48X": 0.81, "48Y": 1.0, "48G": 0.97}
 _SAMPLES_PER_FOLDER = 1000
 _GROUND = "/mat/ground"
 _LAYER = "CryptoMaterial"
@@ -116,12 +117,15 @@ class Scene:
     @classmethod
     def random(cls, rng: np.random.Generator, size: tuple[int, int], instances: int) -> Scene:
         width, height = size
-        categories = rng.choice(_CATEGORIES, instances)
+        categories = rng.choice(list(_LENGTHS), instances)
         containers = tuple(
             Instance(
                 label=f"{category}/{number}",
                 centre=(width * rng.uniform(0.2, 0.8), height * rng.uniform(0.2, 0.8)),
-                axes=(min(size) * rng.uniform(0.08, 0.3), min(size) * rng.uniform(0.05, 0.15)),
+                axes=(
+                    _LENGTHS[category] * min(size) * rng.uniform(0.08, 0.3),
+                    _LENGTHS[category] * min(size) * rng.uniform(0.05, 0.15),
+                ),
                 angle=rng.uniform(0, np.pi),
                 colour=tuple(rng.uniform(0.2, 1, 3).tolist()),
             )

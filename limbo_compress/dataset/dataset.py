@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,11 @@ from .geometry import Box, Contour
 from .metadata import Metadata
 from .rows import Ints, Items, Rows, locate, split, starts_of
 from .source import Source
+
+if TYPE_CHECKING:
+    import torch
+
+    from .torch import Samples
 
 __all__ = ["Dataset", "concat"]
 
@@ -232,6 +237,32 @@ class Dataset:
             sizes = " and ".join(f"{width} × {height}" for height, width, _ in sorted(shapes))
             raise InputError(f"rows of {sizes} pixels cannot be joined: {names.array_file(array)}")
         return Rows(arrays, self._rows)
+
+    def torch(
+        self,
+        labels: Collection[str] | Mapping[str, str] | NDArray[Any] | None = None,
+        masks: Sequence[str] = (),
+        boxes: bool = False,
+        color: str = "linear",
+        dtype: torch.dtype | None = None,
+        transform: Callable[..., Any] | None = None,
+        tv_tensors: bool = False,
+    ) -> Samples:
+        """Make a map-style dataset for PyTorch's ``DataLoader``.
+
+        The parameters are those of `limbo_compress.dataset.torch.Samples`.
+
+        Raises
+        ------
+        UsageError
+            If PyTorch is not installed, or if the rows have no such part.
+        """
+        try:
+            from .torch import Samples
+        except ModuleNotFoundError as error:
+            hint = "pip install 'limbo-compress[torch]'"
+            raise UsageError(f"this needs PyTorch: {error}", hint=hint) from error
+        return Samples(self, labels, masks, boxes, color, dtype, transform, tv_tensors)
 
     @cached_property
     def _starts(self) -> list[int]:

@@ -1,0 +1,348 @@
+"""Rows of a `Dataset` as tensors for PyTorch, and the seed tutorial's augmentation.
+
+Only this module imports torch; ``pip install 'limbo-compress[torch]'`` brings what it needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import data, dlpack
+
+from .. import names
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .dataset import Dataset
+    from .rows import Rows
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Samples",
+    "TorchDataset",
+    "augmentation",
+    "collate",
+    "srgb_table",
+]
+
+# Of ImageNet's RGB values in [0, 1], sRGB-encoded.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_COLORS = ("linear", "srgb")
+_Classes = Collection[str] | Mapping[str, str]
+
+
+class Samples(data.Dataset[Any]):
+    """A map-style dataset over the rows of a `Dataset`; `Dataset.torch` makes one.
+
+    An item is the image alone, or a tuple of the image and what else was asked for, in this order:
+
+    - the image, ``(3, H, W)``;
+    - the masks, ``(masks, H, W)``;
+    - the labels, ``(labels,)`` float32, or with `boxes` a target for detection:
+      ``{"boxes": (n, 4) float32, "labels": (n,) int64}``. Boxes are x1, y1, x2, y2 in pixels of
+      the row. Classes count from 1, because 0 is the background in torchvision's detectors.
+
+    Every tensor is contiguous and owns its memory.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Must have images.
+    labels : set of str, dict of str to str, or array of shape (rows, labels), optional
+        What `Dataset.labels` takes, or its result. With `boxes` it selects the classes: a set
+        makes one class, a dict one for each of its regular expressions. By default, every
+        category is a class, in alphabetical order. A box that matches several classes belongs to
+        the first; one that matches none is left out.
+    masks : sequence of str
+        Names of masks.
+    boxes : bool
+        Whether items have a target for detection. Its ``DataLoader`` needs `collate`.
+    color : {"linear", "srgb"}
+        Linear light, as stored, or sRGB, as networks pretrained on ImageNet expect.
+    dtype : torch.dtype, optional
+        Of images and masks; float32 by default.
+    transform : callable, optional
+        Applied to the image, or with `tv_tensors` to all parts of the item together.
+    tv_tensors : bool
+        Whether images, masks and boxes are torchvision's ``tv_tensors``.
+
+    Raises
+    ------
+    UsageError
+        If the dataset has no such part, or if torchvision is needed and missing.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        labels: _Classes | NDArray[Any] | None = None,
+        masks: Sequence[str] = (),
+        boxes: bool = False,
+        color: str = "linear",
+        dtype: torch.dtype | None = None,
+        transform: Callable[..., Any] | None = None,
+        tv_tensors: bool = False,
+    ) -> None:
+        _check(dataset, masks, color)
+        if tv_tensors:
+            _import_tv_tensors()
+        self.dataset = dataset
+        self.masks = tuple(masks)
+        self.color = color
+        self.dtype = dtype or torch.float32
+        self.transform = transform
+        self.tv_tensors = tv_tensors
+        self.classes = _classes(dataset, labels) if boxes else None
+        self.labels = None if boxes or labels is None else _label_rows(dataset, labels)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> Any:
+        """Read the item of a row. A negative row counts from the end."""
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
+        """Read the items of a batch in the order of the file, and return them as asked for."""
+        every = range(len(self))
+        wanted = [every[row] for row in rows]
+        # Opened once a batch: that is when a replaced file is noticed.
+        arrays = [self.dataset.rows(array) for array in self._arrays]
+        items: list[Any] = [None] * len(wanted)
+        for position in sorted(range(len(wanted)), key=wanted.__getitem__):
+            items[position] = self._item(arrays, wanted[position])
+        return items
+
+    @property
+    def _arrays(self) -> list[str]:
+        return [names.IMAGES, *map(names.mask_array, self.masks)]
+
+    def _item(self, arrays: Sequence[Rows], row: int) -> Any:
+        parts = self._parts(arrays, row)
+        if self.tv_tensors:
+            parts = self._as_tv_tensors(parts)
+        if self.transform and self.tv_tensors:
+            return self.transform(*parts)
+        if self.transform:
+            parts[0] = self.transform(parts[0])
+        return tuple(parts) if len(parts) > 1 else parts[0]
+
+    def _parts(self, arrays: Sequence[Rows], row: int) -> list[Any]:
+        images, *masks = arrays
+        parts: list[Any] = [_planes(images[row], self.color, self.dtype)]
+        if masks:
+            parts.append(torch.cat([_planes(mask[row], "linear", self.dtype) for mask in masks]))
+        if self.classes is not None:
+            parts.append(_target(self.dataset, row, self.classes))
+        elif self.labels is not None:
+            parts.append(self.labels[row].clone())
+        return parts
+
+    def _as_tv_tensors(self, parts: list[Any]) -> list[Any]:
+        tv_tensors = _import_tv_tensors()
+        parts[0] = tv_tensors.Image(parts[0])
+        if self.masks:
+            parts[1] = tv_tensors.Mask(parts[1])
+        if self.classes is not None:
+            boxes, size = parts[-1]["boxes"], tuple(parts[0].shape[-2:])
+            parts[-1]["boxes"] = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
+        return parts
+
+
+def collate(items: Sequence[Any]) -> Any:
+    """Join items into a batch as PyTorch does, but leave targets for detection a list.
+
+    Samples have different numbers of boxes, so their targets cannot be stacked. Detectors take
+    a list.
+
+    Parameters
+    ----------
+    items : sequence
+        Items of `Samples`.
+
+    Returns
+    -------
+    Tensor or tuple
+        Each part of the items: tensors stacked, targets as a list.
+    """
+    if not isinstance(items[0], tuple):
+        return data.default_collate(list(items))
+    columns = zip(*items, strict=True)
+    return tuple(
+        list(column) if isinstance(column[0], dict) else data.default_collate(list(column))
+        for column in columns
+    )
+
+
+@cache
+def srgb_table() -> NDArray[np.float16]:
+    """Every float16 value of linear light in sRGB (IEC 61966-2-1).
+
+    Returns
+    -------
+    array of float16, shape (65536,)
+        Its index is the bit pattern of the linear value. Negative values become 0.
+    """
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    with np.errstate(invalid="ignore"):  # signalling NaNs stay NaNs
+        light = np.maximum(bits.view(np.float16).astype(np.float64), 0)
+        curve = 1.055 * light ** (1 / 2.4) - 0.055
+        return np.where(light <= 0.0031308, 12.92 * light, curve).astype(np.float16)
+
+
+def _planes(row: NDArray[Any], color: str, dtype: torch.dtype) -> Tensor:
+    """Copy an (H, W, C) row of an array to a contiguous (C, H, W) tensor."""
+    if color == "srgb":
+        # Every index is in the table: "clip" only spares numpy the check.
+        row = srgb_table().take(row.view(np.uint16), mode="clip")
+    # Unlike from_numpy, it takes a read-only array without a warning. The copy is writable.
+    planes = dlpack.from_dlpack(row).permute(2, 0, 1)
+    return planes.to(dtype, copy=True, memory_format=torch.contiguous_format)
+
+
+def _check(dataset: Dataset, masks: Sequence[str], color: str) -> None:
+    if dataset.images is None:
+        raise UsageError("the dataset has no images", hint="compress it with `images`")
+    missing = [name for name in masks if name not in dataset.masks]
+    if missing:
+        present = ", ".join(dataset.masks) or "none"
+        raise UsageError(f"the dataset has no mask {missing[0]!r}; its masks: {present}")
+    if color not in _COLORS:
+        raise UsageError(f"color is {color!r}, expected one of {', '.join(_COLORS)}")
+
+
+def _import_tv_tensors() -> Any:
+    try:
+        from torchvision import tv_tensors
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        raise UsageError(f"tv_tensors need torchvision: {error}") from error
+    return tv_tensors
+
+
+def _label_rows(dataset: Dataset, labels: _Classes | NDArray[Any]) -> Tensor:
+    rows = labels if isinstance(labels, np.ndarray) else dataset.labels(labels)
+    if len(rows) != len(dataset):
+        raise UsageError(f"there are labels for {len(rows)} rows, but {len(dataset)} samples")
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def _classes(dataset: Dataset, labels: _Classes | NDArray[Any] | None) -> dict[str, int]:
+    """Class number of each category that belongs to a class."""
+    categories = sorted(dataset.count())
+    if labels is None:
+        return {category: number for number, category in enumerate(categories, 1)}
+    if isinstance(labels, np.ndarray):
+        raise UsageError("the classes of boxes are a set of categories or a dict of patterns")
+    if not isinstance(labels, Mapping):
+        return dict.fromkeys(labels, 1)
+    found: dict[str, int] = {}
+    for number, pattern in reversed(list(enumerate(labels.values(), 1))):
+        found |= {category: number for category in categories if re.search(pattern, category)}
+    return found
+
+
+def _target(dataset: Dataset, row: int, classes: Mapping[str, int]) -> dict[str, Tensor]:
+    found = [
+        (classes[box.category], box.xyxy) for box in dataset.boxes(row) if box.category in classes
+    ]
+    corners = np.array([xyxy for _, xyxy in found], np.float32).reshape(-1, 4)
+    return {
+        "boxes": torch.from_numpy(corners),
+        "labels": torch.tensor([number for number, _ in found], dtype=torch.int64),
+    }
+
+
+def augmentation(training: bool = True) -> nn.Module:
+    """The seed tutorial's augmentation, for batches on any device.
+
+    Each image of a batch is normalized with ImageNet's statistics. For training it is then
+    rotated by up to 90°, scaled by 0.8 to 1.2, sheared by up to 20° and flipped left to right
+    half of the time, each image by random values of its own. What comes in from outside of the
+    image has ImageNet's mean colour.
+
+    Parameters
+    ----------
+    training : bool
+        Whether to do more than normalize.
+
+    Returns
+    -------
+    torch.nn.Module
+        Takes and returns a tensor of float, shape (n, 3, H, W).
+
+    Raises
+    ------
+    UsageError
+        If kornia is not installed.
+    """
+    try:
+        from kornia import augmentation as kornia
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "augmentation needs kornia", hint="pip install 'limbo-compress[torch]'"
+        ) from error
+    steps = [kornia.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    if training:
+        # After normalization, the zeros that fill the outside are ImageNet's mean.
+        affine = kornia.RandomAffine(90.0, scale=(0.8, 1.2), shear=20.0, p=1.0)
+        steps += [affine, kornia.RandomHorizontalFlip()]
+    return nn.Sequential(*steps)
+
+
+class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """The map-style dataset of the reference's seed tutorial.
+
+    An item is ``(image, augmented_image, label)``: the image as stored, the same image after
+    `augmentation`, and its label. On a GPU it is faster to apply `augmentation` to whole batches
+    of `Samples` there.
+
+    Parameters
+    ----------
+    labels : array of shape (rows, labels)
+    images : array of float16, shape (rows, H, W, 3)
+        `Dataset.images`, for example.
+    training : bool
+        Whether images are augmented at random, or only normalized.
+
+    Raises
+    ------
+    UsageError
+        If the lengths differ, or if kornia is not installed.
+    """
+
+    def __init__(
+        self, labels: NDArray[Any], images: NDArray[Any] | Rows, training: bool = True
+    ) -> None:
+        if len(labels) != len(images):
+            raise UsageError(f"there are {len(labels)} labels for {len(images)} images")
+        self.labels = torch.tensor(np.asarray(labels), dtype=torch.float32)
+        self.images = images
+        self.augment = augmentation(training)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Read and augment one row."""
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Read the rows of a batch in the order of the file, and augment them together."""
+        read = {row: _planes(self.images[row], "linear", torch.float32) for row in sorted(rows)}
+        images = [read[row] for row in rows]
+        augmented = self.augment(torch.stack(images))
+        return [
+            (image, changed, self.labels[row].clone())
+            for row, image, changed in zip(rows, images, augmented, strict=True)
+        ]

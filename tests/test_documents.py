@@ -1,0 +1,67 @@
+"""Every code block of the tutorial, and every Python block of the README, runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sybil import Document, Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
+
+from benchmarks.campaign import Campaign, write_campaign
+from limbo_compress import Options, compress
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_shell(example: Example) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    subprocess.run(
+        ["bash", "-euc", example.parsed],
+        check=True,
+        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def blocks(name: str) -> list[Example]:
+    parsers = [CodeBlockParser("python", PythonEvaluator()), CodeBlockParser("bash", run_shell)]
+    document: Document = Sybil(parsers=parsers).parse(ROOT / name)
+    # As in a script.
+    document.namespace["__name__"] = "__main__"
+    return list(document.examples())
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    return tmp_path
+
+
+def test_the_tutorial_runs(folder: Path) -> None:
+    pytest.importorskip("torch", reason="the tutorial needs PyTorch")
+    pytest.importorskip("kornia", reason="the tutorial needs kornia")
+    pytest.importorskip("matplotlib", reason="the tutorial needs matplotlib")
+    examples = blocks("docs/tutorial.md")
+    assert examples
+    for example in examples:
+        example.evaluate()
+    assert (folder / "batch.png").stat().st_size > 10_000
+
+
+README = blocks("README.md")
+
+
+@pytest.mark.parametrize("example", README, ids=[f"line {block.line}" for block in README])
+def test_a_block_of_the_readme_runs(example: Example, folder: Path) -> None:
+    if "torch" in example.parsed:
+        pytest.importorskip("torch", reason="this block needs PyTorch")
+    data = folder / "campaign17" / "0049"
+    write_campaign(data, Campaign(samples=8, photographs=0, size=(90, 70)))
+    masks = (("big", "^48"),)
+    compress(Options((str(data),), prefix="test", images=True, metadata=True, masks=masks))
+    example.evaluate()
