@@ -6,7 +6,7 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help torch demo picture test check parity faults filesystems sanitize bench bench-full record clean
+.PHONY: help torch demo picture test check parity faults filesystems sanitize bench bench-full bench-load record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,7 @@ $(CONTENDERS)/installed: benchmarks/constraints.txt Makefile
 		case $$name in \
 			plain) packages=;; \
 			pool) packages='pillow scikit-image imagecat';; \
+			datasets) packages='datasets torch';; \
 			streaming) packages=mosaicml-streaming;; \
 			*) packages=$$name;; \
 		esac; \
@@ -98,6 +99,9 @@ bench: $(BENCH)  ## measure the speed in a few minutes; DATA=DIR for your own sa
 
 bench-full: $(BENCH)  ## measure thoroughly; without DATA=DIR, update docs/bench and the README
 	$(BIN)/python -m benchmarks.bench --full $(if $(DATA),--data '$(DATA)')
+
+bench-load: $(BENCH) $(BIN)/installed-torch  ## time loading and epochs of training
+	$(BIN)/python -m benchmarks.load
 
 record: $(REFERENCE)/installed  ## record the reference's outputs again, for the tests
 	$(REFERENCE)/bin/python tests/reference/record.py

@@ -60,11 +60,12 @@ print(time.perf_counter() - begun)
 WORKERS = 2
 # Libraries must not use the network while they are timed. Each worker gets one thread, as the
 # command does for itself: with twice as many threads as CPUs, the others would be ten times slower.
-QUIET = ONE_THREAD | {
+OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "LITDATA_DISABLE_VERSION_CHECK": "1",
 }
+QUIET = ONE_THREAD | OFFLINE
 
 
 @dataclass
@@ -241,6 +242,19 @@ def growth(data: Path, ends: list[int], repeats: int) -> dict[str, list[float]]:
         for end in ends:
             seconds[str(end)].append(run(ours(data, WORKERS, end))[0])
     return seconds
+
+
+def write_with(name: str, data: Path, out: Path) -> None:
+    """Let a tool write all samples in its own format, if it is installed."""
+    unfinished = out.with_suffix(".partial")
+    _empty(unfinished)
+    python = CONTENDERS / name / "bin" / "python"
+    command = [str(python), SCRIPT, name, str(data), str(unfinished), str(WORKERS)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | QUIET)
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        print(f"{name} cannot write its format: {error}", flush=True)
+    unfinished.rename(out)
 
 
 def read_figures(name: str, data: Path, end: int) -> dict[str, float]:

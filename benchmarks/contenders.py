@@ -122,7 +122,7 @@ def litdata(paths: Sequence[str], out: Path, workers: int) -> None:
     )
 
 
-def _stub_missing_torchvision() -> None:
+def stub_missing_torchvision() -> None:
     """Let `streaming` load where torchvision does not, as with a torch without CUDA.
 
     Only its classes that read images need torchvision; the writer, which is timed, does not.
@@ -139,7 +139,7 @@ def _stub_missing_torchvision() -> None:
 
 
 def _write_mds(task: tuple[str, Sequence[str]]) -> None:
-    _stub_missing_torchvision()
+    stub_missing_torchvision()
     from streaming import MDSWriter
 
     folder, paths = task

@@ -253,13 +253,15 @@ def _classes(dataset: Dataset, labels: _Classes | NDArray[Any] | None) -> dict[s
 
 
 def _target(dataset: Dataset, row: int, classes: Mapping[str, int]) -> dict[str, Tensor]:
-    found = [
-        (classes[box.category], box.xyxy) for box in dataset.boxes(row) if box.category in classes
-    ]
-    corners = np.array([xyxy for _, xyxy in found], np.float32).reshape(-1, 4)
+    boxes, numbers = [], []
+    for category, xyxy in dataset.boxes(row):
+        number = classes.get(category or "")
+        if number is not None:
+            boxes.append(xyxy)
+            numbers.append(number)
     return {
-        "boxes": torch.from_numpy(corners),
-        "labels": torch.tensor([number for number, _ in found], dtype=torch.int64),
+        "boxes": torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)),
+        "labels": torch.tensor(numbers, dtype=torch.int64),
     }
 
 
