@@ -43,9 +43,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_tutorial_runs(folder: Path) -> None:
-    pytest.importorskip("torch", reason="the tutorial needs PyTorch")
+    torch = pytest.importorskip("torch", reason="the tutorial needs PyTorch")
     pytest.importorskip("kornia", reason="the tutorial needs kornia")
     pytest.importorskip("matplotlib", reason="the tutorial needs matplotlib")
+    # More threads than free CPUs wait for each other, ten times as long as they work.
+    torch.set_num_threads(1)
     examples = blocks("docs/tutorial.md")
     assert examples
     for example in examples:
