@@ -5,6 +5,7 @@ Only this module imports torch; ``pip install 'limbo-compress[torch]'`` brings w
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import data, dlpack
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from .. import names
 from ..errors import UsageError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from .dataset import Dataset
     from .rows import Rows
+
+    _Array = NDArray[Any] | Rows
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -53,7 +57,7 @@ class Samples(data.Dataset[Any]):
       ``{"boxes": (n, 4) float32, "labels": (n,) int64}``. Boxes are x1, y1, x2, y2 in pixels of
       the row. Classes count from 1, because 0 is the background in torchvision's detectors.
 
-    Every tensor is contiguous and owns its memory.
+    Every tensor is contiguous and in memory of its own, which the items of a batch share.
 
     Parameters
     ----------
@@ -117,37 +121,29 @@ class Samples(data.Dataset[Any]):
         """Read the items of a batch in the order of the file, and return them as asked for."""
         every = range(len(self))
         wanted = [every[row] for row in rows]
-        # Opened once a batch: that is when a replaced file is noticed.
-        arrays = [self.dataset.rows(array) for array in self._arrays]
-        items: list[Any] = [None] * len(wanted)
-        for position in sorted(range(len(wanted)), key=wanted.__getitem__):
-            items[position] = self._item(arrays, wanted[position])
-        return items
+        parts = [_read([self.dataset.rows(names.IMAGES)], wanted, self.color, self.dtype)]
+        if self.masks:
+            masks = [self.dataset.rows(names.mask_array(name)) for name in self.masks]
+            parts.append(_read(masks, wanted, "linear", self.dtype))
+        return [
+            self._item([*pixels, *self._answer(row)])
+            for row, *pixels in zip(wanted, *parts, strict=True)
+        ]
 
-    @property
-    def _arrays(self) -> list[str]:
-        return [names.IMAGES, *map(names.mask_array, self.masks)]
+    def _answer(self, row: int) -> list[Any]:
+        """What a network should say of a row, if that was asked for."""
+        if self.classes is not None:
+            return [_target(self.dataset, row, self.classes)]
+        return [] if self.labels is None else [self.labels[row].clone()]
 
-    def _item(self, arrays: Sequence[Rows], row: int) -> Any:
-        parts = self._parts(arrays, row)
+    def _item(self, parts: list[Any]) -> Any:
         if self.tv_tensors:
             parts = self._as_tv_tensors(parts)
         if self.transform and self.tv_tensors:
             return self.transform(*parts)
         if self.transform:
             parts[0] = self.transform(parts[0])
-        return tuple(parts) if len(parts) > 1 else parts[0]
-
-    def _parts(self, arrays: Sequence[Rows], row: int) -> list[Any]:
-        images, *masks = arrays
-        parts: list[Any] = [_planes(images[row], self.color, self.dtype)]
-        if masks:
-            parts.append(torch.cat([_planes(mask[row], "linear", self.dtype) for mask in masks]))
-        if self.classes is not None:
-            parts.append(_target(self.dataset, row, self.classes))
-        elif self.labels is not None:
-            parts.append(self.labels[row].clone())
-        return parts
+        return _Item(parts) if len(parts) > 1 else parts[0]
 
     def _as_tv_tensors(self, parts: list[Any]) -> list[Any]:
         tv_tensors = _import_tv_tensors()
@@ -160,28 +156,59 @@ class Samples(data.Dataset[Any]):
         return parts
 
 
-def collate(items: Sequence[Any]) -> Any:
+class _Item(tuple[Any, ...]):
+    """A tuple that PyTorch's ``default_collate`` hands to `collate`."""
+
+    __slots__ = ()
+
+
+def collate(items: Sequence[Any], *, collate_fn_map: object = None) -> Any:
     """Join items into a batch as PyTorch does, but leave targets for detection a list.
 
     Samples have different numbers of boxes, so their targets cannot be stacked. Detectors take
-    a list.
+    a list. A batch that was read at once is not copied.
 
     Parameters
     ----------
     items : sequence
         Items of `Samples`.
+    collate_fn_map : object
+        What ``default_collate`` passes; not used.
 
     Returns
     -------
-    Tensor or tuple
+    Tensor or list
         Each part of the items: tensors stacked, targets as a list.
     """
-    if not isinstance(items[0], tuple):
-        return data.default_collate(list(items))
-    columns = zip(*items, strict=True)
-    return tuple(
-        list(column) if isinstance(column[0], dict) else data.default_collate(list(column))
-        for column in columns
+    if isinstance(items[0], tuple):
+        return [_join(column) for column in zip(*items, strict=True)]
+    return _join(items)
+
+
+# As its documentation says, this is how a type gets a collate function of its own.
+default_collate_fn_map[_Item] = collate
+
+
+def _join(parts: Sequence[Any]) -> Any:
+    """Stack tensors; those that follow each other in memory, as `_read` makes them, are joined."""
+    first = parts[0]
+    if isinstance(first, dict):
+        return list(parts)
+    if type(first) is Tensor and _follow_each_other(parts):
+        return first.as_strided((len(parts), *first.shape), (first.numel(), *first.stride()))
+    return data.default_collate(list(parts))
+
+
+def _follow_each_other(tensors: Sequence[Tensor]) -> bool:
+    first = tensors[0]
+    start, storage = first.data_ptr(), first.untyped_storage().data_ptr()
+    return all(
+        tensor.data_ptr() == start + place * first.nbytes
+        and tensor.untyped_storage().data_ptr() == storage
+        and tensor.is_contiguous()
+        and tensor.shape == first.shape
+        and tensor.dtype == first.dtype
+        for place, tensor in enumerate(tensors)
     )
 
 
@@ -201,14 +228,32 @@ def srgb_table() -> NDArray[np.float16]:
         return np.where(light <= 0.0031308, 12.92 * light, curve).astype(np.float16)
 
 
-def _planes(row: NDArray[Any], color: str, dtype: torch.dtype) -> Tensor:
-    """Copy an (H, W, C) row of an array to a contiguous (C, H, W) tensor."""
+def _read(arrays: Sequence[_Array], rows: Sequence[int], color: str, dtype: torch.dtype) -> Tensor:
+    """Read rows of arrays, in the order of the file, to a tensor of shape (rows, C, H, W).
+
+    The channels of the arrays follow each other.
+    """
+    height, width, channels = arrays[0].shape[1:]
+    batch = _empty((len(rows), len(arrays) * channels, height, width), dtype)
+    for place in sorted(range(len(rows)), key=rows.__getitem__):
+        for planes, array in zip(batch[place].split(channels), arrays, strict=True):
+            _copy(array[rows[place]], color, planes)
+    return batch
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Allocate by numpy, which asks for huge pages: small ones take longer than the copying."""
+    size = math.prod(shape) * dtype.itemsize
+    return torch.from_numpy(np.empty(size, np.uint8)).view(dtype).reshape(shape)
+
+
+def _copy(row: NDArray[Any], color: str, planes: Tensor) -> None:
+    """Copy an (H, W, C) row of an array to (C, H, W) planes."""
     if color == "srgb":
         # Every index is in the table: "clip" only spares numpy the check.
         row = srgb_table().take(row.view(np.uint16), mode="clip")
-    # Unlike from_numpy, it takes a read-only array without a warning. The copy is writable.
-    planes = dlpack.from_dlpack(row).permute(2, 0, 1)
-    return planes.to(dtype, copy=True, memory_format=torch.contiguous_format)
+    # Unlike from_numpy, it takes a read-only array without a warning.
+    planes.copy_(dlpack.from_dlpack(row).permute(2, 0, 1))
 
 
 def _check(dataset: Dataset, masks: Sequence[str], color: str) -> None:
@@ -341,10 +386,8 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Read the rows of a batch in the order of the file, and augment them together."""
-        read = {row: _planes(self.images[row], "linear", torch.float32) for row in sorted(rows)}
-        images = [read[row] for row in rows]
-        augmented = self.augment(torch.stack(images))
-        return [
-            (image, changed, self.labels[row].clone())
-            for row, image, changed in zip(rows, images, augmented, strict=True)
-        ]
+        every = range(len(self))
+        wanted = [every[row] for row in rows]
+        images = _read([self.images], wanted, "linear", torch.float32)
+        parts = zip(images, self.augment(images), self.labels[wanted], strict=True)
+        return [_Item(item) for item in parts]
