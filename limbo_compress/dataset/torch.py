@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import data, dlpack
+from torch.utils import data
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from .. import names
@@ -234,11 +234,11 @@ def _read(arrays: Sequence[_Array], rows: Sequence[int], color: str, dtype: torc
     The channels of the arrays follow each other.
     """
     height, width, channels = arrays[0].shape[1:]
-    batch = _empty((len(rows), len(arrays) * channels, height, width), dtype)
+    batch = _empty((len(rows), len(arrays), channels, height, width), dtype)
     for place in sorted(range(len(rows)), key=rows.__getitem__):
-        for planes, array in zip(batch[place].split(channels), arrays, strict=True):
+        for planes, array in zip(batch[place], arrays, strict=True):
             _copy(array[rows[place]], color, planes)
-    return batch
+    return batch.flatten(1, 2)
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -252,8 +252,8 @@ def _copy(row: NDArray[Any], color: str, planes: Tensor) -> None:
     if color == "srgb":
         # Every index is in the table: "clip" only spares numpy the check.
         row = srgb_table().take(row.view(np.uint16), mode="clip")
-    # Unlike from_numpy, it takes a read-only array without a warning.
-    planes.copy_(dlpack.from_dlpack(row).permute(2, 0, 1))
+    # Transposing as float16 and converting then is twice as fast as both at once.
+    planes.copy_(torch.from_numpy(row.transpose(2, 0, 1).copy()))
 
 
 def _check(dataset: Dataset, masks: Sequence[str], color: str) -> None:
