@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .torch import Samples
 
-__all__ = ["Dataset", "concat"]
+__all__ = ["Dataset", "concat", "search_categories"]
 
 Item = TypeVar("Item")
 Array = NDArray[Any] | Rows
@@ -138,7 +138,7 @@ class Dataset:
         sets, ids = self._category_sets()
         known = frozenset().union(*sets)
         if isinstance(wanted, Mapping):
-            labels = [_search(pattern, known) for pattern in wanted.values()]
+            labels = [search_categories(pattern, known) for pattern in wanted.values()]
         else:
             labels = [frozenset([wanted] if isinstance(wanted, str) else wanted)]
         table = [[not label.isdisjoint(categories) for label in labels] for categories in sets]
@@ -388,7 +388,14 @@ def _where(metadata: Metadata, row: int) -> str:
         return error.path
 
 
-def _search(pattern: str, categories: Iterable[str]) -> frozenset[str]:
+def search_categories(pattern: str, categories: Iterable[str]) -> frozenset[str]:
+    """Return the categories in which a regular expression is found.
+
+    Raises
+    ------
+    UsageError
+        If it is not a valid expression.
+    """
     try:
         return frozenset(category for category in categories if re.search(pattern, category))
     except (re.error, TypeError) as error:

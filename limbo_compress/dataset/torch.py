@@ -6,7 +6,6 @@ Only this module imports torch; ``pip install 'limbo-compress[torch]'`` brings w
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from .. import names
 from ..errors import UsageError
+from .dataset import search_categories
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -290,10 +290,10 @@ def _classes(dataset: Dataset, labels: _Classes | NDArray[Any] | None) -> dict[s
     if isinstance(labels, np.ndarray):
         raise UsageError("the classes of boxes are a set of categories or a dict of patterns")
     if not isinstance(labels, Mapping):
-        return dict.fromkeys(labels, 1)
+        return dict.fromkeys([labels] if isinstance(labels, str) else labels, 1)
     found: dict[str, int] = {}
     for number, pattern in reversed(list(enumerate(labels.values(), 1))):
-        found |= {category: number for category in categories if re.search(pattern, category)}
+        found |= dict.fromkeys(search_categories(pattern, categories), number)
     return found
 
 

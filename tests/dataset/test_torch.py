@@ -183,6 +183,7 @@ def test_tv_tensors_say_what_they_are(dataset: Any) -> None:
         ({"color": "rgb"}, "color is 'rgb', expected one of linear, srgb"),
         ({"labels": np.zeros((3, 1))}, "labels for 3 rows, but 12 samples"),
         ({"labels": np.zeros((12, 1)), "boxes": True}, "classes of boxes"),
+        ({"labels": {"big": "("}, "boxes": True}, "not a regular expression"),
     ],
 )
 def test_what_does_not_fit_is_refused(dataset: Any, wrong: Any, problem: str) -> None:
