@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from .. import deflate
 from ..errors import InputError, shown
 from ..formats.index import TRAILER_BYTES, Index, categories, parse_trailer
-from ..formats.pickling import LIST_END, LIST_START, load_fragment
-from .plain import DAMAGED, load_list, no_garbage_collection
+from ..formats.pickling import LIST_END, LIST_START, load_fragment, no_garbage_collection
+from .plain import DAMAGED, load_list
 
 __all__ = ["Metadata", "open_metadata"]
 

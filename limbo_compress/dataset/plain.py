@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import mmap
 import pickle
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from ..formats.pickling import PlainUnpickler
+from ..formats.pickling import PlainUnpickler, no_garbage_collection
 
-__all__ = ["DAMAGED", "load_list", "no_garbage_collection"]
+__all__ = ["DAMAGED", "load_list"]
 
 # What unpickling may raise on damaged data.
 DAMAGED = (
@@ -96,15 +93,3 @@ def _skip(data: mmap.mmap, at: int) -> int:
         problem = f"byte {at:,}: opcode {opcode:#04x} does not belong in metadata"
         raise pickle.UnpicklingError(problem)
     return end
-
-
-@contextmanager
-def no_garbage_collection() -> Iterator[None]:
-    """Suspend garbage collection: most of the time of unpickling many small lists."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

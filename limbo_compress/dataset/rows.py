@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .plain import no_garbage_collection
+from ..formats.pickling import no_garbage_collection
 
 __all__ = ["Ints", "Items", "Rows", "locate", "split", "starts_of"]
 

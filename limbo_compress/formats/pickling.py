@@ -9,14 +9,25 @@ then the bytes would depend on how the samples were divided into shards.
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, NoReturn
 
 from ..errors import SampleError
 
-__all__ = ["LIST_END", "LIST_START", "PlainUnpickler", "fragment", "load_fragment", "read_ends"]
+__all__ = [
+    "LIST_END",
+    "LIST_START",
+    "PlainUnpickler",
+    "fragment",
+    "load_fragment",
+    "no_garbage_collection",
+    "read_ends",
+]
 
 _PROTOCOL = 3
 _PROTO = b"\x80\x03"
@@ -45,6 +56,18 @@ def fragment(metadata: dict[str, Any], path: str) -> bytes:
     except RecursionError as error:
         raise SampleError("its metadata is nested too deeply", path) from error
     return buffer.getvalue()[len(_PROTO) : -len(LIST_END)] + pickle.APPEND
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Suspend garbage collection, which takes most of the time to make many small lists."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class PlainUnpickler(pickle.Unpickler):

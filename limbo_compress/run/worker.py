@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import mmap
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from ..faults import machine_errors
 from ..formats.filestate import FileState
 from ..formats.index import Entry
 from ..formats.parts import Part, SampleIssue, write_part
-from ..formats.pickling import fragment
+from ..formats.pickling import fragment, no_garbage_collection
 from ..options import Options
 from ..output.existing import RowCheck
 from ..output.lock import Lock
@@ -168,7 +167,7 @@ def compress_shard(task: ShardTask) -> Part:
     for pending in task.copies:
         pending.copy()
     with ExitStack() as stack:
-        stack.enter_context(_no_garbage_collection())
+        stack.enter_context(no_garbage_collection())
         take_messages = stack.enter_context(captured())
         writers = {
             array.name: stack.enter_context(RowWriter(task.job, array, task.rows))
@@ -317,15 +316,3 @@ def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[An
         masks, mattes(cryptomatte, files.labels, patterns, file.path), strict=True
     ):
         resize_matte(matte, options.image_size, row)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Suspend garbage collection: most of the time of parsing JSON, which has no cycles."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
