@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .. import deflate
 from ..errors import InputError, shown
-from ..formats.index import TRAILER_BYTES, Index, categories, parse_trailer
+from ..formats.index import Index, categories, read_index
 from ..formats.pickling import LIST_END, LIST_START, load_fragment, no_garbage_collection
 from .plain import DAMAGED, load_list
 
@@ -68,7 +68,7 @@ def open_metadata(path: str, rows: int | None) -> Metadata:
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(FileIO(path))
-            index = _read_index(stream)
+            index = _usable_index(stream)
             if index is not None:
                 _check_rows(path, len(index), rows)
                 stack.pop_all()
@@ -89,7 +89,7 @@ def _error(path: str, error: Exception) -> InputError:
     return InputError(f"cannot read it: {error or type(error).__name__}", path)
 
 
-def _read_index(stream: FileIO) -> Index | None:
+def _usable_index(stream: FileIO) -> Index | None:
     """Read the index; None if there is none that can be used.
 
     Raises
@@ -98,19 +98,15 @@ def _read_index(stream: FileIO) -> Index | None:
         If there is one, but the pickle around the fragments is damaged.
     """
     file = stream.fileno()
-    end = max(0, os.fstat(file).st_size - TRAILER_BYTES)
     try:
-        trailer = parse_trailer(os.pread(file, TRAILER_BYTES, end), end)
-        if trailer is None:
-            return None
-        begin, checksum = trailer
-        stop = begin - len(LIST_END)
-        index = Index(os.pread(file, end - begin, begin), checksum, stop)
+        index = read_index(file)
     except ValueError as error:
         _log.warning("%s: %s, so all of it is read", shown(os.fsdecode(stream.name)), error)
         return None
-    if os.pread(file, len(LIST_START), 0) != LIST_START or os.pread(file, 1, stop) != LIST_END:
-        raise ValueError("it is damaged")
+    if index is not None:
+        edges = os.pread(file, len(LIST_START), 0), os.pread(file, 1, int(index.offsets[-1]))
+        if edges != (LIST_START, LIST_END):
+            raise ValueError("it is damaged")
     return index
 
 

@@ -26,10 +26,9 @@ if TYPE_CHECKING:
     U32 = NDArray[np.uint32]
     U64 = NDArray[np.uint64]
 
-__all__ = ["TRAILER_BYTES", "Entry", "Index", "IndexWriter", "categories", "parse_trailer"]
+__all__ = ["Entry", "Index", "IndexWriter", "categories", "read_index"]
 
 _TRAILER = struct.Struct("<QI8sI")
-TRAILER_BYTES = _TRAILER.size
 _MAGIC = b"limboidx"
 _VERSION = 1
 _DAMAGED = "its index is damaged"
@@ -192,37 +191,38 @@ class IndexWriter:
         )
 
 
-def parse_trailer(trailer: bytes, end: int) -> tuple[int, int] | None:
-    """Parse the end of a metadata file.
+def read_index(file: int) -> Index | None:
+    """Read the index of a metadata file.
 
     Parameters
     ----------
-    trailer : bytes
-        The last `TRAILER_BYTES` of the file.
-    end : int
-        Where they begin.
+    file : int
+        Its descriptor.
 
     Returns
     -------
-    (int, int) or None
-        Where the body of the index begins, and its CRC-32. None if there is no index.
+    Index or None
+        None if the file has no index.
 
     Raises
     ------
+    OSError
+        If the file cannot be read.
     ValueError
         If the index is damaged or of a later version.
     """
-    if len(trailer) < TRAILER_BYTES:
+    end = max(0, os.fstat(file).st_size - _TRAILER.size)
+    trailer = os.pread(file, _TRAILER.size, end)
+    if len(trailer) < _TRAILER.size:
         return None
     size, checksum, magic, version = _TRAILER.unpack(trailer)
     if magic != _MAGIC:
         return None
     if version != _VERSION:
         raise ValueError(f"its index is of version {version}, and this program knows {_VERSION}")
-    start = end - size
-    if start < len(LIST_START) + len(LIST_END) or size < _COUNTS.size:
-        raise ValueError(_DAMAGED)
-    return start, checksum
+    begin = end - size
+    _check(size >= _COUNTS.size and begin >= len(LIST_START) + len(LIST_END))
+    return Index(os.pread(file, size, begin), checksum, begin - len(LIST_END))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Outputs of earlier jobs under the same prefix that a job does not replace.
 
 A job that writes only the metadata, for example, leaves older images where they are. Then row i of
-both must belong to the same sample. The files do not name their samples, but they tell enough to
-notice when they belong to others: their number of rows, the list of samples that were left out,
-and their first and last rows.
+both must belong to the same sample. The index of existing metadata names the sample of each row.
+Other files do not, but they tell enough to notice when their samples are others: their number of
+rows, the list of samples that were left out, and some of their rows.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import names
 from ..errors import OutputError, output_errors, shown
+from ..formats.index import Index, read_index
 from ..formats.npy import read_header
 from ..formats.parts import Part, SampleIssue
 from ..formats.pickling import read_ends
@@ -26,6 +27,8 @@ __all__ = ["ExistingOutputs", "RowCheck"]
 
 _HINT = "write all outputs of a prefix in one command, or choose another `prefix`"
 _IMAGES = names.array_file(names.IMAGES)
+# How many existing images to compare with their samples. Decoding one takes milliseconds.
+_CHECKED_IMAGES = 64
 # How numpy describes the types, and the number of channels.
 _RGB, _MASK = ("<f2", 3), ("<f4", 1)
 
@@ -106,26 +109,53 @@ class ExistingOutputs:
         """What to check about existing images, by the row that the sample has in this job."""
         if _IMAGES not in self._files:
             return {}
-        path, last = self._job.final_path(_IMAGES), len(self._rows) - 1
+        path, count = self._job.final_path(_IMAGES), min(_CHECKED_IMAGES, len(self._rows))
+        last = len(self._rows) - 1
+        spread = {last * number // max(1, count - 1) for number in range(count)}
         return {
-            self._rows[row]: RowCheck(path, row, self._paths[self._rows[row]]) for row in (0, last)
+            self._rows[row]: RowCheck(path, row, self._paths[self._rows[row]]) for row in spread
         }
 
     def _check_rows(self, file_name: str) -> None:
         path = self._job.final_path(file_name)
         try:
             with output_errors(path):
-                found, ends = read_ends(path) if file_name == names.METADATA else (_rows(path), [])
+                if file_name == names.METADATA:
+                    self._check_metadata(path)
+                else:
+                    self._check_number(path, _rows(path))
         except ValueError as error:
             raise OutputError(
                 f"the existing output cannot be read: {error}", path, _HINT
             ) from error
+
+    def _check_number(self, path: str, found: int) -> None:
         if found != len(self._rows) or found == 0:
             raise _mismatch(path, f"there are {found}, and {len(self._rows)} in this job")
+
+    def _check_metadata(self, path: str) -> None:
+        index = _index(path)
+        if index is not None:
+            self._check_number(path, len(index))
+            self._check_paths(path, [index.path(row) for row in range(len(index))])
+            return
+        found, ends = read_ends(path)
+        self._check_number(path, found)
         for row, metadata in zip((0, -1), ends, strict=False):
             sample = self._paths[self._rows[row]]
             if not _is_of_sample(metadata, sample):
                 raise _mismatch(path, f"row {row % found} is not that of {shown(sample)}")
+
+    def _check_paths(self, path: str, found: list[str]) -> None:
+        """Check the path of each row, as it is below the folder that all have in common.
+
+        So a campaign may have been moved, or mounted elsewhere.
+        """
+        expected = [self._paths[row] for row in self._rows]
+        pairs = zip(_below_common_folder(found), _below_common_folder(expected), strict=True)
+        for row, (name, expected_name) in enumerate(pairs):
+            if name != expected_name:
+                raise _mismatch(path, f"row {row} is that of {shown(found[row])}")
 
     def _read_issues(self, file_name: str) -> tuple[SampleIssue, ...]:
         """Read a list about the existing outputs; empty if there are none."""
@@ -195,6 +225,20 @@ def _rows(path: str) -> int:
     if found != size:
         raise ValueError(f"{found:,} bytes, where its header says {size:,}")
     return shape[0]
+
+
+def _index(path: str) -> Index | None:
+    """Read the index of existing metadata; None if there is none that can be used."""
+    with open(path, "rb") as stream:
+        try:
+            return read_index(stream.fileno())
+        except ValueError:
+            return None
+
+
+def _below_common_folder(paths: Sequence[str]) -> list[str]:
+    folder = os.path.commonpath([os.path.dirname(path) for path in (min(paths), max(paths))])
+    return [path[len(folder) :] for path in paths]
 
 
 def _is_of_sample(metadata: Any, sample: str) -> bool:

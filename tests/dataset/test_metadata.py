@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbo_compress import Dataset, InputError, compress, load
-from limbo_compress.formats.index import TRAILER_BYTES, Entry, IndexWriter
+from limbo_compress.formats.index import Entry, IndexWriter
 from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
 from tests import strategies
 from tests.jobs import job
 
+TRAILER_BYTES = 24  # see docs/format.md
 SAMPLES: list[dict[str, Any]] = [
     {"annotations": [{"category": "30B"}, {"category": "real"}], "image": {"res": [4, 3]}},
     {"annotations": [{"bbox": [1.5, -2.0, 3e300, 4], "category": "48X"}], "x": [None, True, 2**70]},

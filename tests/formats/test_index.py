@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import re
+import struct
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,12 @@ from hypothesis import strategies as st
 
 from limbo_compress import compress, load
 from limbo_compress.deflate import crc32
-from limbo_compress.formats.index import (
-    TRAILER_BYTES,
-    Entry,
-    Index,
-    IndexWriter,
-    categories,
-    parse_trailer,
-)
+from limbo_compress.formats.index import Entry, Index, IndexWriter, categories, read_index
 from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
 from tests.jobs import job
 from tests.strategies import metadata
 
+TRAILER = struct.Struct("<QI8sI")  # see docs/format.md
 file_names = st.binary(min_size=1, max_size=8).map(
     lambda name: name.replace(b"/", b"_").replace(b"\0", b"_")
 )
@@ -50,11 +45,9 @@ def written(samples: list[tuple[bytes, Entry]], start: int = 0) -> bytes:
 
 def parsed(data: bytes, stop: int) -> Index:
     """Read an index that follows a STOP opcode at `stop`."""
-    trailer = parse_trailer(data[-TRAILER_BYTES:], stop + 1 + len(data) - TRAILER_BYTES)
-    assert trailer is not None
-    begin, checksum = trailer
-    assert begin == stop + 1
-    return Index(data[:-TRAILER_BYTES], checksum, stop)
+    size, checksum, magic, version = TRAILER.unpack(data[-TRAILER.size :])
+    assert (size, magic, version) == (len(data) - TRAILER.size, b"limboidx", 1)
+    return Index(data[:size], checksum, stop)
 
 
 def contents(index: Index) -> list[tuple[bytes, Entry]]:
@@ -117,7 +110,7 @@ def test_no_damaged_index_is_read() -> None:
 
 def test_an_index_with_a_right_checksum_is_checked_all_the_same() -> None:
     whole, stop = sample_index()
-    body = whole[:-TRAILER_BYTES]
+    body = whole[: -TRAILER.size]
     expected = contents(parsed(whole, stop))
     for position in range(len(body)):
         for flip in (1, 16, 128, 255):
@@ -130,15 +123,20 @@ def test_an_index_with_a_right_checksum_is_checked_all_the_same() -> None:
             assert len(contents(index)) == len(expected)  # whatever it says can be read
 
 
-def test_an_index_of_a_later_version_is_refused() -> None:
+def test_an_index_of_a_later_version_is_refused(tmp_path: Path) -> None:
     whole, stop = sample_index()
-    with pytest.raises(ValueError, match="version 2"):
-        parsed(whole[:-4] + (2).to_bytes(4, "little"), stop)
+    path = tmp_path / "metadata.pickle"
+    path.write_bytes(bytes(stop) + LIST_END + whole[:-4] + (2).to_bytes(4, "little"))
+    with path.open("rb") as stream, pytest.raises(ValueError, match="version 2"):
+        read_index(stream.fileno())
 
 
-def test_files_without_an_index_have_none() -> None:
-    assert parse_trailer(b"", 0) is None
-    assert parse_trailer(bytes(TRAILER_BYTES), 100) is None
+@pytest.mark.parametrize("content", [b"", b"\x80\x03].", bytes(100)])
+def test_files_without_an_index_have_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "metadata.pickle"
+    path.write_bytes(content)
+    with path.open("rb") as stream:
+        assert read_index(stream.fileno()) is None
 
 
 def test_common_folders_are_stored_once() -> None:
