@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,9 +16,6 @@ from .metadata import Metadata, open_metadata
 
 __all__ = ["Source"]
 
-# dtype and channels, as `compress` and the reference write them.
-_IMAGES = ("<f2", 3)
-_MASK = ("<f4", 1)
 _TRIES = 5
 
 
@@ -221,12 +217,18 @@ def _open_array(path: str, name: str) -> NDArray[Any] | None:
     InputError
         If the file cannot be read, is longer or shorter than its header says, or holds no images.
     """
-    if name != names.IMAGES:
-        return _open(path, *_MASK)
-    images = _open(path, *_IMAGES)
-    if images is None:
+    try:
+        with open(path, "rb") as stream:
+            found = read_header(stream)
+            is_wanted = found.holds_images if name == names.IMAGES else found.holds_masks
+            if is_wanted:
+                found.check_size(stream)
+                return np.memmap(stream, found.descr, "r", found.offset, found.shape)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read it: {error}", path) from error
+    if name == names.IMAGES:
         raise InputError("it is no array of float16 RGB images", path)
-    return images
+    return None
 
 
 def _is_of_another(prefix: str, array: str) -> bool:
@@ -236,19 +238,3 @@ def _is_of_another(prefix: str, array: str) -> bool:
         os.path.exists(f"{prefix}-{other}-{file}")
         for file in (names.array_file(names.IMAGES), names.METADATA)
     )
-
-
-def _open(path: str, dtype: str, channels: int) -> NDArray[Any] | None:
-    """Map an array whose file has the size that its header says; None if it is of another kind."""
-    try:
-        with open(path, "rb") as stream:
-            descr, shape = read_header(stream)
-            if descr != dtype or len(shape) != 4 or shape[-1] != channels:
-                return None
-            offset, found = stream.tell(), os.fstat(stream.fileno()).st_size
-            size = offset + math.prod(shape) * np.dtype(dtype).itemsize
-            if found != size:
-                raise ValueError(f"{found:,} bytes where its header says {size:,}")
-            return np.memmap(stream, dtype, "r", offset, shape)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read it: {error}", path) from error

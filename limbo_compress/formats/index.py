@@ -33,6 +33,7 @@ _MAGIC = b"limboidx"
 _VERSION = 1
 _DAMAGED = "its index is damaged"
 _COUNTS = struct.Struct("<4Q")
+_OFFSET = struct.Struct("<Q")
 # The parent of a folder that has none.
 _NONE = 2**32 - 1
 
@@ -222,6 +223,8 @@ def read_index(file: int) -> Index | None:
         raise ValueError(f"its index is of version {version}, and this program knows {_VERSION}")
     begin = end - size
     _check(size >= _COUNTS.size and begin >= len(LIST_START) + len(LIST_END))
+    # With a wrong length, reading the index could mean to read most of a large file.
+    _check(os.pread(file, _OFFSET.size, begin + _COUNTS.size) == _OFFSET.pack(len(LIST_START)))
     return Index(os.pread(file, size, begin), checksum, begin - len(LIST_END))
 
 

@@ -1,15 +1,16 @@
-"""An array with one row per sample, in a ``.npy`` file: header, size, and where a row begins."""
+"""Arrays with one row per sample in ``.npy`` files: to be written, and found."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from .. import names
 
-__all__ = ["ArrayFile", "read_header"]
+__all__ = ["ArrayFile", "FoundArray", "read_header"]
 
 # How numpy describes the types of our arrays, and their sizes in bytes.
 _DESCR = {"float16": ("<f2", 2), "float32": ("<f4", 4)}
@@ -78,16 +79,54 @@ class ArrayFile:
         return len(self.header) + row * self.row_bytes
 
 
-def read_header(stream: BinaryIO) -> tuple[str, tuple[int, ...]]:
-    """Read the header of a ``.npy`` file, as far as the start of its values.
+class FoundArray(NamedTuple):
+    """What the header of a ``.npy`` file says.
 
-    `numpy.lib.format` evaluates the header as Python, which fails in many ways on a damaged one.
-
-    Returns
-    -------
+    Attributes
+    ----------
     descr : str
         numpy's description of the type, such as ``<f2``.
     shape : tuple of int
+    offset : int
+        Where the values begin in the file, in bytes.
+    """
+
+    descr: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether these are float16 RGB images."""
+        return self._is_of("float16", 3)
+
+    @property
+    def holds_masks(self) -> bool:
+        """Whether these are float32 masks."""
+        return self._is_of("float32", 1)
+
+    def _is_of(self, dtype: str, channels: int) -> bool:
+        is_type = self.descr == _DESCR[dtype][0]
+        return is_type and len(self.shape) == 4 and self.shape[-1] == channels
+
+    def check_size(self, stream: BinaryIO) -> None:
+        """Check that a file of images or masks has all its values, and nothing else.
+
+        Raises
+        ------
+        ValueError
+            If it is longer or shorter.
+        """
+        expected = self.offset + math.prod(self.shape) * int(self.descr[-1])
+        found = os.fstat(stream.fileno()).st_size
+        if found != expected:
+            raise ValueError(f"{found:,} bytes, where its header says {expected:,}")
+
+
+def read_header(stream: BinaryIO) -> FoundArray:
+    """Read the header of a ``.npy`` file, as far as the start of its values.
+
+    `numpy.lib.format` evaluates the header as Python, which fails in many ways on a damaged one.
 
     Raises
     ------
@@ -104,4 +143,5 @@ def read_header(stream: BinaryIO) -> tuple[str, tuple[int, ...]]:
     descr, is_fortran, shape = (group.decode("latin-1") for group in match.groups())
     if is_fortran == "True":
         raise ValueError("its values are in Fortran order")
-    return descr.strip("'"), tuple(map(int, shape.replace(",", " ").split()))
+    lengths = tuple(map(int, shape.replace(",", " ").split()))
+    return FoundArray(descr.strip("'"), lengths, len(start) + len(header))

@@ -9,7 +9,6 @@ rows, the list of samples that were left out, and some of their rows.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ _HINT = "write all outputs of a prefix in one command, or choose another `prefix
 _IMAGES = names.array_file(names.IMAGES)
 # How many existing images to compare with their samples. Decoding one takes milliseconds.
 _CHECKED_IMAGES = 64
-# How numpy describes the types, and the number of channels.
-_RGB, _MASK = ("<f2", 3), ("<f4", 1)
 
 
 @dataclass(frozen=True)
@@ -196,16 +193,10 @@ def _is_mask(file_name: str, path: str) -> bool:
     if mask is None or f"-{names.mask_array('')}" in mask:
         return False
     try:
-        return _kind(path) == _MASK
+        with open(path, "rb") as stream:
+            return read_header(stream).holds_masks
     except (OSError, ValueError):
         return False
-
-
-def _kind(path: str) -> tuple[str, int]:
-    """Type and number of channels of an existing array."""
-    with open(path, "rb") as stream:
-        descr, shape = read_header(stream)
-    return descr, shape[3] if len(shape) == 4 else 0
 
 
 def _rows(path: str) -> int:
@@ -216,15 +207,12 @@ def _rows(path: str) -> int:
     OSError, ValueError
         If they cannot be read.
     """
-    if _kind(path) not in (_RGB, _MASK):
-        raise ValueError("it is no array of images or masks")
     with open(path, "rb") as stream:
-        descr, shape = read_header(stream)
-        size = stream.tell() + math.prod(shape) * int(descr[-1])
-        found = os.fstat(stream.fileno()).st_size
-    if found != size:
-        raise ValueError(f"{found:,} bytes, where its header says {size:,}")
-    return shape[0]
+        array = read_header(stream)
+        if not array.holds_images and not array.holds_masks:
+            raise ValueError("it is no array of images or masks")
+        array.check_size(stream)
+    return array.shape[0]
 
 
 def _index(path: str) -> Index | None:

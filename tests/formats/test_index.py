@@ -139,6 +139,18 @@ def test_files_without_an_index_have_none(tmp_path: Path, content: bytes) -> Non
         assert read_index(stream.fileno()) is None
 
 
+def test_a_wrong_length_does_not_read_a_large_file(tmp_path: Path) -> None:
+    size = 1 << 40
+    path = tmp_path / "metadata.pickle"
+    with path.open("w+b") as stream:
+        stream.truncate(size)
+        stream.seek(size)
+        stream.write(TRAILER.pack(size - 100, 0, b"limboidx", 1))
+        stream.flush()
+        with pytest.raises(ValueError, match="damaged"):
+            read_index(stream.fileno())
+
+
 def test_common_folders_are_stored_once() -> None:
     root = b"/data/" + b"a long name of a campaign " * 8
     samples = [

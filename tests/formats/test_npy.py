@@ -20,7 +20,7 @@ def test_the_header_equals_that_of_numpy(rows: int, row_shape: tuple[int, ...], 
     np.lib.format.write_array_header_1_0(stream, description)
     assert array.header == stream.getvalue()
     stream.seek(0)
-    assert read_header(stream) == (array.descr, (rows, *row_shape))
+    assert read_header(stream) == (array.descr, (rows, *row_shape), array.offset(0))
     assert stream.read() == b""
     assert array.row_bytes == int(np.prod(row_shape)) * np.dtype(dtype).itemsize
     assert array.offset(rows) == array.file_bytes
@@ -34,8 +34,8 @@ def test_headers_of_other_arrays_are_read(array: NDArray[Any], descr: str) -> No
     stream = io.BytesIO()
     np.save(stream, array)
     stream.seek(0)
-    assert read_header(stream) == (descr, array.shape)
-    assert stream.tell() == len(stream.getvalue()) - array.nbytes
+    assert read_header(stream) == (descr, array.shape, len(stream.getvalue()) - array.nbytes)
+    assert stream.read() == array.tobytes()
 
 
 @pytest.mark.parametrize("data", [b"", b"\x93NUMPY", b"PK\3\4" + bytes(200)])
