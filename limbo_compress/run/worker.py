@@ -261,6 +261,7 @@ def _compress_samples(
                 done.entries.append(Entry.of(pickled, files.metadata))
             done.files.append(files.states)
             done.warnings += [SampleIssue(row, path, line) for line in take_messages()]
+            del files  # its memory serves the next sample while the CPU still caches it
     return done
 
 
@@ -286,18 +287,19 @@ def compress_sample(options: Options, files: SampleFiles, rows: dict[str, NDArra
     bytes
         Empty if no metadata is asked for.
     """
+    pickled = b""
+    if options.metadata:  # first, while the CPU still caches what was parsed
+        metadata = files.metadata
+        if options.strip_regions:
+            metadata = strip_regions(metadata, files.path)
+        pickled = fragment(metadata, files.path)
     if files.image is not None:
         from ..imaging.image import convert
 
         convert(files.image.data, files.image.path, options, rows[names.IMAGES])
     if options.masks:
         _fill_masks(options, files, rows)
-    if not options.metadata:
-        return b""
-    metadata = files.metadata
-    if options.strip_regions:
-        metadata = strip_regions(metadata, files.path)
-    return fragment(metadata, files.path)
+    return pickled
 
 
 def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[Any]]) -> None:
