@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from limbo_compress.cli.start import main
+from limbo_compress.formats.index import Entry
 from limbo_compress.formats.parts import Part
 from limbo_compress.options import Options
 from limbo_compress.run import worker
@@ -24,7 +25,9 @@ _TEXT, _CAUSE = "TESTS_CRASH_ON", "TESTS_CRASH_BY"
 _compress_sample = worker.compress_sample
 
 
-def compress_sample_or_crash(options: Options, files: SampleFiles, rows: dict[str, Any]) -> bytes:
+def compress_sample_or_crash(
+    options: Options, files: SampleFiles, rows: dict[str, Any]
+) -> tuple[bytes, Entry | None]:
     """Die or raise, as a decoder might, on samples whose path contains the text."""
     if os.environ[_TEXT] in files.path:
         cause = os.environ.get(_CAUSE, "SIGSEGV")
