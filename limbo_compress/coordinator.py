@@ -109,7 +109,8 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
                 publisher.collect(part)
             left = missing(workdir.done, len(paths))
             limit = FailureLimit(options, len(paths), left)
-            tasks = [_task(job, paths, r, existing.row_checks()) for r in split(left, workers)]
+            checks = existing.row_checks()
+            tasks = [_task(job, paths, rows, checks) for rows in split(left, workers)]
             for part in executor.run(tasks, lambda t: t.with_copies(publisher.take_copies())):
                 limit.check(part)
                 publisher.collect(part)
