@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,9 +20,9 @@ from .output.targets import check_targets
 from .output.workdir import WorkDir, missing
 from .plan import Job, plan
 from .run import cpus
-from .run.executor import Executor
+from .run.executor import Engine, Executor
 from .run.failures import FailureLimit
-from .run.processes import ProcessExecutor
+from .run.processes import ProcessEngine
 from .run.shards import split
 from .run.worker import ShardTask, compress_shard, initialize
 from .samples.discovery import Samples, find_samples
@@ -93,8 +93,8 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     begun = time.monotonic()
     workers, niceness = _choose_workers(options)
     start = partial(initialize, options, niceness)
-    with ProcessExecutor(compress_shard, workers, start) as executor:
-        samples, paths = _find(options, executor)
+    with ProcessEngine(compress_shard, workers, start) as engine:
+        samples, paths = _find(options, engine)
         job = plan(options, len(paths))
         check_targets(job)
         workdir = WorkDir(job, paths)
@@ -111,12 +111,15 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
             limit = FailureLimit(options, len(paths), left)
             checks = existing.row_checks()
             tasks = [_task(job, paths, rows, checks) for rows in split(left, workers)]
-            for part in executor.run(tasks, lambda t: t.with_copies(publisher.take_copies())):
-                limit.check(part)
-                publisher.collect(part)
-                done += part.stop - part.start
-                _report(progress, done, len(paths))
-            written = publisher.publish(workdir.check)
+            # Closing the results ends all workers before the work folder is left to others.
+            with closing(_run(engine, tasks, publisher)) as parts:
+                for part in parts:
+                    limit.check(part)
+                    publisher.collect(part)
+                    done += part.stop - part.start
+                    _report(progress, done, len(paths))
+            is_late = workdir.has_late_writers or engine.left_alive
+            written = publisher.publish(workdir.check, has_late_writers=is_late)
             workdir.clear()
     return Report(
         samples=len(paths) - len(publisher.failures),
@@ -156,11 +159,17 @@ def _hint_at_kept_work(workdir: WorkDir) -> Iterator[None]:
         raise
 
 
-def _find(options: Options, executor: Executor[ShardTask, Part]) -> tuple[Samples, tuple[str, ...]]:
+def _run(
+    engine: Engine[ShardTask, Part], tasks: list[ShardTask], publisher: Publisher
+) -> Generator[Part, None, None]:
+    return Executor(engine).run(tasks, lambda task: task.with_copies(publisher.take_copies()))
+
+
+def _find(options: Options, engine: Engine[ShardTask, Part]) -> tuple[Samples, tuple[str, ...]]:
     """Find all samples, and those of the range; workers start as soon as the first are found."""
 
     def expect(found: int) -> None:
-        executor.expect(len(range(found)[options.start : options.end]))
+        engine.expect(len(range(found)[options.start : options.end]))
 
     samples = find_samples(options.directories, expect)
     _log_repeated(samples.repeated)

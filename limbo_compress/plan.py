@@ -52,6 +52,11 @@ class Job:
         return (*arrays, *metadata, names.FAILURES, names.WARNINGS)
 
     @property
+    def may_be_unsynced(self) -> bool:
+        """Whether work that is done may still be in a machine's memory only."""
+        return bool(self.mapped) or not self.arrays
+
+    @property
     def linked_folders(self) -> tuple[str, ...]:
         """The work folders beside the files to which outputs are linked."""
         return tuple(map(self.work_folder, self.links))

@@ -19,6 +19,8 @@ _HEADER = re.compile(
     rb"\{'descr': ('[^']*'|\[.*\]), 'fortran_order': (False|True), 'shape': \(([0-9, ]*)\), \} *\n"
 )
 _ALIGNMENT = 64
+# The largest page of any kernel in use (arm64). All smaller ones divide it.
+_PAGE_BYTES = 1 << 16
 _GROWTH_DIGITS = 21
 
 
@@ -77,6 +79,23 @@ class ArrayFile:
     def offset(self, row: int) -> int:
         """Where a row begins in the file, in bytes."""
         return len(self.header) + row * self.row_bytes
+
+    def whole_pages(self, rows: range) -> range:
+        """Range of bytes of the pages that lie within rows, all of each; it may be empty.
+
+        A machine that has a page of a network file in its cache writes all of it back, and with it
+        old bytes where another machine has written meanwhile. So whoever writes some of the rows
+        may write only these pages.
+        """
+        start, stop = self.offset(rows.start), self.offset(rows.stop)
+        first = min(start + -start % _PAGE_BYTES, stop)
+        return range(first, max(first, stop - stop % _PAGE_BYTES))
+
+    def edges(self, rows: range) -> tuple[range, range]:
+        """Ranges of the bytes of rows before and after their whole pages; they may be empty."""
+        pages = self.whole_pages(rows)
+        start, stop = self.offset(rows.start), self.offset(rows.stop)
+        return range(start, pages.start), range(pages.stop, stop)
 
 
 class FoundArray(NamedTuple):

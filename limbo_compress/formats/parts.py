@@ -1,8 +1,9 @@
 """Part-files: the record that a shard is done, with its pickled metadata.
 
-A part-file is one line of JSON, the record, followed by the fragments of its pickled metadata
-(see `limbo_compress.formats.pickling`). It appears by rename and is the only record that a shard
-is done.
+A part-file is one line of JSON, the record, followed by the edges of its rows (see
+`limbo_compress.output.rows`) and the fragments of its pickled metadata (see
+`limbo_compress.formats.pickling`). It appears by rename and is the only record that a shard is
+done.
 """
 
 from __future__ import annotations
@@ -15,11 +16,19 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from .. import deflate
-from ..errors import output_errors, shown
+from ..errors import OutputError, output_errors, shown
 from .filestate import FileState
 from .index import Entry
 
-__all__ = ["Part", "SampleIssue", "is_part", "read_parts", "write_part"]
+__all__ = [
+    "Part",
+    "SampleIssue",
+    "has_its_metadata",
+    "is_part",
+    "read_edges",
+    "read_parts",
+    "write_part",
+]
 
 # With larger buffers, malloc would return the memory and fault its pages in again each time.
 _CHUNK = 1 << 16
@@ -69,6 +78,11 @@ class Part:
         What libraries said about samples that they decoded all the same.
     files : tuple of tuple of FileState
         How the files of each good sample were when they were read, in the order of the rows.
+    edge_bytes : int
+        Length of the edges of its rows, of all arrays.
+    unsynced_since : str
+        The boot of the machine that may still keep some of it in memory only; empty once all of it
+        is on the disk.
     """
 
     start: int
@@ -79,6 +93,8 @@ class Part:
     failures: tuple[SampleIssue, ...] = ()
     warnings: tuple[SampleIssue, ...] = ()
     files: tuple[tuple[FileState, ...], ...] = ()
+    edge_bytes: int = 0
+    unsynced_since: str = ""
 
     @property
     def metadata_bytes(self) -> int:
@@ -90,8 +106,10 @@ class Part:
         return os.path.join(folder, f"rows-{self.start:09d}-{self.stop:09d}-{self.run}.part")
 
 
-def write_part(folder: str, part: Part, metadata: bytes = b"") -> None:
+def write_part(folder: str, part: Part, metadata: bytes = b"", edges: bytes = b"") -> None:
     """Write a part-file under a name of its own, then give it the final one.
+
+    It is on the disk when this returns, unless `part.unsynced_since` says otherwise.
 
     Raises
     ------
@@ -105,7 +123,11 @@ def write_part(folder: str, part: Part, metadata: bytes = b"") -> None:
             with open(draft, "wb") as stream:
                 # Only the issues need `asdict`, which would copy all the rest.
                 stream.write(json.dumps(vars(part), default=asdict).encode() + b"\n")
+                stream.write(edges)
                 stream.write(metadata)
+                if not part.unsynced_since:
+                    stream.flush()
+                    os.fsync(stream.fileno())
             os.replace(draft, path)
     finally:
         with suppress(OSError):  # it has its final name
@@ -118,7 +140,9 @@ def is_part(name: str) -> bool:
 
 
 def read_parts(folder: str) -> Iterator[Part]:
-    """Read the parts of an earlier run in the order of their rows; damaged ones are left out.
+    """Read the records of an earlier run in the order of their rows.
+
+    Damaged ones are left out, and those whose part-file is longer or shorter than they say.
 
     Raises
     ------
@@ -127,22 +151,52 @@ def read_parts(folder: str) -> Iterator[Part]:
     """
     for name in sorted(filter(is_part, os.listdir(folder))):
         with open(os.path.join(folder, name), "rb") as stream:
-            part = _parse(stream.readline())
-            metadata = stream.read()
+            line = stream.readline()
+            part = _parse(line)
+            size = os.fstat(stream.fileno()).st_size
         if part is None or os.path.basename(part.path(folder)) != name:
             continue
-        if _is_whole(part, metadata):
+        if size == len(line) + part.edge_bytes + part.metadata_bytes:
             yield part
 
 
-def _is_whole(part: Part, metadata: bytes) -> bool:
-    """Whether the pickled metadata of a part is what its entries say."""
+def read_edges(folder: str, part: Part) -> bytes:
+    """Read the edges of the rows of a part.
+
+    Raises
+    ------
+    OutputError
+        If the part-file cannot be read, or has become shorter.
+    """
+    return _read(folder, part, part.metadata_bytes + part.edge_bytes, part.edge_bytes)
+
+
+def has_its_metadata(folder: str, part: Part) -> bool:
+    """Whether the pickled metadata in a part-file are those of which its record has checksums.
+
+    Raises
+    ------
+    OutputError
+        If the part-file cannot be read, or has become shorter.
+    """
+    metadata = memoryview(_read(folder, part, part.metadata_bytes, part.metadata_bytes))
     start = 0
     for entry in part.entries:
         if deflate.crc32(metadata[start : start + entry.size]) != entry.checksum:
             return False
         start += entry.size
-    return start == len(metadata)
+    return True
+
+
+def _read(folder: str, part: Part, from_end: int, size: int) -> bytes:
+    """Read some bytes of a part-file that begin so far from its end."""
+    path = part.path(folder)
+    with output_errors(path), open(path, "rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - from_end))
+        data = stream.read(size)
+    if len(data) != size:
+        raise OutputError("it is shorter than what was written", path)
+    return data
 
 
 def _parse(line: bytes) -> Part | None:

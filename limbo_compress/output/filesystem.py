@@ -5,10 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import re
+from contextlib import suppress
 
-__all__ = ["free_bytes", "is_mount_point", "is_safe_to_map", "reserve", "start_writing"]
+__all__ = [
+    "free_bytes",
+    "is_mount_point",
+    "is_open_anywhere",
+    "is_safe_to_map",
+    "reserve",
+    "start_writing",
+]
 
-_MOUNTS = "/proc/self/mounts"
+_PROCESSES = "/proc"
+_MOUNTS = f"{_PROCESSES}/self/mounts"
 _SYNC_FILE_RANGE_WRITE = 2  # from Linux's fs.h
 # fallocate(2) found that the file cannot have its size. Anything else says only that this
 # filesystem does not reserve space.
@@ -110,6 +119,26 @@ def is_safe_to_map(folder: str, mounts: str = _MOUNTS) -> bool:
         if folder.startswith(path) and len(path) >= len(best):
             best, kind = path, filesystem
     return kind not in _UNSAFE_TO_MAP and not kind.startswith("fuse")
+
+
+def is_open_anywhere(folder: str) -> bool:
+    """Whether a process on this machine has a file open in a folder, as far as can be told.
+
+    Without procfs(5), the answer is that one may have.
+    """
+    try:
+        processes = [name for name in os.listdir(_PROCESSES) if name.isdecimal()]
+    except OSError:
+        return True
+    inside = os.path.join(os.path.realpath(folder), "")
+    for process in processes:
+        files = os.path.join(_PROCESSES, process, "fd")
+        with suppress(OSError):  # it has ended, or is another user's
+            for file in os.listdir(files):
+                with suppress(OSError):
+                    if os.readlink(os.path.join(files, file)).startswith(inside):
+                        return True
+    return False
 
 
 def is_mount_point(path: str, mounts: str = _MOUNTS) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import OutputError, output_errors
 
-__all__ = ["Lock"]
+__all__ = ["Lock", "this_boot"]
 
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 60.0
@@ -48,6 +48,12 @@ class Lock:
     run : str
         The random name of this run.
 
+    Attributes
+    ----------
+    dead : dict of str to bool
+        The runs from which it was taken over, and whether each had been on this machine, where
+        nothing of it can be alive unnoticed.
+
     Raises
     ------
     OutputError
@@ -63,6 +69,7 @@ class Lock:
         self._file = os.path.join(self._lock, run)
         self._draft = os.path.join(folder, f"{self.NAME}-{run}")
         self._ended = threading.Event()
+        self.dead: dict[str, bool] = {}
 
     def __enter__(self) -> Lock:
         try:
@@ -120,6 +127,7 @@ class Lock:
             for holder in self._holders():
                 if holder.is_alive(now):
                     raise holder.error(self._folder)
+                self.dead[os.path.basename(holder.path)] = holder.is_here()
                 with _may_be_gone():
                     os.unlink(holder.path)
             time.sleep(_PAUSE_SECONDS)
@@ -177,9 +185,13 @@ class _Holder:
     process: dict[str, Any]
     touched: float
 
-    def is_alive(self, now: float) -> bool:
+    def is_here(self) -> bool:
+        """Whether this machine, in this pid namespace, can tell if the process lives."""
         mine = _this_process()
-        if all(self.process.get(key) == mine[key] for key in ("host", "boot", "namespace")):
+        return all(self.process.get(key) == mine[key] for key in ("host", "boot", "namespace"))
+
+    def is_alive(self, now: float) -> bool:
+        if self.is_here():
             pid = self.process.get("pid")
             return isinstance(pid, int) and _started(pid) == self.process.get("started")
         return now - self.touched < _DEAD_SECONDS
@@ -215,11 +227,16 @@ def _this_process() -> dict[str, object]:
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
-        "boot": _first_line("/proc/sys/kernel/random/boot_id"),
+        "boot": this_boot(),
         "namespace": _namespace(),
         "pid": pid,
         "started": _started(pid),
     }
+
+
+def this_boot() -> str:
+    """What tells this boot of this machine from every other; empty if it does not say."""
+    return _first_line("/proc/sys/kernel/random/boot_id")
 
 
 def _namespace() -> str:

@@ -11,22 +11,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
-from .. import names
+from .. import deflate, names
 from ..errors import OutputError, output_errors
 from ..formats.index import IndexWriter
 from ..formats.npy import ArrayFile
-from ..formats.parts import Part, SampleIssue
+from ..formats.parts import Part, SampleIssue, read_edges
 from ..formats.pickling import LIST_END, LIST_START
 from ..plan import Job
 from .existing import ExistingOutputs
-from .filesystem import start_writing
+from .filesystem import reserve, start_writing
 from .targets import check_targets
 
 __all__ = ["CopyRange", "OutputFile", "Publisher"]
 
-_CHUNK = 1 << 20
 # malloc returns larger buffers to the system after each read, and new ones need new pages.
 _COPY_CHUNK = 1 << 16
 # A resumed job starts with many copies; spread them, so that no task takes long.
@@ -113,6 +111,7 @@ class Publisher:
         self._paths = paths
         self._index = IndexWriter()
         self._existing = existing
+        self._rows: list[tuple[range, dict[str, int]]] = []
         self._joined = 0
         self._waiting: list[tuple[int, Part]] = []
         self._copies: deque[CopyRange] = deque()
@@ -128,11 +127,15 @@ class Publisher:
         Raises
         ------
         OutputError
-            If it leaves out other samples than the existing outputs.
+            If it leaves out other samples than the existing outputs, or its edges cannot be
+            written.
         """
         self._existing.check(part)
+        if part.edge_bytes:
+            self._write_edges(part)
         self.failures += part.failures
         self.warnings += part.warnings
+        self._rows.append((range(part.start, part.stop), part.checksums))
         heapq.heappush(self._waiting, (part.start, part))
         while self._waiting and self._waiting[0][0] == self._joined:
             _, part = heapq.heappop(self._waiting)
@@ -144,6 +147,17 @@ class Publisher:
                 self._copies.append(copy)
                 self._add_to_index(part)
 
+    def _write_edges(self, part: Part) -> None:
+        """Write what shares a page with other shards; only the coordinator writes these pages."""
+        edges, at = read_edges(self._job.folder, part), 0
+        for array in self._job.arrays:
+            path = self._job.work_path(array.file_name)
+            with output_errors(path), open(path, "r+b") as stream:
+                for edge in array.edges(range(part.start, part.stop)):
+                    stream.seek(edge.start)
+                    stream.write(edges[at : at + len(edge)])
+                    at += len(edge)
+
     def _add_to_index(self, part: Part) -> None:
         bad = {issue.row for issue in part.failures}
         good = (row for row in range(part.start, part.stop) if row not in bad)
@@ -154,13 +168,16 @@ class Publisher:
         """Hand out metadata for a worker to copy: many workers copy faster than one process."""
         return tuple(self._copies.popleft() for _ in range(min(_COPIES_A_TASK, len(self._copies))))
 
-    def publish(self, check: Callable[[], None]) -> tuple[OutputFile, ...]:
+    def publish(self, check: Callable[[], None], has_late_writers: bool) -> tuple[OutputFile, ...]:
         """Verify what was written and rename it into place, the metadata last.
 
         Parameters
         ----------
         check : callable
             Called before each rename; raises an error if the work is no longer this run's.
+        has_late_writers : bool
+            Whether a process that was given up may still write to the arrays. Copies of them are
+            published then.
 
         Raises
         ------
@@ -172,7 +189,7 @@ class Publisher:
             raise OutputError(f"{self._joined} of {rows} samples were done", self._job.folder)
         check()
         with output_errors(self._job.folder):
-            self._finish_arrays()
+            self._finish_arrays(has_late_writers)
             self._write_issues(names.FAILURES, self.failures)
             # Older warnings stay where they are about outputs that stay.
             warnings = {*self._existing.warnings, *self.warnings}
@@ -192,15 +209,43 @@ class Publisher:
         """Path of the list of warnings, or None if there are none."""
         return self._job.final_path(names.WARNINGS) if self.warnings else None
 
-    def _finish_arrays(self) -> None:
-        bad = sorted(failure.row for failure in self.failures)
+    def _finish_arrays(self, has_late_writers: bool) -> None:
         for array in self._job.arrays:
             path = self._job.work_path(array.file_name)
-            final = replace(array, rows=array.rows - len(bad))
-            if bad:
-                _remove_rows(path, array, final, bad)
+            final = replace(array, rows=array.rows - len(self.failures))
+            if self.failures or has_late_writers:
+                path = self._job.own_path(array.file_name)
+                self._copy_good_rows(array, final, path)
             shape = (final.rows, *array.row_shape)
             self._finish(path, array.file_name, shape, array.dtype, final.file_bytes)
+
+    def _copy_good_rows(self, array: ArrayFile, final: ArrayFile, path: str) -> None:
+        """Write an array without its bad rows to a new file, which nobody else has open.
+
+        Raises
+        ------
+        OutputError
+            If rows are not those that were written.
+        """
+        bad = {failure.row for failure in self.failures}
+        source_path = self._job.work_path(array.file_name)
+        with open(path, "w+b") as target, open(source_path, "rb", buffering=0) as source:
+            reserve(target.fileno(), final.file_bytes)
+            target.write(final.header)
+            for rows, checksums in sorted(self._rows, key=lambda item: item[0].start):
+                checksum = 0
+                for row in rows:
+                    if row not in bad:
+                        source.seek(array.offset(row))
+                        values = source.read(array.row_bytes)
+                        checksum = deflate.crc32(values, checksum)
+                        target.write(values)
+                if checksum != checksums.get(array.name, 0):
+                    raise OutputError(
+                        f"rows {rows.start} to {rows.stop - 1} are not those that were written",
+                        source_path,
+                        "another process writes there: end it",
+                    )
 
     def _write_issues(self, file_name: str, issues: list[SampleIssue]) -> None:
         """Write a list of issues, if there are any."""
@@ -266,23 +311,3 @@ def _signals_delayed() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _remove_rows(path: str, array: ArrayFile, final: ArrayFile, bad: list[int]) -> None:
-    """Move the rows after each bad one down, and shorten the file.
-
-    In place, because a second copy may not fit the disk. If the run dies meanwhile, the next
-    one finds by the checksums in the part-files which shards were moved, and does them again.
-    """
-    with open(path, "r+b") as stream:
-        to = array.offset(bad[0])
-        for row, after in pairwise([*bad, array.rows]):
-            at, end = array.offset(row + 1), array.offset(after)
-            while at < end:
-                data = os.pread(stream.fileno(), min(_CHUNK, end - at), at)
-                if not data:
-                    raise OutputError("it is shorter than what was written", path)
-                os.pwrite(stream.fileno(), data, to)
-                at, to = at + len(data), to + len(data)
-        stream.write(final.header)
-        stream.truncate(final.file_bytes)

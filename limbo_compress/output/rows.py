@@ -3,6 +3,9 @@
 Network filesystems and FUSE may refuse shared mappings for writing, or keep them incoherent
 between machines, and where space cannot be reserved a full disk kills a process that maps. There
 rows are written with ``pwrite``. The bytes are the same.
+
+Several machines may write one array, so each shard writes whole pages only. The edges, which share
+a page with another shard, travel in the part-file, and the coordinator writes them.
 """
 
 from __future__ import annotations
@@ -46,65 +49,85 @@ class RowWriter:
 
     def __init__(self, job: Job, array: ArrayFile, rows: range) -> None:
         self._array = array
-        self._rows = rows
         self._path = job.work_path(array.file_name)
         self._is_mapped = array.name in job.mapped
+        self._pages = array.whole_pages(rows)
+        self._edges = [(edge, bytearray(len(edge))) for edge in array.edges(rows)]
+        self._buffer = bytearray(array.row_bytes)
+        self._mapping: mmap.mmap | None = None
         self.checksum = 0
 
     def __enter__(self) -> RowWriter:
         with output_errors(self._path):
             self._file = os.open(self._path, os.O_RDWR if self._is_mapped else os.O_WRONLY)
-            shape = (len(self._rows) if self._is_mapped else 1, *self._array.row_shape)
-            if self._is_mapped:
-                start = self._array.offset(self._rows.start)
-                with os.fdopen(os.dup(self._file), "r+b") as stream:
-                    self._values: NDArray[Any] = np.memmap(
-                        stream, self._array.descr, "r+", start, shape
-                    )
-            else:
-                self._values = np.empty(shape, self._array.descr)
+            if self._is_mapped and self._pages:
+                size, start = len(self._pages), self._pages.start
+                self._mapping = mmap.mmap(self._file, size, offset=start)
         return self
 
     def __exit__(self, *_: object) -> None:
-        del self._values
+        self._mapping = None
         with output_errors(self._path):
             try:
-                if self._is_mapped:
-                    size = len(self._rows) * self._array.row_bytes
-                    start_writing(self._file, self._array.offset(self._rows.start), size)
-                else:
+                if not self._is_mapped:
                     os.fsync(self._file)
+                elif self._pages:
+                    start_writing(self._file, self._pages.start, len(self._pages))
             finally:
                 os.close(self._file)
+
+    @property
+    def edges(self) -> bytes:
+        """The bytes before the first whole page of the rows, and after the last one."""
+        return b"".join(edge for _, edge in self._edges)
 
     @contextmanager
     def row(self, row: int) -> Iterator[NDArray[Any]]:
         """Yield the place of a row, to be filled. Leaving without an exception writes the row."""
-        if self._is_mapped:
-            self._prepare_pages(row)
-        values = self._values[row - self._rows.start if self._is_mapped else 0]
-        yield values
-        self.checksum = deflate.crc32(values, self.checksum)
-        if not self._is_mapped:
+        start = self._array.offset(row)
+        stop = start + self._array.row_bytes
+        shape, descr = self._array.row_shape, self._array.descr
+        if self._mapping and self._pages.start <= start and stop <= self._pages.stop:
+            at = start - self._pages.start
+            self._prepare_pages(self._mapping, at)
+            values: NDArray[Any] = np.ndarray(shape, descr, self._mapping, at)
+            yield values
+        else:
+            values = np.ndarray(shape, descr, self._buffer)
+            yield values
             with output_errors(self._path):
-                self._write(values, self._array.offset(row))
+                self._write(memoryview(self._buffer), start)
+        self.checksum = deflate.crc32(values.data, self.checksum)
 
-    def _prepare_pages(self, row: int) -> None:
+    def _prepare_pages(self, mapping: mmap.mmap, start: int) -> None:
         """Populate all pages of a mapped row at once, which is 1 % faster than one by one.
 
         Where the system cannot (Linux before 5.14, macOS), each page is populated when it is
         first written.
         """
-        size = self._array.row_bytes
-        # A mapping begins at a page boundary, usually inside the row before.
-        start = self._array.offset(self._rows.start) % mmap.ALLOCATIONGRANULARITY
-        start += (row - self._rows.start) * size
         page = start - start % mmap.PAGESIZE
         with suppress(OSError):
-            self._values.base.madvise(_MADV_POPULATE_WRITE, page, start + size - page)  # type: ignore[union-attr]
+            mapping.madvise(_MADV_POPULATE_WRITE, page, start + self._array.row_bytes - page)
 
-    def _write(self, values: NDArray[Any], offset: int) -> None:
-        left = memoryview(values.tobytes())
+    def _write(self, values: memoryview, start: int) -> None:
+        """Write a row that begins at byte `start` of the file, its edges and its pages apart."""
+
+        def part_in(span: range) -> tuple[int, memoryview]:
+            """What of the row lies in a range of bytes, and where."""
+            first, last = max(start, span.start), min(start + len(values), span.stop)
+            return first - span.start, values[first - start : max(first, last) - start]
+
+        for span, edge in self._edges:
+            at, data = part_in(span)
+            if data:
+                edge[at : at + len(data)] = data
+        at, data = part_in(self._pages)
+        if data and self._mapping:
+            self._mapping[at : at + len(data)] = data
+        elif data:
+            self._write_at(self._pages.start + at, data)
+
+    def _write_at(self, start: int, left: memoryview) -> None:
         while left:
-            written = os.pwrite(self._file, left, offset)
-            left, offset = left[written:], offset + written
+            written = os.pwrite(self._file, left, start)
+            left, start = left[written:], start + written

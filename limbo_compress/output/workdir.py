@@ -5,21 +5,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
 from .. import deflate
 from ..errors import OutputError, UsageError, output_errors
-from ..formats.parts import Part, is_part, read_parts
+from ..formats.parts import Part, has_its_metadata, is_part, read_edges, read_parts
 from ..plan import Job
-from .lock import Lock
+from .filesystem import is_open_anywhere
+from .lock import Lock, this_boot
 
 __all__ = ["WorkDir", "missing"]
 
 _CHUNK = 1 << 20
 _RECORD = "job.json"
-_FORMAT = 4
+_LATE = "late_writers"
+_FORMAT = 5
+# How much of what is on the disk is read again, to see if it is what was written. Reading all rows
+# of a large job would take longer than the rest of it.
+_CHECKED_BYTES = 1 << 30
+# A killed worker keeps its files open for a moment.
+_LATE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.05
 
 
 class WorkDir:
@@ -40,6 +49,8 @@ class WorkDir:
         The parts of earlier runs that are whole and whose rows are intact, in order.
     changed : list of str
         For each part of an earlier run whose samples have changed since, the first such file.
+    has_late_writers : bool
+        Whether a process of an earlier run may still write to the arrays.
     is_kept : bool
         After leaving, whether the folder stays, with work of this job.
 
@@ -59,6 +70,7 @@ class WorkDir:
         self._is_claimed = False
         self.done: list[Part] = []
         self.changed: list[str] = []
+        self.has_late_writers = False
         self.is_kept = False
 
     def __enter__(self) -> WorkDir:
@@ -67,8 +79,7 @@ class WorkDir:
             stack.enter_context(self._lock)
             stack.callback(self._leave)
             runs = self._claim()
-            parts = (part for part in read_parts(folder) if part.run in runs)
-            self.done = list(_disjoint(filter(self._is_good, parts)))
+            self.done = self._good_parts(runs)
             self._remove_all_but(self._files_to_go_on_with())
             self._stack = stack.pop_all()
         return self
@@ -122,12 +133,15 @@ class WorkDir:
                 "`fresh` starts over",
             )
         runs = [*_runs(found), self._job.run]
-        if changes or self._job.options.fresh:
+        if changes or self._job.options.fresh or not self._has_parts():
             self.clear()
             runs = [self._job.run]
+        else:
+            self.has_late_writers = self._may_have_late_writers(found)
         path, draft = self._job.work_path(_RECORD), self._job.own_path(_RECORD)
         with open(draft, "w", encoding="utf-8") as stream:
-            json.dump(fingerprint | {"runs": runs}, stream)
+            late = {_LATE: self.has_late_writers}
+            json.dump(fingerprint | late | {"runs": runs}, stream)
         os.replace(draft, path)
         self._is_claimed = True
         return runs
@@ -141,16 +155,54 @@ class WorkDir:
             return {}
         return record if isinstance(record, dict) else {}
 
-    def _is_good(self, part: Part) -> bool:
-        """Whether a part can be trusted. Bad samples are tried again: they may have been fixed."""
-        return not part.failures and self._has_its_rows(part) and self._has_its_samples(part)
+    def _may_have_late_writers(self, record: dict[str, Any]) -> bool:
+        """Whether a process of a run that was taken over may still be alive, and write."""
+        dead = self._lock.dead
+        if record.get(_LATE) or not all(dead.values()) or not dead.keys() <= set(_runs(record)):
+            return True
+        deadline = time.monotonic() + _LATE_SECONDS
+        while dead and any(map(is_open_anywhere, self._folders())):
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(_PAUSE_SECONDS)
+        return False
 
-    def _has_its_rows(self, part: Part) -> bool:
-        return all(
-            self._checksum(array.file_name, array.offset(part.start), array.offset(part.stop))
-            == part.checksums.get(array.name)
-            for array in self._job.arrays
-        )
+    def _good_parts(self, runs: list[str]) -> list[Part]:
+        """Read the parts that can be trusted.
+
+        Of those that are on the disk, some are compared with their checksums, spread evenly; all
+        of them if one is not what was written. The others are always compared.
+        """
+        rows_bytes = sum(array.row_bytes for array in self._job.arrays) * len(self._paths)
+        for step in (1 + rows_bytes // _CHECKED_BYTES, 1):
+            self.changed.clear()
+            good, has_lost = [], False
+            parts = (part for part in read_parts(self._job.folder) if part.run in runs)
+            for number, part in enumerate(parts):
+                if part.failures:  # bad samples are tried again: they may have been fixed
+                    continue
+                is_checked = number % step == 0 or not _is_synced(part)
+                if is_checked and not self._has_its_bytes(part):
+                    has_lost = True
+                elif self._has_its_samples(part):
+                    good.append(part)
+            if not has_lost:
+                break
+        return list(_disjoint(good))
+
+    def _has_its_bytes(self, part: Part) -> bool:
+        """Whether the rows and the metadata of a part are what was written."""
+        edges, at = read_edges(self._job.folder, part), 0
+        rows = range(part.start, part.stop)
+        for array in self._job.arrays:
+            head, tail = (len(edge) for edge in array.edges(rows))
+            checksum = deflate.crc32(edges[at : at + head])
+            checksum = self._checksum(array.file_name, array.whole_pages(rows), checksum)
+            checksum = deflate.crc32(edges[at + head : at + head + tail], checksum)
+            if checksum != part.checksums.get(array.name):
+                return False
+            at += head + tail
+        return at == len(edges) and has_its_metadata(self._job.folder, part)
 
     def _has_its_samples(self, part: Part) -> bool:
         """Whether the files of its samples are as they were when they were read."""
@@ -165,13 +217,14 @@ class WorkDir:
                     return False
         return True
 
-    def _checksum(self, file_name: str, start: int, stop: int) -> int:
-        checksum = 0
+    def _checksum(self, file_name: str, span: range, checksum: int) -> int:
+        """Continue a checksum over a range of bytes of an array."""
         with suppress(FileNotFoundError), open(self._job.work_path(file_name), "rb") as stream:
-            stream.seek(start)
-            while start < stop and (chunk := stream.read(min(_CHUNK, stop - start))):
+            stream.seek(span.start)
+            left = len(span)
+            while left and (chunk := stream.read(min(_CHUNK, left))):
                 checksum = deflate.crc32(chunk, checksum)
-                start += len(chunk)
+                left -= len(chunk)
         return checksum
 
     def _files_to_go_on_with(self) -> set[str]:
@@ -180,8 +233,11 @@ class WorkDir:
             names.update(array.file_name for array in self._job.arrays)
         return names | {_RECORD}
 
+    def _folders(self) -> tuple[str, ...]:
+        return (self._job.folder, *self._job.linked_folders)
+
     def _remove_all_but(self, kept: set[str]) -> None:
-        for folder in (self._job.folder, *self._job.linked_folders):
+        for folder in self._folders():
             with suppress(FileNotFoundError):
                 for name in set(os.listdir(folder)) - kept - {Lock.NAME}:
                     _remove(os.path.join(folder, name))
@@ -201,6 +257,11 @@ def _disjoint(parts: Iterable[Part]) -> Iterator[Part]:
         if part.start >= row:
             row = part.stop
             yield part
+
+
+def _is_synced(part: Part) -> bool:
+    """Whether a part is on the disk, or in the memory of this machine since it was written."""
+    return part.unsynced_since in ("", this_boot())
 
 
 def missing(done: Iterable[Part], rows: int) -> list[range]:

@@ -1,4 +1,4 @@
-"""Run a function over tasks in worker processes of this machine.
+"""The engine of this machine: a function runs over tasks in worker processes.
 
 Each worker is a process with a pipe of its own. When a worker of `concurrent.futures` dies,
 `BrokenProcessPool` fails every unfinished task and does not say which one the worker had. Here a
@@ -14,7 +14,7 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,20 +23,15 @@ from multiprocessing.connection import Connection
 from typing import Any, Generic, Self
 
 from ..errors import CompressError, WorkerError
-from .executor import AnyTask, Ending, Result
+from .executor import AnyTask, Ending, Lost, Result
 from .launch import DESCRIPTORS, NO_THREAD, Serve, launch
 
-__all__ = ["ProcessExecutor"]
+__all__ = ["ProcessEngine", "Worker", "serve"]
 
 _log = logging.getLogger("limbo_compress")
 
 _MAX_FAILED_STARTS = 8
-# A task loses this many workers before it counts as the cause of their deaths.
-_LOSSES_AMONG_OTHERS = 2
-_LOSSES_ALONE = 3
 _PAUSE_SECONDS = 0.05
-# So many suspects are a reason to look at them before the rest of the work.
-_MAX_SUSPECTS = 8
 # Signals by which the kernel and the C library end a process for what it does itself.
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
 _REASONS = {
@@ -68,7 +63,7 @@ def _affordable_workers(wanted: int) -> int:
     return affordable
 
 
-class ProcessExecutor(Generic[AnyTask, Result]):
+class ProcessEngine(Generic[AnyTask, Result]):
     """Calls a function with tasks in worker processes.
 
     A context manager; on leaving, it kills the workers, whatever they are doing.
@@ -81,7 +76,15 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         Number of processes. Where the system refuses to start as many, fewer do the work.
     initialize : callable, optional
         Called first in each of these processes; also picklable.
+
+    Attributes
+    ----------
+    is_local : bool
+    left_alive : bool
+        See `Engine`.
     """
+
+    is_local = True
 
     def __init__(
         self,
@@ -89,47 +92,38 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         workers: int,
         initialize: Callable[[], object] = _do_nothing,
     ) -> None:
-        self._serve = partial(_serve, function, initialize)
+        self._serve = partial(serve, function, initialize)
         self._size = min(workers, _affordable_workers(workers))
-        self._workers: dict[Connection, _Worker[AnyTask, Result]] = {}
+        self._workers: dict[Connection, Worker[AnyTask, Result]] = {}
+        # Tasks whose worker ended before it was ready: that was not their fault.
+        self._unstarted: deque[tuple[int, AnyTask]] = deque()
         self._failed_starts = 0
+        self.left_alive = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._shutdown()
+        self.dismiss()
 
     def expect(self, tasks: int) -> None:
         """Start the processes that this many tasks need, if they are not running yet.
 
         They import what they need while this process goes on.
         """
-        while len(self._workers) < min(self._size, tasks):
-            self._spawn()
+        while len(self._workers) < min(self._size, tasks) and self._spawn():
+            pass
 
-    def run(
-        self, tasks: Sequence[AnyTask], complete: Callable[[AnyTask], AnyTask]
-    ) -> Iterator[Result]:
-        """Call the function with each task.
+    def room(self) -> int:
+        """Count the workers without a task. One that still starts has room: a task waits for it."""
+        return max(0, len(self._idle()) - len(self._unstarted))
 
-        A worker that dies, or whose function raises what nobody foresaw, is replaced, and its
-        task is divided and done again. A divided task that loses a worker, too, is a suspect.
-        Suspects run alone, each in a fresh worker. One that raises again, or loses three more, is
-        given up.
+    def give(self, ticket: int, task: AnyTask) -> None:
+        """Send a task to a worker that has none."""
+        self._idle()[0].send(ticket, task)
 
-        Parameters
-        ----------
-        tasks : sequence of Task
-            Small picklable values.
-        complete : callable
-            Called in this process with a task just before a worker gets it. What it returns is
-            sent.
-
-        Yields
-        ------
-        result
-            In the order in which they arrive. Closing the generator ends all workers.
+    def next(self) -> tuple[int, Result | Lost] | None:
+        """Wait for a message of any worker, or the end of one.
 
         Raises
         ------
@@ -138,111 +132,58 @@ class ProcessExecutor(Generic[AnyTask, Result]):
         CompressError
             If the function raises one.
         """
-        waiting = deque((task, 0) for task in tasks)
+        if self._unstarted:
+            self.expect(len(self._workers) + 1)
+            for worker, unstarted in zip(self._idle(), list(self._unstarted), strict=False):
+                worker.send(*unstarted)
+                self._unstarted.popleft()
+        readable = connection.wait(list(self._workers))
+        if not readable:
+            return None
+        worker = self._workers[readable[0]]  # type: ignore[index]  # only these are waited for
         try:
-            while waiting:
-                suspects = yield from self._work(
-                    waiting, complete, self._size, _LOSSES_AMONG_OTHERS
-                )
-                for suspect, _ in suspects:
-                    yield from self._work_alone(suspect, complete)
-        finally:
-            self._shutdown()
+            answer = worker.receive()
+        except EOFError:
+            return self._lose(worker)
+        self._failed_starts = 0
+        return answer
 
-    def _work_alone(
-        self, task: AnyTask, complete: Callable[[AnyTask], AnyTask]
-    ) -> Generator[Result, None, None]:
-        """Do a suspect in a fresh worker; give it up if that fails, too."""
-        for _ in range(_LOSSES_ALONE):
-            self._shutdown()
-            lost = yield from self._work(deque([(task, 0)]), complete, 1, 1)
-            if not lost:
-                return
-            ((task, ending),) = lost
-            if ending.is_exception:  # unlike a death, it is no accident
-                break
-        yield task.give_up(ending)
-
-    def _work(
-        self,
-        waiting: deque[tuple[AnyTask, int]],
-        complete: Callable[[AnyTask], AnyTask],
-        size: int,
-        max_losses: int,
-    ) -> Generator[Result, None, list[tuple[AnyTask, Ending]]]:
-        """Do tasks with `size` workers until none is waiting, or some are lost.
-
-        `waiting` has for each task how many workers it has lost. Returns the tasks that lost
-        `max_losses` workers, and how the last of these ended.
-        """
-        lost: list[tuple[AnyTask, Ending]] = []
-        while self._is_busy() or (waiting and len(lost) < _MAX_SUSPECTS):
-            if len(lost) < _MAX_SUSPECTS:
-                self._hand_out(waiting, complete, size)
-            for pipe in connection.wait(list(self._workers)):
-                worker = self._workers[pipe]  # type: ignore[index]  # only these are waited for
-                try:
-                    answer = worker.receive()
-                except EOFError:
-                    lost += self._lose(worker, waiting, max_losses)
-                else:
-                    self._failed_starts = 0
-                    if not isinstance(answer, _Ready):
-                        yield answer
-        return lost
-
-    def _is_busy(self) -> bool:
-        return any(worker.assigned for worker in self._workers.values())
-
-    def _hand_out(
-        self,
-        waiting: deque[tuple[AnyTask, int]],
-        complete: Callable[[AnyTask], AnyTask],
-        size: int,
-    ) -> None:
-        """Give waiting tasks to idle workers, of which there are up to `size`."""
-        while len(self._workers) < min(size, self._size, len(waiting)):
-            self._spawn()
+    def dismiss(self) -> None:
+        """Kill all workers at once; a resumed job does what they leave unfinished."""
         for worker in self._workers.values():
-            if waiting and worker.ready and not worker.assigned:
-                task, losses = waiting.popleft()
-                worker.send(complete(task), losses)
+            self.left_alive |= not worker.kill()
+        self._workers.clear()
+        self._unstarted.clear()
 
-    def _spawn(self) -> None:
+    def _idle(self) -> list[Worker[AnyTask, Result]]:
+        return [worker for worker in self._workers.values() if worker.assigned is None]
+
+    def _spawn(self) -> bool:
         """Start a worker. If the system refuses, continue with those that run."""
         try:
-            spawned = _Worker[AnyTask, Result](self._serve, list(self._workers))
+            spawned = Worker[AnyTask, Result](self._serve, list(self._workers))
         except OSError as error:
             if not self._workers:
                 self._count_failed_start(f"could not be started: {error.strerror}")
-                return
+                return False
             self._size = len(self._workers)
             _log.warning(
                 "only %d worker processes could be started: %s", self._size, error.strerror
             )
-        else:
-            self._workers[spawned.pipe] = spawned
+            return False
+        self._workers[spawned.pipe] = spawned
+        return True
 
-    def _lose(
-        self,
-        worker: _Worker[AnyTask, Result],
-        waiting: deque[tuple[AnyTask, int]],
-        max_losses: int,
-    ) -> list[tuple[AnyTask, Ending]]:
-        """Remove a worker that is of no more use; divide its task, or return it as lost."""
+    def _lose(self, worker: Worker[AnyTask, Result]) -> tuple[int, Lost] | None:
+        """Remove a worker that is of no more use. Its task is lost, unless it never began."""
         del self._workers[worker.pipe]
         ending = worker.ending()
-        if not worker.ready:
-            self._count_failed_start(ending.text)
-        if worker.assigned is None:
-            return []
-        task, losses = worker.assigned
-        if losses + 1 == max_losses:
-            return [(task, ending)]
-        if not losses:
-            _log.warning("a worker process %s; its work is done again", ending.text)
-        waiting.extendleft((divided, losses + 1) for divided in task.divide())
-        return []
+        if worker.ready:
+            return None if worker.assigned is None else (worker.assigned[0], Lost(ending))
+        if worker.assigned is not None:
+            self._unstarted.append(worker.assigned)
+        self._count_failed_start(ending.text)
+        return None
 
     def _count_failed_start(self, ending: str) -> None:
         self._failed_starts += 1
@@ -254,16 +195,6 @@ class ProcessExecutor(Generic[AnyTask, Result]):
             )
         time.sleep(self._failed_starts * _PAUSE_SECONDS)
 
-    def _shutdown(self) -> None:
-        """Kill all workers at once; a resumed job does what they leave unfinished."""
-        for worker in self._workers.values():
-            worker.kill()
-        self._workers.clear()
-
-
-class _Ready:
-    """What a worker sends once it is initialized."""
-
 
 @dataclass(frozen=True)
 class _Unforeseen:
@@ -272,8 +203,15 @@ class _Unforeseen:
     text: str
 
 
-class _Worker(Generic[AnyTask, Result]):
-    """A worker process, seen from the coordinator.
+class Worker(Generic[AnyTask, Result]):
+    """A worker process, seen from whoever gives it tasks.
+
+    Parameters
+    ----------
+    serve : callable
+        `serve`, bound to a function and an initializer.
+    siblings : sequence of Connection
+        Pipes to other workers, which the new process must not keep open.
 
     Attributes
     ----------
@@ -282,27 +220,35 @@ class _Worker(Generic[AnyTask, Result]):
     ready : bool
         Whether it is initialized.
     assigned : tuple or None
-        Its task, and how many workers that task has lost so far.
+        Its ticket and task.
+
+    Raises
+    ------
+    OSError
+        If the process cannot be started.
     """
 
-    def __init__(self, serve: Serve, siblings: Sequence[Connection]) -> None:
+    def __init__(self, serve: Serve, siblings: Sequence[Connection] = ()) -> None:
         self._process, self.pipe = launch(serve, siblings)
         self.ready = False
-        self.assigned: tuple[AnyTask, int] | None = None
+        self.assigned: tuple[int, AnyTask] | None = None
         self._unforeseen: _Unforeseen | None = None
 
-    def send(self, task: AnyTask, losses: int) -> None:
-        self.assigned = (task, losses)
+    def send(self, ticket: int, task: AnyTask) -> None:
+        """Send a task. Before the worker is ready, the task waits in the pipe."""
+        self.assigned = (ticket, task)
         with suppress(ConnectionError):  # `receive` notices a dead worker
             self.pipe.send(task)
 
-    def receive(self) -> Result | _Ready:
-        """Read a message: that the worker is ready, or a result.
+    def receive(self) -> tuple[int, Result] | None:
+        """Read a message: a ticket and its result, or None once the worker is ready.
 
         Raises
         ------
         EOFError
             If the worker is of no more use.
+        CompressError
+            If the function raised one.
         """
         try:
             answer = self.pipe.recv()
@@ -315,10 +261,11 @@ class _Worker(Generic[AnyTask, Result]):
             raise EOFError
         if not self.ready:
             self.ready = True
-            return _Ready()
+            return None
+        assert self.assigned is not None  # nobody answers unasked
+        ticket, _ = self.assigned
         self.assigned = None
-        result: Result = answer
-        return result
+        return ticket, answer
 
     def ending(self) -> Ending:
         """Wait for the end of the process, and say how it ended."""
@@ -335,16 +282,18 @@ class _Worker(Generic[AnyTask, Result]):
         text = f"was killed by {number.name}{_REASONS.get(number, '')}"
         return Ending(text, is_from_outside=number not in _CRASHES)
 
-    def kill(self) -> None:
+    def kill(self) -> bool:
+        """Kill the process; return whether it has ended. One that waits for a disk may not."""
         self._process.kill()
         self._process.join(_JOIN_SECONDS)
         self.pipe.close()
+        return self._process.exitcode is not None
 
 
-def _serve(
+def serve(
     function: Callable[[Any], Any], initialize: Callable[[], object], pipe: Connection
 ) -> None:
-    """Serve tasks in a worker process until the coordinator closes the pipe."""
+    """Serve tasks in a worker process until the other end of the pipe is closed."""
     pipe.send(_answer(initialize))
     while True:
         pipe.send(_answer(function, pipe.recv()))

@@ -19,7 +19,7 @@ from ..formats.parts import Part, SampleIssue, write_part
 from ..formats.pickling import fragment, no_garbage_collection
 from ..options import Options
 from ..output.existing import RowCheck
-from ..output.lock import Lock
+from ..output.lock import Lock, this_boot
 from ..output.publish import CopyRange
 from ..plan import Job
 from ..samples.reader import SampleFiles, SampleReader
@@ -68,6 +68,9 @@ class ShardTask:
     @property
     def rows(self) -> range:
         return range(self.start, self.start + len(self.paths))
+
+    def __len__(self) -> int:
+        return len(self.paths)
 
     def with_copies(self, copies: tuple[CopyRange, ...]) -> ShardTask:
         """Add metadata to be copied."""
@@ -160,7 +163,8 @@ def compress_shard(task: ShardTask) -> Part:
     """
     from ..output.rows import RowWriter
 
-    Lock(task.job.folder, task.job.run).check()
+    lock = Lock(task.job.folder, task.job.run)
+    lock.check()
     for check in task.row_checks:
         if not _shows_image(check, task.job.options):
             raise check.error()
@@ -174,7 +178,10 @@ def compress_shard(task: ShardTask) -> Part:
             for array in task.job.arrays
         }
         reader = stack.enter_context(SampleReader(task.job.options, task.paths))
+        # The lock is still ours, so the arrays that are open now are not those of a later job.
+        lock.check()
         done = _compress_samples(task, reader, writers, take_messages)
+    edges = b"".join(writer.edges for writer in writers.values())
     part = Part(
         start=task.rows.start,
         stop=task.rows.stop,
@@ -184,16 +191,18 @@ def compress_shard(task: ShardTask) -> Part:
         failures=tuple(done.failures),
         warnings=tuple(done.warnings),
         files=tuple(done.files),
+        edge_bytes=len(edges),
+        unsynced_since=(this_boot() or "?") if task.job.may_be_unsynced else "",
     )
     if not done.failures or task.job.options.on_error == "skip":
-        _leave_part(task.job, part, b"".join(done.fragments))
+        _leave_part(task.job, part, b"".join(done.fragments), edges)
     return replace(part, files=())  # only a later run asks for them
 
 
-def _leave_part(job: Job, part: Part, metadata: bytes = b"") -> None:
+def _leave_part(job: Job, part: Part, metadata: bytes = b"", edges: bytes = b"") -> None:
     """Write a part-file, unless another run has taken over the work folder."""
     Lock(job.folder, job.run).check()
-    write_part(job.folder, part, metadata)
+    write_part(job.folder, part, metadata, edges)
 
 
 def _shows_image(check: RowCheck, options: Options) -> bool:

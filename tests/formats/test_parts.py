@@ -8,7 +8,14 @@ import pytest
 from limbo_compress.errors import OutputError
 from limbo_compress.formats.filestate import FileState
 from limbo_compress.formats.index import Entry
-from limbo_compress.formats.parts import Part, SampleIssue, read_parts, write_part
+from limbo_compress.formats.parts import (
+    Part,
+    SampleIssue,
+    has_its_metadata,
+    read_edges,
+    read_parts,
+    write_part,
+)
 from limbo_compress.output.lock import Lock
 from limbo_compress.output.publish import CopyRange
 
@@ -46,12 +53,21 @@ def test_parts_are_read_back_in_row_order(folder: str) -> None:
     assert list(read_parts(folder)) == parts
 
 
-@pytest.mark.parametrize("metadata", [b"abcd", b"ab", b"abx", b""])
-def test_a_part_with_other_metadata_than_its_entries_is_left_out(
+@pytest.mark.parametrize("metadata", [b"abcd", b"ab", b""])
+def test_a_part_with_more_or_less_metadata_than_its_entries_is_left_out(
     folder: str, metadata: bytes
 ) -> None:
     write_part(folder, Part(0, 2, "a", (entry(b"a"), entry(b"bc"))), metadata)
     assert list(read_parts(folder)) == []
+
+
+def test_other_metadata_than_those_of_the_entries_are_noticed(folder: str) -> None:
+    part = Part(0, 2, "a", (entry(b"a"), entry(b"bc")), edge_bytes=2)
+    for metadata in (b"abc", b"abx"):
+        write_part(folder, part, metadata, b"xy")
+        assert list(read_parts(folder)) == [part]
+        assert read_edges(folder, part) == b"xy"
+        assert has_its_metadata(folder, part) == (metadata == b"abc")
 
 
 def test_a_copy_may_be_repeated(copy_range: CopyRange) -> None:

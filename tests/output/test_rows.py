@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,27 +13,71 @@ from limbo_compress.output.create import create_files
 from limbo_compress.output.rows import RowWriter
 from limbo_compress.plan import plan
 
+PAGE = 1 << 16
+
 
 @pytest.mark.parametrize("how", ["mmap", "pwrite"])
-def test_each_row_is_written_in_its_place(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    ("size", "cuts"),
+    [
+        ((5, 4), [0, 3, 4, 9]),  # no whole page
+        ((150, 120), [0, 1, 2, 7, 9]),  # 108 000 bytes a row
+        ((256, 256), [0, 4, 5, 9]),  # 6 pages a row, and the header before them
+    ],
+)
+def test_shards_write_whole_pages_and_keep_their_edges(
+    tmp_path: Path, how: str, size: tuple[int, int], cuts: list[int]
+) -> None:
     options = Options(
-        (str(tmp_path),), str(tmp_path / "x"), images=True, image_size=(5, 4), write_rows=how
+        (str(tmp_path),), str(tmp_path / "x"), images=True, image_size=size, write_rows=how
     )
-    job = plan(options, 6)
+    job = plan(options, cuts[-1])
     Path(job.folder).mkdir()
     job = create_files(job)
     (array,) = job.arrays
     path = Path(job.work_path(array.file_name))
-    values = np.arange(2 * 60, dtype=np.float16).reshape(2, 4, 5, 3)
-    with RowWriter(job, array, range(2, 5)) as rows:
-        for row in (0, 1):
-            with rows.row(2 + row) as out:
-                out[...] = values[row]
-        with pytest.raises(ZeroDivisionError), rows.row(4) as out:
-            raise ZeroDivisionError
-    written = np.load(path)
-    np.testing.assert_array_equal(written[2:4], values)
-    assert not written[[0, 1, 5]].any()
+    values = np.random.default_rng(0).random((cuts[-1], *array.row_shape)).astype(np.float16)
+    for start, stop in pairwise(cuts):
+        before = path.read_bytes()
+        with RowWriter(job, array, range(start, stop)) as writer:
+            for row in range(start, stop):
+                with writer.row(row) as out:
+                    out[...] = values[row]
+        after = path.read_bytes()
+        changed = {n for n in range(0, len(after), PAGE) if is_changed(before, after, n)}
+        shard = range(array.offset(start), array.offset(stop))
+        assert changed == {n for n in range(0, len(after), PAGE) if is_within(n, shard)}
+        with open(path, "r+b") as stream:
+            edges = io.BytesIO(writer.edges)
+            for edge in array.edges(range(start, stop)):
+                stream.seek(edge.start)
+                stream.write(edges.read(len(edge)))
+        assert writer.checksum == zlib.crc32(values[start:stop].tobytes())
+    np.testing.assert_array_equal(np.load(path), values)
+
+
+def is_changed(before: bytes, after: bytes, page: int) -> bool:
+    return before[page : page + PAGE] != after[page : page + PAGE]
+
+
+def is_within(page: int, shard: range) -> bool:
+    return shard.start <= page and page + PAGE <= shard.stop
+
+
+def test_a_row_that_is_left_by_an_exception_is_not_written(tmp_path: Path) -> None:
+    options = Options((str(tmp_path),), str(tmp_path / "x"), images=True, write_rows="pwrite")
+    job = plan(options, 2)
+    Path(job.folder).mkdir()
+    job = create_files(job)
+    (array,) = job.arrays
+    with RowWriter(job, array, range(2)) as writer:
+        with pytest.raises(ZeroDivisionError), writer.row(0) as out:
+            out[...] = 1 // 0
+        with writer.row(1) as out:
+            out[...] = 2
+    written = np.load(job.work_path(array.file_name))
+    assert not written[0].any()
+    assert written[1].any()
 
 
 def test_mmap_and_pwrite_write_the_same_bytes(campaign: Path, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import threading
 
 import psutil
 
-from limbo_compress.run.processes import ProcessExecutor
+from limbo_compress.run.executor import Executor
+from limbo_compress.run.processes import ProcessEngine
 from tests.run import launched
 from tests.run.tasks import Numbers, tasks, unchanged
 
@@ -19,11 +20,13 @@ def look(task: Numbers) -> list[int]:
 
 
 def started_and_inherited() -> tuple[int, list[int]]:
-    with ProcessExecutor(launched.look, 8) as executor:
+    with ProcessEngine(launched.look, 8) as engine:
         for count in (0, 1, 2, 2):
-            executor.expect(count)
+            engine.expect(count)
         started = len(psutil.Process().children())
-        return started, [item for result in executor.run(tasks(2), unchanged) for item in result]
+        return started, [
+            item for result in Executor(engine).run(tasks(2), unchanged) for item in result
+        ]
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ class Numbers:
     numbers: tuple[int, ...]
     folder: str = ""
 
+    def __len__(self) -> int:
+        return len(self.numbers)
+
     def divide(self) -> list[Numbers]:
         return [Numbers((number,), self.folder) for number in self.numbers]
 

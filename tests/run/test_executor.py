@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from limbo_compress.errors import SampleError, WorkerError
-from limbo_compress.run.processes import ProcessExecutor
+from limbo_compress.run.executor import Executor
+from limbo_compress.run.processes import ProcessEngine
 from tests.jobs import wait_until
 from tests.run.tasks import (
     Numbers,
@@ -32,9 +33,9 @@ from tests.run.tasks import (
 
 
 def run(function: Callable[[Numbers], list[Any]], work: list[Numbers], workers: int) -> list[Any]:
-    with ProcessExecutor(function, workers) as executor:
-        executor.expect(len(work))
-        return [item for result in executor.run(work, unchanged) for item in result]
+    with ProcessEngine(function, workers) as engine:
+        engine.expect(len(work))
+        return [item for result in Executor(engine).run(work, unchanged) for item in result]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -84,8 +85,8 @@ def test_a_suspect_gets_a_fresh_worker(workers: int) -> None:
 
 def test_suspects_do_not_wait_for_all_other_tasks(tmp_path: Path) -> None:
     """So that a job on which everything fails can be stopped soon."""
-    with ProcessExecutor(raise_always, 2) as executor:
-        results = executor.run(tasks(100, tmp_path), unchanged)
+    with ProcessEngine(raise_always, 2) as engine:
+        results = Executor(engine).run(tasks(100, tmp_path), unchanged)
         assert "unexpected LookupError" in next(results)[0]
         assert len(os.listdir(tmp_path)) < 60
 
@@ -112,15 +113,15 @@ def test_workers_that_die_now_and_then_lose_no_task(tmp_path: Path) -> None:
 def test_workers_that_do_not_start_are_an_error() -> None:
     message = "do not even start: the last one ended with exit code 9"
     with (
-        ProcessExecutor(double, 2, exit_at_once) as executor,
+        ProcessEngine(double, 2, exit_at_once) as engine,
         pytest.raises(WorkerError, match=message),
     ):
-        list(executor.run(tasks(3), unchanged))
+        list(Executor(engine).run(tasks(3), unchanged))
 
 
 def test_all_workers_may_die_at_once() -> None:
-    with ProcessExecutor(double, 2) as executor:
-        results = executor.run(tasks(30), unchanged)
+    with ProcessEngine(double, 2) as engine:
+        results = Executor(engine).run(tasks(30), unchanged)
         numbers = next(results)
         for process in psutil.Process().children(recursive=True):
             process.kill()
@@ -129,25 +130,25 @@ def test_all_workers_may_die_at_once() -> None:
 
 
 def occupy_workers(
-    executor: ProcessExecutor[Numbers, list[Any]], folder: Path
+    engine: ProcessEngine[Numbers, list[Any]], folder: Path
 ) -> tuple[Iterator[Any], list[int]]:
     """Give three workers a task without end; return the results and the process ids."""
-    results = executor.run([Numbers((n,), str(folder)) for n in (1, 2, 3, 0)], unchanged)
+    results = Executor(engine).run([Numbers((n,), str(folder)) for n in (1, 2, 3, 0)], unchanged)
     assert next(results) == []
     wait_until(lambda: len(list(folder.glob("*.pid"))) == 3, "three busy workers")
     return results, [int(path.read_text()) for path in folder.glob("*.pid")]
 
 
 def test_closing_the_results_kills_all_workers(tmp_path: Path) -> None:
-    with ProcessExecutor(run_forever, 4) as executor:
-        results, pids = occupy_workers(executor, tmp_path)
+    with ProcessEngine(run_forever, 4) as engine:
+        results, pids = occupy_workers(engine, tmp_path)
         results.close()  # type: ignore[attr-defined]
         assert not any(map(psutil.pid_exists, pids))
 
 
-def test_leaving_the_executor_kills_all_workers(tmp_path: Path) -> None:
-    with ProcessExecutor(run_forever, 4) as executor:
-        _, pids = occupy_workers(executor, tmp_path)
+def test_leaving_the_engine_kills_all_workers(tmp_path: Path) -> None:
+    with ProcessEngine(run_forever, 4) as engine:
+        _, pids = occupy_workers(engine, tmp_path)
     assert not any(map(psutil.pid_exists, pids))
 
 
