@@ -9,17 +9,16 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from .cluster import cpus
 from .errors import CompressError, Stopped
 from .faults import machine_errors
 from .formats.parts import Part, SampleIssue
 from .options import Options
-from .output.create import create_files
 from .output.existing import ExistingOutputs, RowCheck
 from .output.publish import OutputFile, Publisher
 from .output.targets import check_targets
 from .output.workdir import WorkDir, missing
 from .plan import Job, plan
-from .run import cpus
 from .run.executor import Engine, Executor
 from .run.failures import FailureLimit
 from .run.processes import ProcessEngine
@@ -41,9 +40,9 @@ class Report:
     Attributes
     ----------
     samples : int
-        Number of rows of each output.
+        Number of rows of each output, or of good samples of the partition.
     written : tuple of OutputFile
-        The files that were published.
+        The files that were published; none by a partition.
     failures : tuple of SampleIssue
         The bad samples that were left out.
     failures_path : str or None
@@ -99,16 +98,16 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         check_targets(job)
         workdir = WorkDir(job, paths)
         with _hint_at_kept_work(workdir), workdir:
+            job = workdir.job
             existing = ExistingOutputs(job, paths)
-            job = create_files(job)
             publisher = Publisher(job, paths, existing)
             done = resumed = sum(part.stop - part.start for part in workdir.done)
-            _log_resumed(resumed, len(paths), workdir.changed)
-            _report(progress, done, len(paths))
+            _log_resumed(resumed, len(job.rows), workdir.changed)
+            _report(progress, done, len(job.rows))
             for part in workdir.done:
                 publisher.collect(part)
-            left = missing(workdir.done, len(paths))
-            limit = FailureLimit(options, len(paths), left)
+            left = missing(workdir.done, job.rows)
+            limit = FailureLimit(options, len(job.rows), left)
             checks = existing.row_checks()
             tasks = [_task(job, paths, rows, checks) for rows in split(left, workers)]
             # Closing the results ends all workers before the work folder is left to others.
@@ -117,12 +116,14 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
                     limit.check(part)
                     publisher.collect(part)
                     done += part.stop - part.start
-                    _report(progress, done, len(paths))
-            is_late = workdir.has_late_writers or engine.left_alive
-            written = publisher.publish(workdir.check, has_late_writers=is_late)
-            workdir.clear()
+                    _report(progress, done, len(job.rows))
+            written: tuple[OutputFile, ...] = ()
+            if job.partition is None:
+                is_late = workdir.has_late_writers or engine.left_alive
+                written = publisher.publish(workdir.check, has_late_writers=is_late)
+                workdir.clear()
     return Report(
-        samples=len(paths) - len(publisher.failures),
+        samples=len(job.rows) - len(publisher.failures),
         written=written,
         failures=tuple(publisher.failures),
         failures_path=publisher.failures_path,

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from operator import index
 from typing import Any
 
+from .cluster.arrays import parse_partition
 from .errors import UsageError
 
 __all__ = ["Options"]
@@ -56,6 +57,10 @@ class Options:
         Whether to discard unfinished work and start over.
     write_rows : {"auto", "mmap", "pwrite"}
         How workers write rows; by default whatever suits the filesystem.
+    partition : str, optional
+        ``"I/N"``: do only the share I of N of the samples, I from 0, and publish nothing. A job
+        with the same options but this one does what is left and publishes all. ``"auto"`` is the
+        task of a job array that this process is.
 
     Raises
     ------
@@ -79,12 +84,14 @@ class Options:
     decoder: str = "auto"
     fresh: bool = False
     write_rows: str = "auto"
+    partition: str | None = None
 
     def __post_init__(self) -> None:
         self._normalize()
         if not (self.images or self.masks or self.metadata):
             raise UsageError("nothing to do: ask for `images`, `masks` or `metadata`")
         self._check_values()
+        self._check_partition()
         self._check_masks()
         self._check_range()
         self._check_prefix()
@@ -134,6 +141,17 @@ class Options:
         if not _MAX_FAILURES.fullmatch(str(self.max_failures)):
             raise UsageError(
                 f"`max_failures` {self.max_failures}: must be a number or a percentage such as 2%"
+            )
+
+    def _check_partition(self) -> None:
+        if self.partition is None:
+            return
+        object.__setattr__(self, "partition", str(parse_partition(self.partition)))
+        if self.fresh:
+            raise UsageError(
+                "`fresh` would discard the work of other partitions, too",
+                "",
+                "remove the work folder before the array starts",
             )
 
     def _check_masks(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from . import deflate, names
+from .cluster.arrays import Partition, parse_partition
 from .formats.npy import ArrayFile
 from .options import Options
 
@@ -21,6 +22,8 @@ class Job:
     ----------
     options : Options
         What was asked for.
+    samples : int
+        Number of samples, of all partitions.
     target : str
         Absolute prefix of the outputs.
     folder : str
@@ -31,17 +34,21 @@ class Job:
         A random name, by which the lock and the files of this run are told from those of others.
     links : mapping of str to str
         Where the outputs are whose names are symbolic links.
+    partition : Partition or None
+        The share of the rows that this run does; None for all that are missing.
     mapped : frozenset of str
         Names of the arrays whose rows are written through a shared mapping, the others with
         ``pwrite``. It is known once the files are created.
     """
 
     options: Options
+    samples: int
     target: str
     folder: str
     arrays: tuple[ArrayFile, ...]
     run: str
     links: Mapping[str, str] = field(default_factory=dict)
+    partition: Partition | None = None
     mapped: frozenset[str] = frozenset()
 
     @property
@@ -50,6 +57,11 @@ class Job:
         metadata = (names.METADATA,) if self.options.metadata else ()
         arrays = (array.file_name for array in self.arrays)
         return (*arrays, *metadata, names.FAILURES, names.WARNINGS)
+
+    @property
+    def rows(self) -> range:
+        """The rows that this run may do."""
+        return self.partition.rows(self.samples) if self.partition else range(self.samples)
 
     @property
     def may_be_unsynced(self) -> bool:
@@ -100,10 +112,12 @@ def plan(options: Options, rows: int) -> Job:
         arrays.insert(0, ArrayFile(names.IMAGES, rows, (height, width, 3), "float16"))
     job = Job(
         options,
+        rows,
         target,
         os.path.join(folder, f".{name}.partial"),
         tuple(arrays),
         run=os.urandom(8).hex(),
+        partition=parse_partition(options.partition) if options.partition else None,
     )
     return replace(job, links=_links(job))
 

@@ -57,11 +57,11 @@ def run(argv: Sequence[str] | None) -> int:
         print_error(_with_flags(str(error)))
         return error.exit_code
     if not arguments.quiet:
-        _print_report(report)
+        _print_report(report, options.partition)
     return 0
 
 
-def _print_report(report: Report) -> None:
+def _print_report(report: Report, partition: str | None) -> None:
     if report.failures:
         failures, path = len(report.failures), report.failures_path
         print_error(f"{failures} bad samples were left out; {path} lists them")
@@ -72,6 +72,11 @@ def _print_report(report: Report) -> None:
         print_error(f"{warnings} warnings about samples; {path} lists them")
     for file in report.written:
         print_output(_describe(file))
+    if partition is not None:
+        print_output(
+            f"partition {partition}: {report.samples} samples are done; once all partitions have"
+            " ended, the same command without --partition publishes the outputs"
+        )
 
 
 def _with_flags(message: str) -> str:
@@ -180,6 +185,12 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
         default="auto",
         help="auto decodes plain PNGs faster than OpenCV, to the same pixels (default: auto)",
     )
+    how.add_argument(
+        "--partition",
+        metavar="I/N",
+        help="do only share I (from 0) of N, for job arrays, and publish nothing; auto: the task of"
+        " the array that this is. The same command without it does what is left and publishes",
+    )
     how.add_argument("--fresh", action="store_true", help="discard unfinished work and start over")
     how.add_argument(
         "--write-rows",
@@ -210,6 +221,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         max_pixels=arguments.max_pixels,
         decoder=arguments.decoder,
         fresh=arguments.fresh,
+        partition=arguments.partition,
         write_rows=arguments.write_rows,
     )
 

@@ -24,15 +24,15 @@ __all__ = [
     "Part",
     "SampleIssue",
     "has_its_metadata",
-    "is_part",
     "read_edges",
     "read_parts",
+    "rows_of",
     "write_part",
 ]
 
 # With larger buffers, malloc would return the memory and fault its pages in again each time.
 _CHUNK = 1 << 16
-_NAME = re.compile(r"rows-\d{9}-\d{9}-\w+\.part")
+_NAME = re.compile(r"rows-(\d{9})-(\d{9})-\w+\.part")
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,10 @@ def write_part(folder: str, part: Part, metadata: bytes = b"", edges: bytes = b"
             os.unlink(draft)
 
 
-def is_part(name: str) -> bool:
-    """Whether a file in a work folder is a part-file."""
-    return _NAME.fullmatch(name) is not None
+def rows_of(name: str) -> range | None:
+    """Rows of a part-file in a work folder, by its name; None if it is another file."""
+    match = _NAME.fullmatch(name)
+    return range(int(match[1]), int(match[2])) if match else None
 
 
 def read_parts(folder: str) -> Iterator[Part]:
@@ -149,7 +150,7 @@ def read_parts(folder: str) -> Iterator[Part]:
     OSError
         If they cannot be read.
     """
-    for name in sorted(filter(is_part, os.listdir(folder))):
+    for name in sorted(filter(rows_of, os.listdir(folder))):
         with open(os.path.join(folder, name), "rb") as stream:
             line = stream.readline()
             part = _parse(line)

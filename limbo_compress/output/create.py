@@ -43,7 +43,7 @@ def create_files(job: Job) -> Job:
     _check_space(job)
     mapped = frozenset(array.name for array in job.arrays if _create(job, array))
     _check_names(job)
-    if job.options.metadata:
+    if job.options.metadata and job.partition is None:
         path = job.own_path(names.METADATA)
         with output_errors(path), open(path, "wb") as stream:
             stream.write(LIST_START)

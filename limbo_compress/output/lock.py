@@ -1,10 +1,14 @@
-"""One run at a time on a prefix. flock would not do: many cluster filesystems ignore it."""
+"""One run at a time on a prefix, or on a partition of it.
+
+flock would not do: many cluster filesystems ignore it.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import random
 import socket
 import threading
 import time
@@ -14,13 +18,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OutputError, output_errors
+from ..plan import Job
 
-__all__ = ["Lock", "this_boot"]
+__all__ = ["Lock", "partition_locks", "this_boot"]
 
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 60.0
 _TRIES = 200
 _PAUSE_SECONDS = 0.02
+# The longest to wait for others that start at the same time.
+_CLAIMS_SECONDS = 300.0
+_PARTITION = "partition-"
 # What another client of a network filesystem removed may be stale instead of missing.
 _GONE = (errno.ENOENT, errno.ESTALE)
 
@@ -41,12 +49,20 @@ class Lock:
     The work folder is created with the lock, and removed with it if it is empty. Whoever does not
     hold the lock changes nothing else there.
 
+    The tasks of a job array work in one folder at once. Each holds the lock of its partition, and
+    the lock of the whole folder only for the moment of its start, as a claim, for which the others
+    wait. A run without a partition holds the lock of the folder from start to end.
+
     Parameters
     ----------
     folder : str
         The work folder.
     run : str
         The random name of this run.
+    partition : int, optional
+        The partition to be locked, instead of the folder.
+    is_claim : bool
+        Whether the lock is held for a moment only.
 
     Attributes
     ----------
@@ -62,14 +78,28 @@ class Lock:
 
     NAME = "lock"
 
-    def __init__(self, folder: str, run: str) -> None:
+    def __init__(
+        self, folder: str, run: str, partition: int | None = None, is_claim: bool = False
+    ) -> None:
         self._folder = folder
         self._run = run
-        self._lock = os.path.join(folder, self.NAME)
+        self._name = self.NAME if partition is None else f"{_PARTITION}{partition}"
+        self._is_claim = is_claim
+        self._lock = os.path.join(folder, self._name)
         self._file = os.path.join(self._lock, run)
-        self._draft = os.path.join(folder, f"{self.NAME}-{run}")
+        self._draft = os.path.join(folder, f"{self._name}-{run}")
         self._ended = threading.Event()
         self.dead: dict[str, bool] = {}
+
+    @classmethod
+    def of(cls, job: Job) -> Lock:
+        """Make the lock that a run of this job holds from start to end."""
+        return cls(job.folder, job.run, job.partition.index if job.partition else None)
+
+    @property
+    def name(self) -> str:
+        """Its name in the work folder."""
+        return self._name
 
     def __enter__(self) -> Lock:
         try:
@@ -113,7 +143,10 @@ class Lock:
     def _take(self) -> None:
         """Take the lock, from a dead run if need be, or raise an error that names the holder."""
         failure: OSError | None = None
-        for _ in range(_TRIES):
+        tries = 0
+        claims_end = time.monotonic() + _CLAIMS_SECONDS
+        while tries < _TRIES:
+            tries += 1
             try:
                 now = self._write_draft()
             except OSError as error:
@@ -124,21 +157,45 @@ class Lock:
             failure = self._rename_draft()
             if failure is None or self._is_held():  # the reply to a rename may get lost
                 return
-            for holder in self._holders():
-                if holder.is_alive(now):
+            for holder in _holders(self._folder, self._name):
+                if not holder.is_alive(now):
+                    self._bury(holder)
+                elif holder.is_claim and time.monotonic() < claims_end:
+                    tries -= 1
+                else:
                     raise holder.error(self._folder)
-                self.dead[os.path.basename(holder.path)] = holder.is_here()
-                with _may_be_gone():
-                    os.unlink(holder.path)
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(random.uniform(0, 2 * _PAUSE_SECONDS))
         assert failure is not None
         raise failure
+
+    def bury_partitions(self) -> None:
+        """Remove the locks of all partitions whose runs are dead.
+
+        Raises
+        ------
+        OutputError
+            If one is alive.
+        """
+        with output_errors(self._folder):
+            now = self._write_draft()
+            for name in partition_locks(self._folder):
+                for holder in _holders(self._folder, name):
+                    if holder.is_alive(now):
+                        raise holder.error(self._folder)
+                    self._bury(holder)
+                with suppress(OSError):
+                    os.rmdir(os.path.join(self._folder, name))
+
+    def _bury(self, holder: _Holder) -> None:
+        self.dead[os.path.basename(holder.path)] = holder.is_here()
+        with _may_be_gone():
+            os.unlink(holder.path)
 
     def _write_draft(self) -> float:
         """Write the draft, and return the time by the clock of its filesystem."""
         os.makedirs(self._draft, exist_ok=True)
         with open(os.path.join(self._draft, self._run), "w", encoding="utf-8") as stream:
-            json.dump(_this_process(), stream)
+            json.dump(_this_process() | {"claim": self._is_claim}, stream)
             stream.flush()
             return os.fstat(stream.fileno()).st_mtime
 
@@ -150,17 +207,6 @@ class Lock:
         except OSError as error:  # what a folder in the way is called depends on the filesystem
             return error
         return None
-
-    def _holders(self) -> Iterator[_Holder]:
-        """Read who holds the lock; nobody if it was released meanwhile."""
-        names: list[str] = []
-        with _may_be_gone():
-            names = os.listdir(self._lock)
-        for name in names:
-            path = os.path.join(self._lock, name)
-            with _may_be_gone(), open(path, encoding="utf-8", errors="replace") as stream:
-                touched = os.fstat(stream.fileno()).st_mtime
-                yield _Holder(path, _parse(stream.read()), touched)
 
     def _remove(self) -> None:
         """Remove the lock and, if they are empty, the folders."""
@@ -196,13 +242,47 @@ class _Holder:
             return isinstance(pid, int) and _started(pid) == self.process.get("started")
         return now - self.touched < _DEAD_SECONDS
 
+    @property
+    def is_claim(self) -> bool:
+        return self.process.get("claim") is True
+
+    @property
+    def name(self) -> str:
+        """The process that holds the lock, as far as it is known."""
+        return f"process {self.process['pid']} on {self.process['host']}" if self.process else ""
+
     def error(self, folder: str) -> OutputError:
-        who = f": process {self.process['pid']} on {self.process['host']}" if self.process else ""
+        who = f": {self.name}" if self.name else ""
+        lock = os.path.basename(os.path.dirname(self.path))
+        what = "this prefix"
+        if lock != Lock.NAME:
+            what = f"partition {lock.removeprefix(_PARTITION)} of {what}"
         return OutputError(
-            f"another run is at work on this prefix{who}",
+            f"another run is at work on {what}{who}",
             folder,
             "wait for it, or choose another `prefix`",
         )
+
+
+def partition_locks(folder: str) -> list[str]:
+    """Return the names of the locks of partitions in a work folder."""
+    names: list[str] = []
+    with _may_be_gone():
+        names = os.listdir(folder)
+    return [name for name in names if name.removeprefix(_PARTITION).isdecimal()]
+
+
+def _holders(folder: str, lock: str) -> Iterator[_Holder]:
+    """Read who holds a lock; nobody if it was released meanwhile."""
+    names: list[str] = []
+    with _may_be_gone():
+        os.listdir(folder)  # or a network client may go on saying that there is no lock
+        names = os.listdir(os.path.join(folder, lock))
+    for name in names:
+        path = os.path.join(folder, lock, name)
+        with _may_be_gone(), open(path, encoding="utf-8", errors="replace") as stream:
+            touched = os.fstat(stream.fileno()).st_mtime
+            yield _Holder(path, _parse(stream.read()), touched)
 
 
 @contextmanager

@@ -131,10 +131,14 @@ class Publisher:
             written.
         """
         self._existing.check(part)
-        if part.edge_bytes:
-            self._write_edges(part)
         self.failures += part.failures
         self.warnings += part.warnings
+        if self._job.partition is None:
+            self._join(part)
+
+    def _join(self, part: Part) -> None:
+        if part.edge_bytes:
+            self._write_edges(part)
         self._rows.append((range(part.start, part.stop), part.checksums))
         heapq.heappush(self._waiting, (part.start, part))
         while self._waiting and self._waiting[0][0] == self._joined:

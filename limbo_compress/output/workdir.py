@@ -1,4 +1,4 @@
-"""The work folder of a job: held by one run, with all the work that is already done."""
+"""The work folder of a job: held by one run or several partitions, with the work that is done."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 
 from .. import deflate
 from ..errors import OutputError, UsageError, output_errors
-from ..formats.parts import Part, has_its_metadata, is_part, read_edges, read_parts
+from ..formats.parts import Part, has_its_metadata, read_edges, read_parts, rows_of
 from ..plan import Job
+from .create import create_files
 from .filesystem import is_open_anywhere
-from .lock import Lock, this_boot
+from .lock import Lock, partition_locks, this_boot
 
 __all__ = ["WorkDir", "missing"]
 
@@ -32,10 +33,11 @@ _PAUSE_SECONDS = 0.05
 
 
 class WorkDir:
-    """The work folder, while a run holds it.
+    """The work folder, while a run holds it or a partition of it.
 
     A context manager. On leaving, the folder stays if any shard is done, and is removed if
-    none is, or if all is published. Nothing in it is touched without its lock.
+    none is, or if all is published. Nothing in it is touched without its lock. A run of a
+    partition removes nothing that may be another's.
 
     Parameters
     ----------
@@ -45,8 +47,11 @@ class WorkDir:
 
     Attributes
     ----------
+    job : Job
+        The job, which knows how rows are written once the folder is entered: its files exist.
     done : list of Part
-        The parts of earlier runs that are whole and whose rows are intact, in order.
+        The parts of earlier runs that are whole and whose rows are intact, in order, as far as
+        they belong to the rows of this run.
     changed : list of str
         For each part of an earlier run whose samples have changed since, the first such file.
     has_late_writers : bool
@@ -63,9 +68,9 @@ class WorkDir:
     """
 
     def __init__(self, job: Job, paths: Sequence[str]) -> None:
-        self._job = job
+        self.job = self._job = job
         self._paths = paths
-        self._lock = Lock(job.folder, job.run)
+        self._lock = Lock.of(job)
         self._stack = ExitStack()
         self._is_claimed = False
         self.done: list[Part] = []
@@ -74,15 +79,32 @@ class WorkDir:
         self.is_kept = False
 
     def __enter__(self) -> WorkDir:
-        folder = self._job.folder
-        with output_errors(folder), ExitStack() as stack:
-            stack.enter_context(self._lock)
-            stack.callback(self._leave)
-            runs = self._claim()
-            self.done = self._good_parts(runs)
-            self._remove_all_but(self._files_to_go_on_with())
+        with output_errors(self._job.folder), ExitStack() as stack:
+            if self._job.partition is None:
+                self._enter_whole(stack)
+            else:
+                self._enter_partition(stack)
             self._stack = stack.pop_all()
         return self
+
+    def _enter_whole(self, stack: ExitStack) -> None:
+        stack.enter_context(self._lock)
+        stack.callback(self._leave)
+        self._lock.bury_partitions()
+        runs = self._claim(self._lock.dead)
+        self.done = self._good_parts(runs)
+        self._remove_all_but(self._files_to_go_on_with())
+        self.job = create_files(self._job)
+
+    def _enter_partition(self, stack: ExitStack) -> None:
+        with Lock(self._job.folder, self._job.run, is_claim=True) as claim:
+            stack.enter_context(self._lock)
+            stack.callback(self._leave)
+            runs = self._claim(claim.dead | self._lock.dead)
+            self.job = create_files(self._job)
+        self.done = self._good_parts(runs)
+        for name in self._own_parts() - self._files_to_go_on_with():
+            _remove(os.path.join(self._job.folder, name))
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._stack:
@@ -103,7 +125,7 @@ class WorkDir:
                 raise OutputError("it is no longer the work folder of this run", self._job.folder)
 
     def clear(self) -> None:
-        """Remove all work, once the job is published. On leaving, the folder goes too."""
+        """Remove all work, once the job is published. On leaving, the folder goes, too."""
         self._remove_all_but(set())
         for folder in self._job.linked_folders:
             with suppress(OSError):  # it was never made, or a network filesystem keeps a file
@@ -115,29 +137,44 @@ class WorkDir:
             self._lock.check()
             has_parts = self._has_parts()
             self.is_kept = self._is_claimed and has_parts
-            if not has_parts:
+            if not has_parts and self._job.partition is None:
                 self.clear()
 
     def _has_parts(self) -> bool:
-        return any(map(is_part, os.listdir(self._job.folder)))
+        return any(map(rows_of, os.listdir(self._job.folder)))
 
-    def _claim(self) -> list[str]:
-        """Make the folder this run's, and return the names of all runs whose parts are in it."""
+    def _own_parts(self) -> set[str]:
+        """Names of the part-files of the rows of this run."""
+        names = os.listdir(self._job.folder)
+        return {name for name in names if _is_within(rows_of(name), self._job.rows)}
+
+    def _is_in_use(self) -> bool:
+        """Whether the folder holds work, or other partitions are at it."""
+        return self._has_parts() or set(partition_locks(self._job.folder)) > {self._lock.name}
+
+    def _claim(self, dead: dict[str, bool]) -> list[str]:
+        """Make the folder this run's, and return the names of all runs whose parts are in it.
+
+        `dead` has the runs from which it was taken over, see `Lock`.
+        """
         fingerprint = _fingerprint(self._job, self._paths)
         found = self._read_record()
         changes = _changes(found, fingerprint)
-        if found and changes and self._has_parts() and not self._job.options.fresh:
+        is_in_use = self._is_in_use()
+        if found and changes and is_in_use and not self._job.options.fresh:
+            hint = "`fresh` starts over"
+            if self._job.partition:
+                hint = "all partitions of a job need the same options"
             raise UsageError(
-                f"unfinished work of another job: {', '.join(changes)}",
-                self._job.folder,
-                "`fresh` starts over",
+                f"unfinished work of another job: {', '.join(changes)}", self._job.folder, hint
             )
         runs = [*_runs(found), self._job.run]
-        if changes or self._job.options.fresh or not self._has_parts():
+        if changes or self._job.options.fresh or not is_in_use:
             self.clear()
             runs = [self._job.run]
         else:
-            self.has_late_writers = self._may_have_late_writers(found)
+            fingerprint = found | fingerprint
+            self.has_late_writers = self._may_have_late_writers(found, dead)
         path, draft = self._job.work_path(_RECORD), self._job.own_path(_RECORD)
         with open(draft, "w", encoding="utf-8") as stream:
             late = {_LATE: self.has_late_writers}
@@ -148,6 +185,9 @@ class WorkDir:
 
     def _read_record(self) -> dict[str, Any]:
         """Read which job the folder belongs to; empty if there is no record, or a damaged one."""
+        # Looked up before it is there, its name would be missing for a while on a network.
+        if _RECORD not in os.listdir(self._job.folder):
+            return {}
         try:
             with open(self._job.work_path(_RECORD), encoding="utf-8") as stream:
                 record = json.load(stream)
@@ -155,9 +195,8 @@ class WorkDir:
             return {}
         return record if isinstance(record, dict) else {}
 
-    def _may_have_late_writers(self, record: dict[str, Any]) -> bool:
+    def _may_have_late_writers(self, record: dict[str, Any], dead: dict[str, bool]) -> bool:
         """Whether a process of a run that was taken over may still be alive, and write."""
-        dead = self._lock.dead
         if record.get(_LATE) or not all(dead.values()) or not dead.keys() <= set(_runs(record)):
             return True
         deadline = time.monotonic() + _LATE_SECONDS
@@ -177,8 +216,10 @@ class WorkDir:
         for step in (1 + rows_bytes // _CHECKED_BYTES, 1):
             self.changed.clear()
             good, has_lost = [], False
-            parts = (part for part in read_parts(self._job.folder) if part.run in runs)
-            for number, part in enumerate(parts):
+            for number, part in enumerate(read_parts(self._job.folder)):
+                rows = range(part.start, part.stop)
+                if part.run not in runs or not _is_within(rows, self._job.rows):
+                    continue
                 if part.failures:  # bad samples are tried again: they may have been fixed
                     continue
                 is_checked = number % step == 0 or not _is_synced(part)
@@ -239,7 +280,7 @@ class WorkDir:
     def _remove_all_but(self, kept: set[str]) -> None:
         for folder in self._folders():
             with suppress(FileNotFoundError):
-                for name in set(os.listdir(folder)) - kept - {Lock.NAME}:
+                for name in set(os.listdir(folder)) - kept - {Lock.NAME, self._lock.name}:
                     _remove(os.path.join(folder, name))
 
 
@@ -259,20 +300,25 @@ def _disjoint(parts: Iterable[Part]) -> Iterator[Part]:
             yield part
 
 
+def _is_within(rows: range | None, all_rows: range) -> bool:
+    return rows is not None and all_rows.start <= rows.start and rows.stop <= all_rows.stop
+
+
 def _is_synced(part: Part) -> bool:
     """Whether a part is on the disk, or in the memory of this machine since it was written."""
     return part.unsynced_since in ("", this_boot())
 
 
-def missing(done: Iterable[Part], rows: int) -> list[range]:
-    """Ranges of rows that no part covers; the parts are disjoint and in order.
+def missing(done: Iterable[Part], rows: range) -> list[range]:
+    """Ranges of rows that no part covers; the parts are disjoint, in order, and within the rows.
 
     Examples
     --------
-    >>> missing([Part(2, 4, "a"), Part(4, 5, "b")], 9)
+    >>> missing([Part(2, 4, "a"), Part(4, 5, "b")], range(9))
     [range(0, 2), range(5, 9)]
     """
-    edges = [0, *(edge for part in done for edge in (part.start, part.stop)), rows]
+    inner = (edge for part in done for edge in (part.start, part.stop))
+    edges = [rows.start, *inner, rows.stop]
     pairs = zip(edges[0::2], edges[1::2], strict=True)
     return [range(start, stop) for start, stop in pairs if start < stop]
 
@@ -285,7 +331,8 @@ def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
     names = hashlib.sha256()
     for path in paths:
         names.update(os.fsencode(path) + b"\0")
-    return {
+    partitions = {"partitions": job.partition.count} if job.partition else {}
+    return partitions | {
         "format": _FORMAT,
         "images": options.images,
         "image_size": list(options.image_size),
@@ -307,6 +354,8 @@ def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     """Say how the job that was found differs from the one that is wanted."""
     changes = []
     for name, value in wanted.items():
+        if name == "partitions" and name not in found:  # no partition has begun
+            continue
         if found.get(name) != value:
             if isinstance(value, str):  # a digest means nothing to a reader
                 changes.append(f"the {name} changed")

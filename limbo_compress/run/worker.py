@@ -163,7 +163,7 @@ def compress_shard(task: ShardTask) -> Part:
     """
     from ..output.rows import RowWriter
 
-    lock = Lock(task.job.folder, task.job.run)
+    lock = Lock.of(task.job)
     lock.check()
     for check in task.row_checks:
         if not _shows_image(check, task.job.options):
@@ -201,7 +201,7 @@ def compress_shard(task: ShardTask) -> Part:
 
 def _leave_part(job: Job, part: Part, metadata: bytes = b"", edges: bytes = b"") -> None:
     """Write a part-file, unless another run has taken over the work folder."""
-    Lock(job.folder, job.run).check()
+    Lock.of(job).check()
     write_part(job.folder, part, metadata, edges)
 
 
