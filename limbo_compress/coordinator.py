@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from .cluster import cpus
-from .errors import CompressError, Stopped
+from .cluster.probe import Probe
+from .errors import CompressError, Stopped, output_errors
 from .faults import machine_errors
 from .formats.parts import Part, SampleIssue
 from .options import Options
@@ -90,15 +91,16 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         If anything goes wrong. Nothing is published then, and older files stay as they were.
     """
     begun = time.monotonic()
-    workers, niceness = _choose_workers(options)
-    start = partial(initialize, options, niceness)
-    with ProcessEngine(compress_shard, workers, start) as engine:
+    with _engine(options) as engine:
         samples, paths = _find(options, engine)
         job = plan(options, len(paths))
         check_targets(job)
         workdir = WorkDir(job, paths)
         with _hint_at_kept_work(workdir), workdir:
-            job = workdir.job
+            job = workdir.job if engine.is_local else workdir.job.for_other_machines()
+            if not engine.is_local:
+                with output_errors(job.folder):
+                    engine.prepare(Probe.make(job.folder, job.run, paths[0], bool(options.masks)))
             existing = ExistingOutputs(job, paths)
             publisher = Publisher(job, paths, existing)
             done = resumed = sum(part.stop - part.start for part in workdir.done)
@@ -109,12 +111,15 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
             left = missing(workdir.done, job.rows)
             limit = FailureLimit(options, len(job.rows), left)
             checks = existing.row_checks()
-            tasks = [_task(job, paths, rows, checks) for rows in split(left, workers)]
+            shards = split(left, engine.width, _smallest_shard(engine, len(job.rows)))
+            tasks = [_task(job, paths, rows, checks) for rows in shards]
             # Closing the results ends all workers before the work folder is left to others.
             with closing(_run(engine, tasks, publisher)) as parts:
                 for part in parts:
                     limit.check(part)
                     publisher.collect(part)
+                    if not engine.is_local:  # on other machines, copies might share a page
+                        publisher.copy()
                     done += part.stop - part.start
                     _report(progress, done, len(job.rows))
             written: tuple[OutputFile, ...] = ()
@@ -163,7 +168,30 @@ def _hint_at_kept_work(workdir: WorkDir) -> Iterator[None]:
 def _run(
     engine: Engine[ShardTask, Part], tasks: list[ShardTask], publisher: Publisher
 ) -> Generator[Part, None, None]:
-    return Executor(engine).run(tasks, lambda task: task.with_copies(publisher.take_copies()))
+    def complete(task: ShardTask) -> ShardTask:
+        return task.with_copies(publisher.take_copies()) if engine.is_local else task
+
+    return Executor(engine).run(tasks, complete)
+
+
+def _engine(options: Options) -> Engine[ShardTask, Part]:
+    """Choose the engine. Dask is imported only if it is asked for."""
+    if options.is_on_dask:
+        from .run.dask import DaskEngine
+
+        start = partial(initialize, options)
+        return DaskEngine(
+            compress_shard, start, options.scheduler, options.scheduler_file, options.wait
+        )
+    workers, niceness = _choose_workers(options)
+    return ProcessEngine(compress_shard, workers, partial(initialize, options, niceness))
+
+
+def _smallest_shard(engine: Engine[ShardTask, Part], samples: int) -> int:
+    """The fewest samples worth a shard: a Dask scheduler needs 6 ms for each, whoever does it."""
+    if engine.is_local:
+        return 1
+    return max(1, min(8 + engine.width // 2, samples // (4 * engine.width)))
 
 
 def _find(options: Options, engine: Engine[ShardTask, Part]) -> tuple[Samples, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from .errors import UsageError
 __all__ = ["Options"]
 
 _OPENCV_MAX_PIXELS = 1 << 30
+_SCHEDULER_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 _MAX_FAILURES = re.compile(r"(\d+)|(\d+(?:\.\d+)?)%")
 
 
@@ -61,6 +62,13 @@ class Options:
         ``"I/N"``: do only the share I of N of the samples, I from 0, and publish nothing. A job
         with the same options but this one does what is left and publishes all. ``"auto"`` is the
         task of a job array that this process is.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers do the work. By default that in
+        ``DASK_SCHEDULER_ADDRESS``, unless `workers`, `partition` or `scheduler_file` is given.
+    scheduler_file : str, optional
+        The file in which a Dask scheduler wrote its address.
+    wait : float
+        How long to wait for a Dask worker, in seconds.
 
     Raises
     ------
@@ -85,6 +93,9 @@ class Options:
     fresh: bool = False
     write_rows: str = "auto"
     partition: str | None = None
+    scheduler: str | None = None
+    scheduler_file: str | None = None
+    wait: float = 300.0
 
     def __post_init__(self) -> None:
         self._normalize()
@@ -92,6 +103,7 @@ class Options:
             raise UsageError("nothing to do: ask for `images`, `masks` or `metadata`")
         self._check_values()
         self._check_partition()
+        self._check_scheduler()
         self._check_masks()
         self._check_range()
         self._check_prefix()
@@ -153,6 +165,25 @@ class Options:
                 "",
                 "remove the work folder before the array starts",
             )
+
+    def _check_scheduler(self) -> None:
+        local = [f"`{name}`" for name in ("workers", "partition") if getattr(self, name)]
+        given = [f"`{name}`" for name in ("scheduler", "scheduler_file") if getattr(self, name)]
+        if not given and not local:
+            object.__setattr__(self, "scheduler", os.environ.get(_SCHEDULER_VARIABLE))
+        elif len(given) > 1 or (given and local):
+            raise UsageError(f"{' and '.join(given + local)}: give only one of them")
+        if not self.is_on_dask:
+            return
+        if not find_spec("distributed"):
+            raise UsageError("`scheduler` needs Dask", "", "pip install 'limbo-compress[dask]'")
+        if self.scheduler_file and not os.path.isfile(self.scheduler_file):
+            raise UsageError("no such `scheduler_file`", self.scheduler_file)
+
+    @property
+    def is_on_dask(self) -> bool:
+        """Whether workers of a Dask cluster do the work."""
+        return bool(self.scheduler or self.scheduler_file)
 
     def _check_masks(self) -> None:
         names = [name for name, _ in self.masks]

@@ -63,6 +63,10 @@ class Job:
         """The rows that this run may do."""
         return self.partition.rows(self.samples) if self.partition else range(self.samples)
 
+    def for_other_machines(self) -> Job:
+        """Return the job as workers on other machines do it, which may see another filesystem."""
+        return self if self.options.write_rows == "mmap" else replace(self, mapped=frozenset())
+
     @property
     def may_be_unsynced(self) -> bool:
         """Whether work that is done may still be in a machine's memory only."""

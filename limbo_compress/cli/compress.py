@@ -191,6 +191,22 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
         help="do only share I (from 0) of N, for job arrays, and publish nothing; auto: the task of"
         " the array that this is. The same command without it does what is left and publishes",
     )
+    how.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="let the workers of a Dask cluster do the work (default: DASK_SCHEDULER_ADDRESS,"
+        " unless --workers or --partition is given)",
+    )
+    how.add_argument(
+        "--scheduler-file", metavar="PATH", help="the file that the Dask scheduler has written"
+    )
+    how.add_argument(
+        "--wait",
+        type=float,
+        default=Options.wait,
+        metavar="SECONDS",
+        help="how long to wait for a Dask worker (default: %(default)g)",
+    )
     how.add_argument("--fresh", action="store_true", help="discard unfinished work and start over")
     how.add_argument(
         "--write-rows",
@@ -222,6 +238,9 @@ def _options(arguments: argparse.Namespace) -> Options:
         decoder=arguments.decoder,
         fresh=arguments.fresh,
         partition=arguments.partition,
+        scheduler=arguments.scheduler,
+        scheduler_file=arguments.scheduler_file,
+        wait=arguments.wait,
         write_rows=arguments.write_rows,
     )
 
@@ -229,10 +248,25 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _compress(options: Options, quiet: bool) -> Report:
     from .. import compress  # here so that --help and usage errors are fast
 
+    if options.is_on_dask:
+        _silence_dask()
+
     if quiet:
         return compress(options)
     with closing(Bar() if sys.stderr.isatty() else Lines(print_error)) as progress:
         return compress(options, progress)
+
+
+def _silence_dask() -> None:
+    """Keep Dask's own messages and tracebacks from stderr; what matters is raised."""
+    import distributed  # noqa: F401  # it configures its loggers
+
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
+            logger = logging.getLogger(name)
+            logger.handlers[:] = [logging.NullHandler()]
+            logger.setLevel(logging.CRITICAL)
+            logger.propagate = False
 
 
 def _describe(file: OutputFile) -> str:

@@ -172,6 +172,17 @@ class Publisher:
         """Hand out metadata for a worker to copy: many workers copy faster than one process."""
         return tuple(self._copies.popleft() for _ in range(min(_COPIES_A_TASK, len(self._copies))))
 
+    def copy(self) -> None:
+        """Copy the metadata that is due, where no worker does it.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        while self._copies:
+            self._copies.popleft().copy()
+
     def publish(self, check: Callable[[], None], has_late_writers: bool) -> tuple[OutputFile, ...]:
         """Verify what was written and rename it into place, the metadata last.
 
@@ -264,8 +275,7 @@ class Publisher:
         self._finish(path, file_name, (len(issues),), "JSON lines", size)
 
     def _finish_metadata(self) -> None:
-        for pending in self._copies:
-            pending.copy()
+        self.copy()
         path = self._job.own_path(names.METADATA)
         with open(path, "r+b") as stream:
             stream.seek(self._metadata_bytes)

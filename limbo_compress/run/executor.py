@@ -83,12 +83,30 @@ class Engine(Protocol[AnyTask_contra, Result_co]):
     is_local: bool
     left_alive: bool
 
+    @property
+    def width(self) -> int:
+        """How many tasks run at once."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def expect(self, tasks: int) -> None:
         """Start preparing for this many tasks, if that has not begun; return at once."""
+
+    def prepare(self, probe: Callable[[], str]) -> None:
+        """Let every other machine show that it can take part.
+
+        Parameters
+        ----------
+        probe : callable
+            Picklable; called there, it says what the machine lacks, or nothing.
+
+        Raises
+        ------
+        WorkerError
+            If one cannot.
+        """
 
     def room(self) -> int:
         """How many more tasks can be given now. Workers come and go, so ask each time."""

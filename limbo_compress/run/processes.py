@@ -106,6 +106,13 @@ class ProcessEngine(Generic[AnyTask, Result]):
     def __exit__(self, *_: object) -> None:
         self.dismiss()
 
+    def prepare(self, probe: Callable[[], str]) -> None:
+        """Do nothing: this machine has what this process has."""
+
+    @property
+    def width(self) -> int:
+        return self._size
+
     def expect(self, tasks: int) -> None:
         """Start the processes that this many tasks need, if they are not running yet.
 
@@ -291,11 +298,17 @@ class Worker(Generic[AnyTask, Result]):
 
 
 def serve(
-    function: Callable[[Any], Any], initialize: Callable[[], object], pipe: Connection
+    function: Callable[[Any], Any],
+    initialize: Callable[[], object],
+    pipe: Connection,
+    idle_seconds: float | None = None,
 ) -> None:
-    """Serve tasks in a worker process until the other end of the pipe is closed."""
+    """Serve tasks in a worker process until the other end of the pipe is closed.
+
+    Or until none has come for some time, if `idle_seconds` is given.
+    """
     pipe.send(_answer(initialize))
-    while True:
+    while pipe.poll(idle_seconds):
         pipe.send(_answer(function, pipe.recv()))
 
 

@@ -12,7 +12,7 @@ _LARGEST = 32
 _SHARDS_AHEAD = 4
 
 
-def split(missing: Sequence[range], workers: int) -> list[range]:
+def split(missing: Sequence[range], workers: int, smallest: int = 1) -> list[range]:
     """Cut ranges of rows into shards.
 
     They get smaller towards the end, so that all workers finish at about the same time: a shard
@@ -25,6 +25,8 @@ def split(missing: Sequence[range], workers: int) -> list[range]:
         Disjoint ranges of rows, of step 1.
     workers : int
         Number of workers, at least 1.
+    smallest : int
+        The fewest rows worth a shard, where each costs the executor much.
 
     Returns
     -------
@@ -36,14 +38,14 @@ def split(missing: Sequence[range], workers: int) -> list[range]:
     >>> split([range(0, 40), range(50, 52)], 1)[:3]
     [range(0, 10), range(10, 18), range(18, 24)]
     """
-    return list(_split(missing, workers))
+    return list(_split(missing, workers, smallest))
 
 
-def _split(missing: Sequence[range], workers: int) -> Iterable[range]:
+def _split(missing: Sequence[range], workers: int, smallest: int) -> Iterable[range]:
     left = sum(map(len, missing))
     for rows in missing:
         while rows:
-            size = min(_LARGEST, max(1, left // (_SHARDS_AHEAD * workers)))
+            size = max(smallest, min(_LARGEST, left // (_SHARDS_AHEAD * workers)))
             shard, rows = rows[:size], rows[size:]
             left -= len(shard)
             yield shard

@@ -117,5 +117,9 @@ def run_forever(task: Numbers) -> list[Any]:
         time.sleep(60)
 
 
+def lacks_nothing() -> str:
+    return ""
+
+
 def exit_at_once() -> None:
     os._exit(9)

@@ -1,0 +1,386 @@
+"""The engine of a Dask cluster. Each thread of its workers has a child process that does the work.
+
+The work does not run in the Dask worker itself: a sample that crashes a decoder would end it, and
+capturing what libraries print would take away its stderr. The child is a worker process as on one
+machine, and ends with its pipe.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, Self
+from urllib.parse import urlsplit
+
+import cloudpickle
+from distributed import Client, Future
+
+from ..cluster import probe as probe_module
+from ..errors import CompressError, WorkerError
+from .executor import AnyTask, Ending, Lost, Result
+from .launch import Serve
+from .processes import Worker, serve
+
+__all__ = ["DaskEngine"]
+
+_log = logging.getLogger("limbo_compress")
+
+_CONNECT_SECONDS = 10
+_ASK_SECONDS = 1.0
+_SAY_SECONDS = 10.0
+_GONE_SECONDS = 5.0
+_CLOSE_SECONDS = 3.0
+# A worker is given up if a task takes so long, and so many times longer than any has taken.
+_FROZEN_SECONDS = 60.0
+_FROZEN_FACTOR = 10.0
+# A child without work ends, in case that the coordinator was killed.
+_IDLE_SECONDS = 60.0
+_STARTS = 3
+_RESUME = "the same command resumes"
+
+
+@dataclass
+class _Given:
+    """A task under way."""
+
+    future: Future[Any]
+    worker: str
+    units: int
+    since: float
+
+
+class DaskEngine(Generic[AnyTask, Result]):
+    """Calls a function with tasks on the workers of a Dask cluster.
+
+    A context manager; on leaving, the children of the workers are ended.
+
+    Parameters
+    ----------
+    function : callable
+        Importable on the workers, because their children call it.
+    initialize : callable
+        Called first in each child; picklable.
+    address, scheduler_file : str or None
+        Where the scheduler is: either its address, or the file that it has written.
+    wait : float
+        How long to wait for a worker, in seconds.
+
+    Attributes
+    ----------
+    is_local : bool
+    left_alive : bool
+        See `Engine`.
+
+    Raises
+    ------
+    WorkerError
+        On entering, if the scheduler cannot be reached.
+    """
+
+    is_local = False
+
+    def __init__(
+        self,
+        function: Callable[[AnyTask], Result],
+        initialize: Callable[[], object],
+        address: str | None,
+        scheduler_file: str | None,
+        wait: float,
+    ) -> None:
+        self._serve: Serve = partial(serve, function, initialize, idle_seconds=_IDLE_SECONDS)
+        self._place = {"address": address} if address else {"scheduler_file": scheduler_file}
+        self._name = address or scheduler_file
+        self._wait = wait
+        self._job = f"limbo-compress-{time.time_ns():x}"
+        self._generation = 0
+        self._probe: Callable[[], str] | None = None
+        self._threads: dict[str, int] = {}
+        self._useless: set[str] = set()
+        self._given: dict[int, _Given] = {}
+        self._arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._answered: dict[str, float] = {}
+        self._longest = 0.0
+        self._asked = self._seen = self._alone_since = 0.0
+        self._has_said = False
+        self.left_alive = False
+
+    def __enter__(self) -> Self:
+        self._warn_without_tls()
+        try:
+            self._client = Client(
+                **self._place, timeout=_CONNECT_SECONDS, set_as_default=False, name=self._job
+            )
+        except (OSError, ValueError, TimeoutError) as error:
+            raise WorkerError(f"cannot reach the Dask scheduler {self._name}: {error}") from error
+        self._alone_since = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.dismiss()
+        _within(_CLOSE_SECONDS, partial(self._client.close, _CLOSE_SECONDS))
+
+    def prepare(self, probe: Callable[[], str]) -> None:
+        """Let every worker show that it can take part, by a function that says what it lacks.
+
+        Raises
+        ------
+        WorkerError
+            If one that is there already cannot, or none comes.
+        """
+        self._probe = probe
+        while not self._threads:
+            self._look_for_workers(may_lack=False)
+            if not self._threads:
+                self._complain_about_waiting()
+                time.sleep(_ASK_SECONDS)
+
+    @property
+    def width(self) -> int:
+        return max(1, sum(self._threads.values()))
+
+    def expect(self, tasks: int) -> None:
+        """Do nothing: workers are started by others."""
+
+    def room(self) -> int:
+        """Count what the workers may take: a task for each thread, and one to go on with."""
+        if time.monotonic() > self._asked + _ASK_SECONDS:
+            self._look_for_workers(may_lack=True)
+        return max(0, sum(self._free().values()))
+
+    def give(self, ticket: int, task: AnyTask) -> None:
+        """Submit a task to the worker with the most room."""
+        worker, _ = self._free().most_common(1)[0]
+        token = f"{self._job}-{self._generation}"
+        future = self._client.submit(
+            *(run_in_child, token, self._serve, task),
+            # The dashboard shows the part before the name of the job.
+            key=f"compress-shard-{ticket:06d}-{self._job}",
+            workers=[worker],
+            pure=False,
+        )
+        self._given[ticket] = _Given(future, worker, len(task), time.monotonic())
+        future.add_done_callback(lambda _: self._arrived.put(ticket))
+
+    def next(self) -> tuple[int, Result | Lost] | None:
+        """Wait for an answer, and look after the workers meanwhile.
+
+        Raises
+        ------
+        WorkerError
+            If the scheduler is gone, or there is no worker.
+        CompressError
+            If the function raised one.
+        """
+        try:
+            ticket = self._arrived.get(timeout=_ASK_SECONDS)
+        except queue.Empty:
+            self._look_for_workers(may_lack=True)
+            return self._find_lost()
+        if ticket not in self._given:
+            return None
+        given = self._given.pop(ticket)
+        if given.future.status != "finished":
+            return self._examine(ticket, given)
+        answer = given.future.result()
+        given.future.release()
+        if isinstance(answer, CompressError):
+            raise answer
+        now = time.monotonic()
+        begun = max(given.since, self._answered.get(given.worker, 0.0))
+        self._longest = max(self._longest, (now - begun) / given.units)
+        self._answered[given.worker] = now
+        return ticket, answer
+
+    def dismiss(self) -> None:
+        """Cancel all tasks and end all children."""
+        futures = [given.future for given in self._given.values()]
+        self._given.clear()
+        token = f"{self._job}-{self._generation}"
+        self._generation += 1
+        workers = list(self._threads)
+
+        def end() -> None:
+            self._client.cancel(futures, force=True)
+            self._client.run(end_children, token, workers=workers, on_error="ignore")
+
+        if not _within(_CLOSE_SECONDS, end):
+            self.left_alive = True
+
+    def _free(self) -> Counter[str]:
+        """How many more tasks each worker may get."""
+        free = Counter({worker: threads + 1 for worker, threads in self._threads.items()})
+        free.subtract(given.worker for given in self._given.values() if given.worker in free)
+        return +free
+
+    def _look_for_workers(self, may_lack: bool) -> None:
+        """Ask who is there, and let those that are new show that they can take part."""
+        self._asked = time.monotonic()
+        try:
+            found = self._client.nthreads(callback_timeout=_GONE_SECONDS)
+        except Exception as error:  # Dask raises what its comms raise
+            raise self._gone(error) from error
+        self._threads = {w: n for w, n in found.items() if w in self._threads}
+        new = [w for w in found if w not in self._threads and w not in self._useless]
+        for worker, problem in self._ask(new).items():
+            if not problem:
+                self._threads[worker] = found[worker]
+                continue
+            if not may_lack:
+                raise WorkerError(f"the Dask worker {worker} {problem}")
+            self._useless.add(worker)
+            _log.warning("the Dask worker %s %s: it gets no work", worker, problem)
+        if self._threads:
+            self._alone_since = time.monotonic()
+            self._has_said = False
+
+    def _ask(self, workers: list[str]) -> dict[str, str]:
+        """Ask workers what they lack."""
+        assert self._probe is not None
+        if not workers:
+            return {}
+        cloudpickle.register_pickle_by_value(probe_module)
+        try:
+            futures = {
+                worker: self._client.submit(
+                    self._probe, workers=[worker], pure=False, key=f"probe-{worker}-{self._job}"
+                )
+                for worker in workers
+            }
+        finally:
+            cloudpickle.unregister_pickle_by_value(probe_module)
+        answers = {}
+        for worker, future in futures.items():
+            try:
+                answers[worker] = future.result(timeout=_CONNECT_SECONDS)
+            except Exception as error:  # whatever the worker raises
+                answers[worker] = f"does not answer: {type(error).__name__}: {error}"
+            future.release()
+        return answers
+
+    def _find_lost(self) -> tuple[int, Lost] | None:
+        """Find a task whose worker is gone or frozen."""
+        if not self._threads:
+            self._complain_about_waiting()
+        now = time.monotonic()
+        for ticket, given in self._given.items():
+            worker = given.worker
+            if worker not in self._threads:
+                return self._lose(ticket, f"on the Dask worker {worker}, which is gone, was lost")
+            begun = max(given.since, self._answered.get(worker, 0.0))
+            most = max(_FROZEN_SECONDS, _FROZEN_FACTOR * self._longest * given.units)
+            if now - begun > most:
+                self.left_alive = True
+                self._useless.add(worker)
+                del self._threads[worker]
+                return self._lose(ticket, f"on the Dask worker {worker} shows no sign of life")
+        return None
+
+    def _examine(self, ticket: int, given: _Given) -> tuple[int, Lost]:
+        """Find out why a task has failed that should have returned any error as a value."""
+        if given.future.status == "error":
+            error = given.future.exception()
+            self._given[ticket] = given
+            if type(error).__name__ != "KilledWorker":
+                raise WorkerError(f"the Dask worker {given.worker} failed: {error}")
+            return self._lose(ticket, f"on the Dask worker {given.worker} was lost with it")
+        self._look_for_workers(may_lack=True)
+        self._given[ticket] = given
+        return self._lose(ticket, f"on the Dask worker {given.worker} was lost")
+
+    def _lose(self, ticket: int, text: str) -> tuple[int, Lost]:
+        given = self._given.pop(ticket)
+        _within(_CLOSE_SECONDS, partial(self._client.cancel, [given.future], force=True))
+        return ticket, Lost(Ending(text, is_from_outside=True))
+
+    def _complain_about_waiting(self) -> None:
+        waited = time.monotonic() - self._alone_since
+        if waited > self._wait:
+            raise WorkerError(
+                f"no Dask worker for {self._wait:g} seconds", "", f"start some; {_RESUME}"
+            )
+        if waited > _SAY_SECONDS and not self._has_said:
+            self._has_said = True
+            _log.warning("no Dask worker yet: waiting up to %g seconds (`wait`)", self._wait)
+
+    def _gone(self, error: Exception) -> WorkerError:
+        return WorkerError(f"the Dask scheduler {self._name} is gone: {error or 'no answer'}")
+
+    def _warn_without_tls(self) -> None:
+        address = urlsplit(self._place.get("address") or "")
+        is_near = address.hostname in ("localhost", "::1") or str(address.hostname).startswith(
+            "127."
+        )
+        if address.scheme in ("", "tcp") and address.hostname and not is_near:
+            _log.warning(
+                "the Dask scheduler %s is asked without TLS: anyone on this network can run code"
+                " on its workers",
+                self._name,
+            )
+
+
+def _within(seconds: float, call: Callable[[], object]) -> bool:
+    """Call a function that may never return; say whether it has, without an exception."""
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            call()
+        except Exception:  # what is ended at an exit may be gone already
+            return
+        done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    return done.wait(seconds)
+
+
+# The children of the threads of this Dask worker.
+_children: dict[tuple[str, int], Worker[Any, Any]] = {}
+
+
+def run_in_child(token: str, serve: Serve, task: Any) -> Any:
+    """Do a task in the child of this thread, on a Dask worker.
+
+    Parameters
+    ----------
+    token : str
+        Names the job, and how often its children have been ended.
+    serve : callable
+        What a child does.
+    task : Task
+
+    Returns
+    -------
+    result, Lost or CompressError
+        What the function returned, how the child ended, or the error that the function raised.
+    """
+    key = (token, threading.get_ident())
+    for _ in range(_STARTS):
+        child = _children.get(key) or Worker(serve)
+        if child.ready and child.pipe.poll():  # an idle child that says something has ended
+            child = Worker(serve)
+        _children[key] = child
+        child.send(0, task)
+        try:
+            while (message := child.receive()) is None:
+                pass
+        except CompressError as error:
+            return error
+        except EOFError:
+            del _children[key]
+            if child.ready:
+                return Lost(child.ending())
+        else:
+            return message[1]
+    return WorkerError(f"worker processes do not even start: the last one {child.ending().text}")
+
+
+def end_children(token: str) -> None:
+    """End all children of a job on a Dask worker, whatever they are doing."""
+    for key in [key for key in _children if key[0] == token]:
+        _children.pop(key).kill()

@@ -1,0 +1,89 @@
+"""A Dask cluster on this machine, of real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.jobs import wait_until
+
+__all__ = ["DaskCluster", "dask_cluster"]
+
+ROOT = Path(__file__).parents[1]
+DASK = (sys.executable, "-m", "dask")
+NEAR = ("--host", "127.0.0.1", "--no-dashboard")
+
+
+class DaskCluster:
+    """A scheduler, and workers that come and go.
+
+    Attributes
+    ----------
+    scheduler : subprocess.Popen
+    workers : list of subprocess.Popen
+    file : Path
+        The scheduler file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "scheduler.json"
+        self._stack = ExitStack()
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.scheduler = self._start("scheduler", "--port", "0")
+        wait_until(self._has_address, "the Dask scheduler")
+
+    def _has_address(self) -> bool:
+        try:
+            return bool(self.address)
+        except (OSError, ValueError):
+            return False
+
+    @property
+    def address(self) -> str:
+        address: str = json.loads(self.file.read_text())["address"]
+        return address
+
+    def add_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a worker of one thread, without a nanny."""
+        worker = self._start("worker", "--nthreads", "1", "--no-nanny", *arguments)
+        self.workers.append(worker)
+        return worker
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [*DASK, *arguments, *NEAR, "--scheduler-file", str(self.file)],
+            cwd=self.file.parent,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process
+
+    def close(self) -> None:
+        """Kill all of it."""
+        self._stack.close()
+
+
+@contextmanager
+def dask_cluster(workers: int) -> Iterator[str]:
+    """Start a scheduler and workers; yield the scheduler's address once all are there."""
+    from distributed import Client
+
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = DaskCluster(Path(folder))
+        try:
+            for _ in range(workers):
+                cluster.add_worker()
+            with Client(cluster.address, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=60)
+            yield cluster.address
+        finally:
+            cluster.close()
