@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -49,15 +49,15 @@ class DaskCluster:
         address: str = json.loads(self.file.read_text())["address"]
         return address
 
-    def add_worker(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a worker of one thread, without a nanny."""
-        worker = self._start("worker", "--nthreads", "1", "--no-nanny", *arguments)
+    def add_worker(self, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Start a worker of one thread, without a nanny; `before` is what runs its command."""
+        worker = self._start("worker", "--nthreads", "1", "--no-nanny", *arguments, before=before)
         self.workers.append(worker)
         return worker
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [*DASK, *arguments, *NEAR, "--scheduler-file", str(self.file)],
+            [*before, *DASK, *arguments, *NEAR, "--scheduler-file", str(self.file)],
             cwd=self.file.parent,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,

@@ -42,7 +42,6 @@ _FROZEN_FACTOR = 10.0
 # A child without work ends, in case that the coordinator was killed.
 _IDLE_SECONDS = 60.0
 _STARTS = 3
-_RESUME = "the same command resumes"
 
 
 @dataclass
@@ -185,9 +184,10 @@ class DaskEngine(Generic[AnyTask, Result]):
         if ticket not in self._given:
             return None
         given = self._given.pop(ticket)
-        if given.future.status != "finished":
+        try:
+            answer = given.future.result(timeout=_GONE_SECONDS)
+        except Exception:  # Dask raises what its comms raise, besides its own
             return self._examine(ticket, given)
-        answer = given.future.result()
         given.future.release()
         if isinstance(answer, CompressError):
             raise answer
@@ -302,7 +302,9 @@ class DaskEngine(Generic[AnyTask, Result]):
         waited = time.monotonic() - self._alone_since
         if waited > self._wait:
             raise WorkerError(
-                f"no Dask worker for {self._wait:g} seconds", "", f"start some; {_RESUME}"
+                f"no Dask worker for {self._wait:g} seconds",
+                "",
+                "start some, and run the same command again",
             )
         if waited > _SAY_SECONDS and not self._has_said:
             self._has_said = True

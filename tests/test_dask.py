@@ -1,0 +1,220 @@
+"""The real command on a Dask cluster of real processes, and what happens to them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.campaign import Campaign, write_campaign
+from tests.clusters import DaskCluster
+from tests.jobs import outputs, run_command, wait_until
+
+pytest.importorskip("distributed", reason="Dask is not installed")
+
+FLAGS = ("--prefix", "out", "--images", "--metadata")
+# What a cluster may take to start, on the busiest of machines.
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def long_campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples enough that a job is not over before something happens to it."""
+    folder = tmp_path_factory.mktemp("long") / "campaign"
+    write_campaign(folder, Campaign(300, distinct=12, photographs=4, size=(480, 360), instances=5))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(long_campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("local")
+    assert run_command(folder, *FLAGS, "--", long_campaign).returncode == 0
+    return outputs(folder)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
+    """A scheduler without workers."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    cluster = DaskCluster(folder)
+    yield cluster
+    cluster.close()
+
+
+class Run:
+    """The command on a cluster, running."""
+
+    def __init__(self, folder: Path, cluster: DaskCluster, *arguments: object) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "limbo_compress", *FLAGS),
+                *("--scheduler-file", str(cluster.file), *map(str, arguments)),
+            ],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for_shards(self, count: int) -> None:
+        def is_done() -> bool:
+            assert self.process.poll() is None, self.process.communicate()
+            return len(list(self.folder.glob(".out.partial/*.part"))) >= count
+
+        wait_until(is_done, f"{count} shards", SECONDS)
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for the end; return the exit code and stderr."""
+        _, stderr = self.process.communicate(timeout=120)
+        assert "Traceback" not in stderr, stderr
+        return self.process.returncode, stderr
+
+
+def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def test_the_outputs_are_those_of_this_machine(
+    campaign: Path, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    cluster.add_worker()
+    cluster.add_worker()
+    local = tmp_path / "local"
+    local.mkdir()
+    flags = ("--mask", "m", "^48", "--image-size", "299", "200", "--", campaign)
+    assert run_command(local, *FLAGS, *flags).returncode == 0
+    code, stderr = Run(tmp_path, cluster, *flags).wait()
+    assert code == 0, stderr
+    assert stderr.startswith("limbo-compress: 12 of 12 samples")
+    assert outputs(tmp_path) == outputs(local)
+    assert not any(map(children, cluster.workers))
+
+
+def kill_a_worker(cluster: DaskCluster) -> None:
+    cluster.workers[0].kill()
+
+
+def kill_a_child(cluster: DaskCluster) -> None:
+    children(cluster.workers[0])[0].kill()
+
+
+def add_a_worker(cluster: DaskCluster) -> None:
+    cluster.add_worker()
+
+
+@pytest.mark.parametrize("happens", [kill_a_worker, kill_a_child, add_a_worker])
+def test_workers_come_and_go(
+    long_campaign: Path,
+    expected: dict[str, bytes],
+    cluster: DaskCluster,
+    tmp_path: Path,
+    happens: Callable[[DaskCluster], None],
+) -> None:
+    cluster.add_worker()
+    cluster.add_worker()
+    run = Run(tmp_path, cluster, "--", long_campaign)
+    run.wait_for_shards(2)
+    happens(cluster)
+    code, stderr = run.wait()
+    assert code == 0, stderr
+    assert ("its work is done again" in stderr) == (happens is not add_a_worker), stderr
+    assert outputs(tmp_path) == expected
+
+
+def test_a_scheduler_that_is_gone_ends_the_job_soon_and_the_work_is_kept(
+    long_campaign: Path, expected: dict[str, bytes], cluster: DaskCluster, tmp_path: Path
+) -> None:
+    cluster.add_worker()
+    run = Run(tmp_path, cluster, "--", long_campaign)
+    run.wait_for_shards(2)
+    cluster.scheduler.kill()
+    begun = time.monotonic()
+    code, stderr = run.wait()
+    assert time.monotonic() - begun < 30, "on the busiest of machines"
+    assert code == 1
+    assert "the Dask scheduler" in stderr
+    assert "is gone" in stderr
+    assert stderr.endswith("finished work is kept: the same command resumes it\n")
+    assert stderr.count("\n") == 1, stderr
+    assert outputs(tmp_path) == {}
+    assert run_command(tmp_path, *FLAGS, "--", long_campaign).returncode == 0
+    assert outputs(tmp_path) == expected
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_a_coordinator_that_ends_leaves_no_child_at_work(
+    long_campaign: Path,
+    expected: dict[str, bytes],
+    cluster: DaskCluster,
+    tmp_path: Path,
+    sent: signal.Signals,
+) -> None:
+    cluster.add_worker()
+    run = Run(tmp_path, cluster, "--", long_campaign)
+    run.wait_for_shards(2)
+    run.process.send_signal(sent)
+    code, stderr = run.wait()
+    assert code == (143 if sent == signal.SIGTERM else -sent), stderr
+    if sent == signal.SIGTERM:
+        wait_until(lambda: not children(cluster.workers[0]), "the child to end", SECONDS)
+    code, stderr = Run(tmp_path, cluster, "--", long_campaign).wait()
+    assert code == 0, stderr
+    assert "resuming: " in stderr
+    assert outputs(tmp_path) == expected
+
+
+def test_a_worker_that_lacks_something_is_named_before_the_work(
+    campaign: Path, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    hide = ["unshare", "--mount", "sh", "-c"]
+    if os.geteuid() or subprocess.run([*hide, "true"], check=False).returncode:
+        pytest.skip("mount namespaces cannot be made here")
+    cluster.add_worker(before=[*hide, f'mount -t tmpfs none "{campaign}" && exec "$@"', "sh"])
+    code, stderr = Run(tmp_path, cluster, "--", campaign).wait()
+    assert code == 1
+    assert "the Dask worker tcp://127.0.0.1:" in stderr
+    assert f"does not see the sample {campaign}" in stderr
+    assert stderr.count("\n") == 1, stderr
+    assert os.listdir(tmp_path) == ["cluster"]
+
+
+def test_without_workers_the_command_waits_and_then_says_so(
+    campaign: Path, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    code, stderr = Run(tmp_path, cluster, "--wait", "1", "--", campaign).wait()
+    assert code == 1
+    assert (
+        stderr
+        == "limbo-compress: no Dask worker for 1 seconds; start some, and run the same"
+        + (" command again\n")
+    )
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(campaign: Path, tmp_path: Path) -> None:
+    done = run_command(tmp_path, *FLAGS, "--scheduler", "tcp://127.0.0.1:9", "--", campaign)
+    assert done.returncode == 1
+    assert "cannot reach the Dask scheduler tcp://127.0.0.1:9" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_bad_samples_are_named_as_on_this_machine(
+    data: Path, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    cluster.add_worker()
+    image = sorted(data.rglob("image_*.*g"))[5]
+    image.write_bytes(b"")
+    code, stderr = Run(tmp_path, cluster, "--on-error", "skip", "--", data).wait()
+    assert code == 0, stderr
+    local = tmp_path / "local"
+    local.mkdir()
+    assert run_command(local, *FLAGS, "--on-error", "skip", "--", data).returncode == 0
+    assert outputs(tmp_path) == outputs(local)
