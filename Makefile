@@ -6,7 +6,7 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help torch demo picture test check parity faults filesystems sanitize bench bench-full bench-load record clean
+.PHONY: help torch demo picture test check parity faults filesystems cluster sanitize bench bench-full bench-load bench-million record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,9 +46,9 @@ $(BIN)/installed-bench: $(BIN)/installed
 	@touch $@
 
 # For make sanitize, which loads these instead of the installed ones.
-SANITIZED := $(patsubst limbo_compress/imaging/%.c,build/sanitize/%.so,$(wildcard limbo_compress/imaging/*.c))
+SANITIZED := $(patsubst limbo_compress/%.c,build/sanitize/%.so,$(wildcard limbo_compress/*/*.c))
 
-build/sanitize/%.so: limbo_compress/imaging/%.c
+build/sanitize/%.so: limbo_compress/%.c
 	@mkdir -p $(@D)
 	$(CC) -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -ffp-contract=off -fPIC -shared \
 		-I$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') $< -o $@
@@ -86,6 +86,9 @@ parity: $(BIN)/installed $(REFERENCE)/installed  ## run the reference on the sam
 faults: $(BIN)/installed  ## kill jobs, damage their files, fill their disk, many times
 	$(BIN)/python -m tests.faults
 
+cluster: $(BIN)/installed  ## run job arrays and Dask on two hosts of one filesystem; needs root and mergerfs
+	$(BIN)/python -m tests.hosts $(ROUNDS)
+
 sanitize: $(BIN)/installed $(SANITIZED)  ## fuzz the compiled modules under AddressSanitizer for a minute
 	@# Without its own allocator, Python takes every buffer from malloc, which the sanitizer guards.
 	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
@@ -102,6 +105,9 @@ bench-full: $(BENCH)  ## measure thoroughly; without DATA=DIR, update docs/bench
 
 bench-load: $(BENCH) $(BIN)/installed-torch  ## time loading and epochs of training
 	$(BIN)/python -m benchmarks.load
+
+bench-million: $(BIN)/installed  ## measure what the coordinator needs for a million samples
+	$(BIN)/python -m benchmarks.million
 
 record: $(REFERENCE)/installed  ## record the reference's outputs again, for the tests
 	$(REFERENCE)/bin/python tests/reference/record.py

@@ -4,14 +4,14 @@ from setuptools import Extension, setup
 
 MODULES = [
     Extension(
-        f"limbo_compress.imaging.{name}",
-        [f"limbo_compress/imaging/{name}.c"],
+        f"limbo_compress.{name}",
+        [f"limbo_compress/{name.replace('.', '/')}.c"],
         # No fused multiply-add: it rounds differently, and not every CPU has it.
         extra_compile_args=["-O3", "-ffp-contract=off"],
         # Without a compiler, numpy and OpenCV take over.
         optional=True,
     )
-    for name in ("_resample", "_unfilter")
+    for name in ("imaging._resample", "imaging._unfilter", "dataset._planes")
 ]
 
 setup(ext_modules=MODULES)

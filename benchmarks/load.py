@@ -22,7 +22,8 @@ BUILD = bench.ROOT / "build" / "load"
 DOCUMENTS = bench.ROOT / "docs" / "bench"
 SCRIPT = str(Path(__file__).with_name("load_contenders.py"))
 PYTHON = Path(sys.executable)
-TOOLS = ("datasets", "litdata", "streaming")
+# Each tool, and the folder in which it writes its format, below the one that it gets.
+TOOLS = {"datasets": "dataset", "litdata": "chunks", "streaming": ""}
 LABELS = {
     "ours": "limbo-compress, `load(prefix).torch()`",
     "tutorial": "reference's tutorial: `pickle.load`, memory map, a class",
@@ -48,10 +49,11 @@ def prepare(samples: int) -> dict[str, Path]:
         flags = ["--prefix", str(data["ours"]), "--images", "--metadata", "--quiet"]
         command = [str(PYTHON.with_name("limbo-compress")), *flags, "--", str(campaign)]
         subprocess.run(command, check=True)
-    for tool in TOOLS:
-        data[tool] = BUILD / f"{tool}-{samples}"
-        if not data[tool].exists():
-            bench.write_with(tool, campaign, data[tool])
+    for tool, folder in TOOLS.items():
+        written = BUILD / f"{tool}-{samples}"
+        if not written.exists():
+            bench.write_with(tool, campaign, written)
+        data[tool] = written / folder
     return data
 
 

@@ -18,7 +18,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .coordinator import Report, compress
+    from .cluster.arrays import Partition
+    from .cluster.status import Status
+    from .coordinator import Report, compress, status
     from .dataset.dataset import Dataset, concat
     from .dataset.load import load
     from .errors import (
@@ -43,15 +45,18 @@ __all__ = [
     "Options",
     "OutputError",
     "OutputFile",
+    "Partition",
     "Report",
     "SampleError",
     "SampleIssue",
+    "Status",
     "Stopped",
     "UsageError",
     "WorkerError",
     "compress",
     "concat",
     "load",
+    "status",
 ]
 
 __version__ = "0.1.0"
@@ -62,11 +67,14 @@ _HOMES = {
     "Dataset": ".dataset.dataset",
     "Options": ".options",
     "OutputFile": ".output.publish",
+    "Partition": ".cluster.arrays",
     "Report": ".coordinator",
     "SampleIssue": ".formats.parts",
+    "Status": ".cluster.status",
     "compress": ".coordinator",
     "concat": ".dataset.dataset",
     "load": ".dataset.load",
+    "status": ".coordinator",
 }
 
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from .cluster import cpus
 from .cluster.probe import Probe
+from .cluster.status import Status, read_status
 from .errors import CompressError, Stopped, output_errors
 from .faults import machine_errors
 from .formats.parts import Part, SampleIssue
@@ -27,7 +28,7 @@ from .run.shards import split
 from .run.worker import ShardTask, compress_shard, initialize
 from .samples.discovery import Samples, find_samples
 
-__all__ = ["Progress", "Report", "compress"]
+__all__ = ["Progress", "Report", "compress", "status"]
 
 _log = logging.getLogger(__package__)
 
@@ -98,30 +99,22 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         workdir = WorkDir(job, paths)
         with _hint_at_kept_work(workdir), workdir:
             job = workdir.job if engine.is_local else workdir.job.for_other_machines()
-            if not engine.is_local:
-                with output_errors(job.folder):
-                    engine.prepare(Probe.make(job.folder, job.run, paths[0], bool(options.masks)))
             existing = ExistingOutputs(job, paths)
             publisher = Publisher(job, paths, existing)
-            done = resumed = sum(part.stop - part.start for part in workdir.done)
-            _log_resumed(resumed, len(job.rows), workdir.changed)
-            _report(progress, done, len(job.rows))
+            counter = _Counter(progress, len(job.rows), workdir)
             for part in workdir.done:
                 publisher.collect(part)
             left = missing(workdir.done, job.rows)
+            if left and not engine.is_local:
+                engine.prepare(_probe(job, paths))
+            tasks = _tasks(job, paths, left, engine, existing)
             limit = FailureLimit(options, len(job.rows), left)
-            checks = existing.row_checks()
-            shards = split(left, engine.width, _smallest_shard(engine, len(job.rows)))
-            tasks = [_task(job, paths, rows, checks) for rows in shards]
             # Closing the results ends all workers before the work folder is left to others.
             with closing(_run(engine, tasks, publisher)) as parts:
                 for part in parts:
                     limit.check(part)
                     publisher.collect(part)
-                    if not engine.is_local:  # on other machines, copies might share a page
-                        publisher.copy()
-                    done += part.stop - part.start
-                    _report(progress, done, len(job.rows))
+                    counter.count(part)
             written: tuple[OutputFile, ...] = ()
             if job.partition is None:
                 is_late = workdir.has_late_writers or engine.left_alive
@@ -135,9 +128,29 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         warnings=tuple(publisher.warnings),
         warnings_path=publisher.warnings_path,
         repeated=samples.repeated,
-        resumed=resumed,
+        resumed=counter.resumed,
         seconds=time.monotonic() - begun,
     )
+
+
+def status(options: Options) -> Status:
+    """Say how far the job with these options is, if it is unfinished.
+
+    Parameters
+    ----------
+    options : Options
+        Only `prefix` counts.
+
+    Returns
+    -------
+    Status
+
+    Raises
+    ------
+    OutputError
+        If the work folder cannot be read.
+    """
+    return read_status(plan(options, 0))
 
 
 def _choose_workers(options: Options) -> tuple[int, int]:
@@ -165,13 +178,38 @@ def _hint_at_kept_work(workdir: WorkDir) -> Iterator[None]:
         raise
 
 
+def _tasks(
+    job: Job,
+    paths: Sequence[str],
+    left: list[range],
+    engine: Engine[ShardTask, Part],
+    existing: ExistingOutputs,
+) -> list[ShardTask]:
+    """Make the tasks that do the missing rows."""
+    smallest = 1
+    if not engine.is_local:  # a Dask scheduler needs 6 ms for a shard, whoever does it
+        smallest = max(1, min(8 + engine.width // 2, len(job.rows) // (4 * engine.width)))
+    checks = existing.row_checks()
+    return [_task(job, paths, rows, checks) for rows in split(left, engine.width, smallest)]
+
+
 def _run(
     engine: Engine[ShardTask, Part], tasks: list[ShardTask], publisher: Publisher
 ) -> Generator[Part, None, None]:
+    """Run tasks, and have the metadata joined: by workers, if they share this page cache."""
+
     def complete(task: ShardTask) -> ShardTask:
-        return task.with_copies(publisher.take_copies()) if engine.is_local else task
+        if engine.is_local:
+            return task.with_copies(publisher.take_copies())
+        publisher.copy()
+        return task
 
     return Executor(engine).run(tasks, complete)
+
+
+def _probe(job: Job, paths: Sequence[str]) -> Probe:
+    with output_errors(job.folder):
+        return Probe.make(job.folder, job.run, paths[0], bool(job.options.masks))
 
 
 def _engine(options: Options) -> Engine[ShardTask, Part]:
@@ -185,13 +223,6 @@ def _engine(options: Options) -> Engine[ShardTask, Part]:
         )
     workers, niceness = _choose_workers(options)
     return ProcessEngine(compress_shard, workers, partial(initialize, options, niceness))
-
-
-def _smallest_shard(engine: Engine[ShardTask, Part], samples: int) -> int:
-    """The fewest samples worth a shard: a Dask scheduler needs 6 ms for each, whoever does it."""
-    if engine.is_local:
-        return 1
-    return max(1, min(8 + engine.width // 2, samples // (4 * engine.width)))
 
 
 def _find(options: Options, engine: Engine[ShardTask, Part]) -> tuple[Samples, tuple[str, ...]]:
@@ -222,6 +253,31 @@ def _log_repeated(repeated: int) -> None:
         )
 
 
+class _Counter:
+    """Counts the samples that are done, and reports the progress.
+
+    Attributes
+    ----------
+    resumed : int
+        Samples that an earlier run had done.
+    """
+
+    def __init__(self, progress: Progress | None, samples: int, workdir: WorkDir) -> None:
+        self._progress = progress
+        self._samples = samples
+        self._done = self.resumed = sum(part.stop - part.start for part in workdir.done)
+        _log_resumed(self.resumed, samples, workdir.changed)
+        self._report()
+
+    def count(self, part: Part) -> None:
+        self._done += part.stop - part.start
+        self._report()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(self._done, self._samples)
+
+
 def _log_resumed(resumed: int, samples: int, changed: Sequence[str]) -> None:
     if changed:
         _log.warning(
@@ -231,8 +287,3 @@ def _log_resumed(resumed: int, samples: int, changed: Sequence[str]) -> None:
         )
     if resumed:
         _log.warning("resuming: %d of %d samples were already done", resumed, samples)
-
-
-def _report(progress: Progress | None, done: int, samples: int) -> None:
-    if progress is not None:
-        progress(done, samples)

@@ -23,6 +23,13 @@ NEAR = ("--host", "127.0.0.1", "--no-dashboard")
 class DaskCluster:
     """A scheduler, and workers that come and go.
 
+    Parameters
+    ----------
+    folder : Path
+        For the scheduler file.
+    tls : sequence of str
+        Flags for certificates; without them, there is no TLS.
+
     Attributes
     ----------
     scheduler : subprocess.Popen
@@ -31,11 +38,13 @@ class DaskCluster:
         The scheduler file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: Sequence[str] = ()) -> None:
+        self._tls = tls
         self.file = folder / "scheduler.json"
         self._stack = ExitStack()
         self.workers: list[subprocess.Popen[bytes]] = []
-        self.scheduler = self._start("scheduler", "--port", "0")
+        protocol = ("--protocol", "tls") if tls else ()
+        self.scheduler = self._start("scheduler", "--port", "0", *protocol)
         wait_until(self._has_address, "the Dask scheduler")
 
     def _has_address(self) -> bool:
@@ -57,7 +66,7 @@ class DaskCluster:
 
     def _start(self, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [*before, *DASK, *arguments, *NEAR, "--scheduler-file", str(self.file)],
+            [*before, *DASK, *arguments, *NEAR, *self._tls, "--scheduler-file", str(self.file)],
             cwd=self.file.parent,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,

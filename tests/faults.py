@@ -408,6 +408,25 @@ def suspend_and_take_over(testbed: Testbed, rng: random.Random, counts: Counter[
         counts["run taken over"] += 1
 
 
+def wake_late_worker(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
+    """Stop a worker, kill the coordinator, resume and publish, and wake the worker."""
+    with testbed.round() as folder:
+        dead = RunningCommand(folder, *MASK, testbed.campaign)
+        dead.wait_for_shards(rng.randrange(1, 6))
+        workers = [p for p in dead.processes() if p.pid != dead.process.pid]
+        for worker in workers:
+            worker.suspend()
+        dead.process.kill()
+        command = RunningCommand(folder, *MASK, testbed.campaign)
+        assert command.wait() == 0, command.stderr
+        testbed.check(folder, finished=True)
+        for worker in workers:
+            worker.resume()
+        dead.wait()
+        testbed.check(folder, finished=True)
+        counts["worker woken after publication"] += len(workers)
+
+
 ROUNDS: dict[Callable[[Testbed, random.Random, Counter[str]], None], int] = {
     kill_coordinator: 25,
     kill_workers: 25,
@@ -417,6 +436,7 @@ ROUNDS: dict[Callable[[Testbed, random.Random, Counter[str]], None], int] = {
     fill_disk: 2,
     start_at_once: 200,
     suspend_and_take_over: 20,
+    wake_late_worker: 20,
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from limbo_compress.imaging import color, png
 from limbo_compress.imaging.decode import decode
@@ -26,6 +27,10 @@ from tests.pictures import png as make_png
 
 SECONDS = 15.0
 EDGES = (-(2**63), -(2**31), -1, 0, 1, 2, 3, 4, 5, 2**31, 2**61, 2**62, 2**63 - 1)
+
+
+# The modules that were compiled for the sanitizer.
+_modules: dict[str, Any] = {}
 
 
 def any_number(random: Generator) -> int:
@@ -97,6 +102,26 @@ def call_fill_row(random: Generator) -> None:
     color.compiled.fill_row(*arguments)
 
 
+def call_fill_planes(random: Generator) -> None:
+    """Pass a row, a table and planes, which need not belong together."""
+    pixels = int(random.integers(0, 200))
+    row: NDArray[np.uint16] = random.integers(0, 1 << 16, (pixels, 3), np.uint16)
+    table: NDArray[np.float32] | None = None
+    if random.random() < 0.3:
+        table = random.random(1 << 16, np.float32)
+    planes: NDArray[np.float32] = np.empty((3, pixels), np.float32)
+    place = int(random.integers(8))
+    if place == 0:
+        row = np.resize(row, any_number(random) % 2000)
+    elif place == 1:
+        planes = np.empty(any_number(random) % 2000, np.float32)
+    elif place == 2:
+        table = np.empty(any_number(random) % 2000, np.float32)
+    _modules["_planes"].fill_planes(row.view(np.float16), table, planes)
+    expected = row.view(np.float16).astype(np.float32).T if table is None else table[row.T]
+    assert np.array_equal(planes, expected, equal_nan=True)
+
+
 def repeat(work: Callable[[Generator], None]) -> str:
     random = np.random.default_rng(1)
     done = refused = 0
@@ -113,7 +138,7 @@ def repeat(work: Callable[[Generator], None]) -> str:
 
 
 def load(path: str) -> Any:
-    name = f"limbo_compress.imaging.{Path(path).stem}"
+    name = f"limbo_compress.{Path(path).parent.name}.{Path(path).stem}"
     spec = spec_from_file_location(name, path, loader=ExtensionFileLoader(name, path))
     assert spec is not None
     assert spec.loader is not None
@@ -123,10 +148,10 @@ def load(path: str) -> Any:
 
 
 def main() -> None:
-    modules = {Path(path).stem: load(path) for path in sys.argv[1:]}
-    png.compiled = modules["_unfilter"]
-    color.compiled = modules["_resample"]
-    for work in (decode_png, call_unfilter, resize_image, call_fill_row):
+    _modules.update({Path(path).stem: load(path) for path in sys.argv[1:]})
+    png.compiled = _modules["_unfilter"]
+    color.compiled = _modules["_resample"]
+    for work in (decode_png, call_unfilter, resize_image, call_fill_row, call_fill_planes):
         print(repeat(work), flush=True)
 
 

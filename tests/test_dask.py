@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
 class Run:
     """The command on a cluster, running."""
 
-    def __init__(self, folder: Path, cluster: DaskCluster, *arguments: object) -> None:
+    def __init__(
+        self, folder: Path, cluster: DaskCluster, *arguments: object, **environ: str
+    ) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
             [
@@ -60,6 +63,7 @@ class Run:
                 *("--scheduler-file", str(cluster.file), *map(str, arguments)),
             ],
             cwd=folder,
+            env=os.environ | environ,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -192,11 +196,8 @@ def test_without_workers_the_command_waits_and_then_says_so(
 ) -> None:
     code, stderr = Run(tmp_path, cluster, "--wait", "1", "--", campaign).wait()
     assert code == 1
-    assert (
-        stderr
-        == "limbo-compress: no Dask worker for 1 seconds; start some, and run the same"
-        + (" command again\n")
-    )
+    line = "no Dask worker for 1 seconds; start some, and run the same command again"
+    assert stderr == f"limbo-compress: {line}\n"
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(campaign: Path, tmp_path: Path) -> None:
@@ -218,3 +219,38 @@ def test_bad_samples_are_named_as_on_this_machine(
     local.mkdir()
     assert run_command(local, *FLAGS, "--on-error", "skip", "--", data).returncode == 0
     assert outputs(tmp_path) == outputs(local)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate that vouches for itself, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes certificates, is not installed")
+    paths = (tmp_path / "certificate.pem", tmp_path / "key.pem")
+    flags = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    files = ("-out", paths[0], "-keyout", paths[1])
+    subprocess.run(["openssl", "req", *flags, *files], check=True, capture_output=True)
+    return paths
+
+
+def test_tls_needs_the_certificates_that_dask_is_configured_with(
+    campaign: Path, tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    file, key = map(str, certificate)
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    cluster = DaskCluster(folder, ["--tls-ca-file", file, "--tls-cert", file, "--tls-key", key])
+    try:
+        cluster.add_worker()
+        code, stderr = Run(tmp_path, cluster, "--", campaign).wait()
+        assert code == 1
+        assert "cannot reach the Dask scheduler" in stderr
+        assert stderr.count("\n") == 1, stderr
+        tls = "DASK_DISTRIBUTED__COMM__TLS__"
+        settings = {"CA_FILE": file, "CLIENT__CERT": file, "CLIENT__KEY": key}
+        environ = {tls + name: value for name, value in settings.items()}
+        code, stderr = Run(tmp_path, cluster, "--", campaign, **environ).wait()
+        assert code == 0, stderr
+        assert stderr.count("\n") == 1, stderr
+    finally:
+        cluster.close()

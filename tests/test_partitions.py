@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from limbo_compress import Options, OutputError, SampleError, UsageError, compress
+from limbo_compress import Options, OutputError, SampleError, UsageError, compress, status
 from tests.faults import RunningCommand
 from tests.jobs import Command, files, job, outputs
 
@@ -152,3 +153,30 @@ def test_the_command_says_what_to_do_next(data: Path, command: Command) -> None:
     assert refused.stderr == (
         "limbo-compress: --partition 2/2: the first number must be less than the second\n"
     )
+
+
+def test_the_status_says_what_is_done_and_what_is_missing(data: Path, command: Command) -> None:
+    flags = ("--prefix", "out", "--images", "--metadata", "--image-size", "32", "24")
+    idle = command(*flags, "--status", "--", data)
+    assert idle.stdout == f"{data.parent / WORK_DIR}: there is no unfinished work\n"
+    compress(share(data, 1))
+    before = files(data.parent / WORK_DIR)
+    done = command(*flags, "--status", "--", data)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{data.parent / WORK_DIR}: 4 of 12 samples are done",
+        "partition 0/3: 0 of 4 samples",
+        "partition 1/3: 4 of 4 samples",
+        "partition 2/3: 0 of 4 samples",
+        "missing: rows 0 to 3",
+        "missing: rows 8 to 11",
+    ]
+    assert files(data.parent / WORK_DIR) == before
+
+
+def test_the_status_names_who_is_at_work(data: Path) -> None:
+    def progress(done: int, _: int) -> None:
+        who = status(share(data, 2)).at_work
+        assert who == {"partition-2": f"process {os.getpid()} on {socket.gethostname()}"}
+
+    compress(share(data, 2), progress)

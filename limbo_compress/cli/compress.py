@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NoReturn
 
-from .. import CompressError, Options, UsageError, __version__
+from .. import CompressError, Options, Partition, UsageError, __version__
 from .console import print_error, print_output
 from .progress import Bar, Lines
 
@@ -21,6 +21,7 @@ __all__ = ["run"]
 
 _NAME = "limbo-compress"
 _WARNINGS_SHOWN = 10
+_RANGES_SHOWN = 10
 
 _FLAGS = {"masks": "--mask", "directories": "directory"}
 
@@ -52,6 +53,9 @@ def run(argv: Sequence[str] | None) -> int:
         if arguments.quiet:
             _log.setLevel(logging.ERROR)
         options = _options(arguments)
+        if arguments.status:
+            _print_status(options)
+            return 0
         report = _compress(options, quiet=arguments.quiet)
     except CompressError as error:
         print_error(_with_flags(str(error)))
@@ -192,6 +196,11 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
         " the array that this is. The same command without it does what is left and publishes",
     )
     how.add_argument(
+        "--status",
+        action="store_true",
+        help="say what is done, what is missing and who is at work, and change nothing",
+    )
+    how.add_argument(
         "--scheduler",
         metavar="ADDRESS",
         help="let the workers of a Dask cluster do the work (default: DASK_SCHEDULER_ADDRESS,"
@@ -271,6 +280,28 @@ def _silence_dask() -> None:
 
 def _describe(file: OutputFile) -> str:
     return f"{file.path}  {file.shape}  {file.dtype}  {file.bytes:,} bytes"
+
+
+def _print_status(options: Options) -> None:
+    from .. import status
+
+    found = status(options)
+    if found.samples is None:
+        print_output(f"{found.folder}: there is no unfinished work")
+        return
+    print_output(f"{found.folder}: {found.done} of {found.samples} samples are done")
+    for index in range(found.partitions or 0):
+        partition = Partition(index, found.partitions or 1)
+        samples, left = len(partition.rows(found.samples)), found.missing_of(partition)
+        who = found.at_work.get(f"partition-{index}", "")
+        at_work = f"; at work: {who}" if who else ""
+        print_output(f"partition {partition}: {samples - left} of {samples} samples{at_work}")
+    if "lock" in found.at_work:
+        print_output(f"at work: {found.at_work['lock']}")
+    for rows in found.missing[:_RANGES_SHOWN]:
+        print_output(f"missing: rows {rows.start} to {rows.stop - 1}")
+    if len(found.missing) > _RANGES_SHOWN:
+        print_output(f"missing: {len(found.missing) - _RANGES_SHOWN} more ranges of rows")
 
 
 class _PrintLogged(logging.Handler):

@@ -6,6 +6,7 @@ Only this module imports torch; ``pip install 'limbo-compress[torch]'`` brings w
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from .. import names
 from ..errors import UsageError
 from .dataset import search_categories
+
+try:
+    from . import _planes as compiled
+except ImportError:  # installed without a C compiler, or for another kind of CPU
+    compiled = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,6 +115,7 @@ class Samples(data.Dataset[Any]):
         self.tv_tensors = tv_tensors
         self.classes = _classes(dataset, labels) if boxes else None
         self.labels = None if boxes or labels is None else _label_rows(dataset, labels)
+        self._buffers = _Buffers()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -121,10 +128,11 @@ class Samples(data.Dataset[Any]):
         """Read the items of a batch in the order of the file, and return them as asked for."""
         every = range(len(self))
         wanted = [every[row] for row in rows]
-        parts = [_read([self.dataset.rows(names.IMAGES)], wanted, self.color, self.dtype)]
+        images = [self.dataset.rows(names.IMAGES)]
+        parts = [_read(images, wanted, self.color, self.dtype, self._buffers)]
         if self.masks:
             masks = [self.dataset.rows(names.mask_array(name)) for name in self.masks]
-            parts.append(_read(masks, wanted, "linear", self.dtype))
+            parts.append(_read(masks, wanted, "linear", self.dtype, self._buffers))
         return [
             self._item([*pixels, *self._answer(row)])
             for row, *pixels in zip(wanted, *parts, strict=True)
@@ -228,27 +236,71 @@ def srgb_table() -> NDArray[np.float16]:
         return np.where(light <= 0.0031308, 12.92 * light, curve).astype(np.float16)
 
 
-def _read(arrays: Sequence[_Array], rows: Sequence[int], color: str, dtype: torch.dtype) -> Tensor:
+@cache
+def _srgb_table_of_floats() -> NDArray[np.float32]:
+    return srgb_table().astype(np.float32)
+
+
+class _Buffers:
+    """Memory for batches. What no tensor uses any more is used again.
+
+    The system gives fresh memory page by page, which takes as long as filling it.
+    """
+
+    _MOST = 4
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[np.uint8]] = []
+
+    def __reduce__(self) -> tuple[type[_Buffers], tuple[()]]:
+        return type(self), ()  # each process has its own
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return a tensor whose values are not set, aligned for the compiled code."""
+        size = math.prod(shape) * dtype.itemsize
+        buffer = self._take(size)
+        start = -buffer.ctypes.data % _ALIGNMENT
+        return torch.from_numpy(buffer[start : start + size]).view(dtype).reshape(shape)
+
+    def _take(self, size: int) -> NDArray[np.uint8]:
+        # Buffers leave the list while they are looked at: another thread cannot take the same one.
+        for _ in range(len(self._buffers)):
+            buffer = self._buffers.pop(0)
+            is_free = sys.getrefcount(buffer) == _REFERENCES and len(buffer) == size + _ALIGNMENT
+            self._buffers.append(buffer)
+            if is_free:
+                return buffer
+        buffer = np.empty(size + _ALIGNMENT, np.uint8)
+        self._buffers = [*self._buffers[1 - self._MOST :], buffer]
+        return buffer
+
+
+# Of a buffer that no tensor uses: the variable that holds it, and the argument of `getrefcount`.
+_REFERENCES = 2
+_ALIGNMENT = 64
+
+
+def _read(
+    arrays: Sequence[_Array], rows: Sequence[int], color: str, dtype: torch.dtype, buffers: _Buffers
+) -> Tensor:
     """Read rows of arrays, in the order of the file, to a tensor of shape (rows, C, H, W).
 
     The channels of the arrays follow each other.
     """
     height, width, channels = arrays[0].shape[1:]
-    batch = _empty((len(rows), len(arrays), channels, height, width), dtype)
+    batch = buffers.empty((len(rows), len(arrays), channels, height, width), dtype)
     for place in sorted(range(len(rows)), key=rows.__getitem__):
         for planes, array in zip(batch[place], arrays, strict=True):
             _copy(array[rows[place]], color, planes)
     return batch.flatten(1, 2)
 
 
-def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Allocate by numpy, which asks for huge pages: small ones take longer than the copying."""
-    size = math.prod(shape) * dtype.itemsize
-    return torch.from_numpy(np.empty(size, np.uint8)).view(dtype).reshape(shape)
-
-
 def _copy(row: NDArray[Any], color: str, planes: Tensor) -> None:
     """Copy an (H, W, C) row of an array to (C, H, W) planes."""
+    if compiled and row.dtype == np.float16 and planes.dtype == torch.float32:
+        table = _srgb_table_of_floats() if color == "srgb" else None
+        compiled.fill_planes(row, table, planes.numpy())
+        return
     if color == "srgb":
         # Every index is in the table: "clip" only spares numpy the check.
         row = srgb_table().take(row.view(np.uint16), mode="clip")
@@ -376,6 +428,7 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         self.labels = torch.tensor(np.asarray(labels), dtype=torch.float32)
         self.images = images
         self.augment = augmentation(training)
+        self._buffers = _Buffers()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -388,6 +441,6 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         """Read the rows of a batch in the order of the file, and augment them together."""
         every = range(len(self))
         wanted = [every[row] for row in rows]
-        images = _read([self.images], wanted, "linear", torch.float32)
+        images = _read([self.images], wanted, "linear", torch.float32, self._buffers)
         parts = zip(images, self.augment(images), self.labels[wanted], strict=True)
         return [_Item(item) for item in parts]

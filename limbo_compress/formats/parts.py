@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 
 from .. import deflate
 from ..errors import OutputError, output_errors, shown
@@ -215,4 +216,10 @@ def _parse(line: bytes) -> Part | None:
 
 
 def _parse_entry(size: int, checksum: int, categories: list[str]) -> Entry:
-    return Entry(int(size), int(checksum), tuple(map(str, categories)))
+    return Entry(int(size), int(checksum), _shared(tuple(map(str, categories))))
+
+
+@lru_cache(1 << 10)
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return one object for equal names: a million samples have few distinct sets of them."""
+    return names

@@ -10,8 +10,8 @@ from contextlib import suppress
 __all__ = [
     "free_bytes",
     "is_mount_point",
-    "is_open_anywhere",
     "is_safe_to_map",
+    "is_written_anywhere",
     "reserve",
     "start_writing",
 ]
@@ -121,23 +121,31 @@ def is_safe_to_map(folder: str, mounts: str = _MOUNTS) -> bool:
     return kind not in _UNSAFE_TO_MAP and not kind.startswith("fuse")
 
 
-def is_open_anywhere(folder: str) -> bool:
-    """Whether a process on this machine has a file open in a folder, as far as can be told.
+def is_written_anywhere(folder: str) -> bool:
+    """Whether a process on this machine has a file open for writing in a folder.
 
-    Without procfs(5), the answer is that one may have.
+    Without procfs(5), the answer is that one may have. Processes of other users are not seen.
     """
     try:
         processes = [name for name in os.listdir(_PROCESSES) if name.isdecimal()]
     except OSError:
         return True
     inside = os.path.join(os.path.realpath(folder), "")
-    for process in processes:
-        files = os.path.join(_PROCESSES, process, "fd")
-        with suppress(OSError):  # it has ended, or is another user's
-            for file in os.listdir(files):
-                with suppress(OSError):
-                    if os.readlink(os.path.join(files, file)).startswith(inside):
-                        return True
+    return any(_writes(os.path.join(_PROCESSES, process), inside) for process in processes)
+
+
+def _writes(process: str, inside: str) -> bool:
+    """Whether a process, by its folder in procfs(5), writes a file whose path begins so."""
+    files: list[str] = []
+    with suppress(OSError):  # it has ended, or is another user's
+        files = os.listdir(os.path.join(process, "fd"))
+    for file in files:
+        with suppress(OSError):
+            if os.readlink(os.path.join(process, "fd", file)).startswith(inside):
+                with open(os.path.join(process, "fdinfo", file), encoding="ascii") as stream:
+                    flags = re.search(r"^flags:\s*([0-7]+)", stream.read(), re.MULTILINE)
+                if flags is None or int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY:
+                    return True
     return False
 
 

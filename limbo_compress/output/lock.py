@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import OutputError, output_errors
 from ..plan import Job
 
-__all__ = ["Lock", "partition_locks", "this_boot"]
+__all__ = ["Lock", "holder_names", "partition_locks", "this_boot"]
 
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 60.0
@@ -270,6 +270,11 @@ def partition_locks(folder: str) -> list[str]:
     with _may_be_gone():
         names = os.listdir(folder)
     return [name for name in names if name.removeprefix(_PARTITION).isdecimal()]
+
+
+def holder_names(folder: str, lock: str) -> list[str]:
+    """Return the processes that hold a lock, dead ones included."""
+    return [holder.name or "an unknown process" for holder in _holders(folder, lock)]
 
 
 def _holders(folder: str, lock: str) -> Iterator[_Holder]:

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 from .. import deflate
@@ -15,10 +16,10 @@ from ..errors import OutputError, UsageError, output_errors
 from ..formats.parts import Part, has_its_metadata, read_edges, read_parts, rows_of
 from ..plan import Job
 from .create import create_files
-from .filesystem import is_open_anywhere
+from .filesystem import is_written_anywhere
 from .lock import Lock, partition_locks, this_boot
 
-__all__ = ["WorkDir", "missing"]
+__all__ = ["WorkDir", "missing", "read_record"]
 
 _CHUNK = 1 << 20
 _RECORD = "job.json"
@@ -121,7 +122,7 @@ class WorkDir:
         """
         self._lock.check()
         with output_errors(self._job.folder):
-            if _runs(self._read_record())[-1:] != [self._job.run]:
+            if _runs(read_record(self._job))[-1:] != [self._job.run]:
                 raise OutputError("it is no longer the work folder of this run", self._job.folder)
 
     def clear(self) -> None:
@@ -158,7 +159,7 @@ class WorkDir:
         `dead` has the runs from which it was taken over, see `Lock`.
         """
         fingerprint = _fingerprint(self._job, self._paths)
-        found = self._read_record()
+        found = read_record(self._job)
         changes = _changes(found, fingerprint)
         is_in_use = self._is_in_use()
         if found and changes and is_in_use and not self._job.options.fresh:
@@ -183,24 +184,12 @@ class WorkDir:
         self._is_claimed = True
         return runs
 
-    def _read_record(self) -> dict[str, Any]:
-        """Read which job the folder belongs to; empty if there is no record, or a damaged one."""
-        # Looked up before it is there, its name would be missing for a while on a network.
-        if _RECORD not in os.listdir(self._job.folder):
-            return {}
-        try:
-            with open(self._job.work_path(_RECORD), encoding="utf-8") as stream:
-                record = json.load(stream)
-        except (FileNotFoundError, ValueError):
-            return {}
-        return record if isinstance(record, dict) else {}
-
     def _may_have_late_writers(self, record: dict[str, Any], dead: dict[str, bool]) -> bool:
         """Whether a process of a run that was taken over may still be alive, and write."""
         if record.get(_LATE) or not all(dead.values()) or not dead.keys() <= set(_runs(record)):
             return True
         deadline = time.monotonic() + _LATE_SECONDS
-        while dead and any(map(is_open_anywhere, self._folders())):
+        while dead and any(map(is_written_anywhere, self._folders())):
             if time.monotonic() > deadline:
                 return True
             time.sleep(_PAUSE_SECONDS)
@@ -226,7 +215,7 @@ class WorkDir:
                 if is_checked and not self._has_its_bytes(part):
                     has_lost = True
                 elif self._has_its_samples(part):
-                    good.append(part)
+                    good.append(replace(part, files=()))  # they take much memory in a large job
             if not has_lost:
                 break
         return list(_disjoint(good))
@@ -298,6 +287,25 @@ def _disjoint(parts: Iterable[Part]) -> Iterator[Part]:
         if part.start >= row:
             row = part.stop
             yield part
+
+
+def read_record(job: Job) -> dict[str, Any]:
+    """Read which job a work folder belongs to; empty if there is no record, or a damaged one.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    # Looked up before it is there, its name would be missing for a while on a network.
+    if _RECORD not in os.listdir(job.folder):
+        return {}
+    try:
+        with open(job.work_path(_RECORD), encoding="utf-8") as stream:
+            record = json.load(stream)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _is_within(rows: range | None, all_rows: range) -> bool:

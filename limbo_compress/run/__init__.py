@@ -2,7 +2,8 @@
 
 ::
 
-    rows ──► shards ──► tasks ──► executor (processes) ──► worker: one shard, start to end ──► Part
+    rows ──► shards ──► tasks ──► executor ──► engine ──► worker: one shard, start to end ──► Part
+                                  policy       processes, or dask
 
-`cpus` says how many workers to start; `stderr` catches what libraries print.
+`launch` starts a worker process; `stderr` catches what libraries print.
 """

@@ -35,7 +35,7 @@ _CONNECT_SECONDS = 10
 _ASK_SECONDS = 1.0
 _SAY_SECONDS = 10.0
 _GONE_SECONDS = 5.0
-_CLOSE_SECONDS = 3.0
+_CLOSE_SECONDS = 2.0
 # A worker is given up if a task takes so long, and so many times longer than any has taken.
 _FROZEN_SECONDS = 60.0
 _FROZEN_FACTOR = 10.0
@@ -106,11 +106,10 @@ class DaskEngine(Generic[AnyTask, Result]):
         self._answered: dict[str, float] = {}
         self._longest = 0.0
         self._asked = self._seen = self._alone_since = 0.0
-        self._has_said = False
+        self._has_said = self._has_children = False
         self.left_alive = False
 
     def __enter__(self) -> Self:
-        self._warn_without_tls()
         try:
             self._client = Client(
                 **self._place, timeout=_CONNECT_SECONDS, set_as_default=False, name=self._job
@@ -118,6 +117,7 @@ class DaskEngine(Generic[AnyTask, Result]):
         except (OSError, ValueError, TimeoutError) as error:
             raise WorkerError(f"cannot reach the Dask scheduler {self._name}: {error}") from error
         self._alone_since = time.monotonic()
+        self._warn_without_tls()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,6 +154,7 @@ class DaskEngine(Generic[AnyTask, Result]):
 
     def give(self, ticket: int, task: AnyTask) -> None:
         """Submit a task to the worker with the most room."""
+        self._has_children = True
         worker, _ = self._free().most_common(1)[0]
         token = f"{self._job}-{self._generation}"
         future = self._client.submit(
@@ -201,6 +202,9 @@ class DaskEngine(Generic[AnyTask, Result]):
         """Cancel all tasks and end all children."""
         futures = [given.future for given in self._given.values()]
         self._given.clear()
+        if not self._has_children:
+            return
+        self._has_children = False
         token = f"{self._job}-{self._generation}"
         self._generation += 1
         workers = list(self._threads)
@@ -240,28 +244,22 @@ class DaskEngine(Generic[AnyTask, Result]):
             self._has_said = False
 
     def _ask(self, workers: list[str]) -> dict[str, str]:
-        """Ask workers what they lack."""
-        assert self._probe is not None
-        if not workers:
+        """Ask workers what they lack, even while they are busy with something else."""
+        probe = self._probe
+        if not workers or probe is None:
             return {}
+        # By value, since the package may be missing there; and so is a function without a name.
         cloudpickle.register_pickle_by_value(probe_module)
         try:
-            futures = {
-                worker: self._client.submit(
-                    self._probe, workers=[worker], pure=False, key=f"probe-{worker}-{self._job}"
-                )
-                for worker in workers
-            }
+            answers = self._client.run(lambda: probe(), workers=workers, on_error="return")
+        except Exception as error:  # Dask raises what its comms raise
+            raise self._gone(error) from error
         finally:
             cloudpickle.unregister_pickle_by_value(probe_module)
-        answers = {}
-        for worker, future in futures.items():
-            try:
-                answers[worker] = future.result(timeout=_CONNECT_SECONDS)
-            except Exception as error:  # whatever the worker raises
-                answers[worker] = f"does not answer: {type(error).__name__}: {error}"
-            future.release()
-        return answers
+        return {
+            worker: answer if isinstance(answer, str) else f"does not answer: {answer}"
+            for worker, answer in answers.items()
+        }
 
     def _find_lost(self) -> tuple[int, Lost] | None:
         """Find a task whose worker is gone or frozen."""
@@ -311,14 +309,15 @@ class DaskEngine(Generic[AnyTask, Result]):
             _log.warning("no Dask worker yet: waiting up to %g seconds (`wait`)", self._wait)
 
     def _gone(self, error: Exception) -> WorkerError:
+        self.left_alive |= self._has_children
+        self._has_children = False  # nobody can reach them, they end by themselves
         return WorkerError(f"the Dask scheduler {self._name} is gone: {error or 'no answer'}")
 
     def _warn_without_tls(self) -> None:
-        address = urlsplit(self._place.get("address") or "")
-        is_near = address.hostname in ("localhost", "::1") or str(address.hostname).startswith(
-            "127."
-        )
-        if address.scheme in ("", "tcp") and address.hostname and not is_near:
+        address = urlsplit(str(self._client.scheduler_info()["address"]))
+        host = address.hostname or ""
+        is_near = host in ("localhost", "::1") or host.startswith("127.")
+        if address.scheme == "tcp" and not is_near:
             _log.warning(
                 "the Dask scheduler %s is asked without TLS: anyone on this network can run code"
                 " on its workers",

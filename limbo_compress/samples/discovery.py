@@ -128,7 +128,9 @@ class _Walk:
                     else:
                         stack.append((entry.path, os.path.join(real, entry.name)))
                 elif entry.name.endswith(".json"):
-                    self._add(os.path.join(real, entry.name), entry.path)
+                    # Without links on the way, one text serves as both.
+                    is_real = folder == real
+                    self._add(entry.path if is_real else f"{real}/{entry.name}", entry.path)
 
     def _add(self, real: str, path: str) -> None:
         self.found[real] = path

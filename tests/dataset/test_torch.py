@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: make torc
 
 from torch.utils.data import DataLoader  # noqa: E402
 
+from limbo_compress.dataset import torch as torch_module  # noqa: E402
 from limbo_compress.dataset.torch import (  # noqa: E402
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -55,6 +56,39 @@ def test_an_image_is_a_contiguous_tensor_of_its_own(dataset: Any) -> None:
     assert torch.equal(image, planes(dataset.images[3]))
     image.zero_()
     assert dataset.images[3].any()
+
+
+@pytest.mark.parametrize("color", ["linear", "srgb"])
+def test_compiled_code_and_numpy_give_the_same_values(
+    dataset: Any, color: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = [image.clone() for image in dataset.torch(color=color).__getitems__(range(12))]
+    monkeypatch.setattr(torch_module, "compiled", None)
+    for image, expected in zip(
+        dataset.torch(color=color).__getitems__(range(12)), batch, strict=True
+    ):
+        assert torch.equal(image, expected)
+
+
+def test_memory_is_used_again_only_when_no_tensor_has_it(dataset: Any) -> None:
+    samples = dataset.torch()
+    kept = samples.__getitems__([0, 1])
+    part = samples.__getitems__([2, 3])[1][0]  # a view of one plane
+    array = samples.__getitems__([4, 5])[0].numpy()
+    for _ in range(12):
+        samples.__getitems__([6, 7])
+    for tensor, row in zip(kept, (0, 1), strict=True):
+        assert torch.equal(tensor, planes(dataset.images[row]))
+    assert torch.equal(part, planes(dataset.images[3])[0])
+    assert np.array_equal(array, planes(dataset.images[4]).numpy())
+    places = {samples.__getitems__([6, 7])[0].data_ptr() for _ in range(5)}
+    assert len(places) < 5
+
+
+def test_an_epoch_whose_batches_are_all_kept_has_every_row(dataset: Any) -> None:
+    loader = DataLoader(dataset.torch(), batch_size=2)
+    batches = list(loader)
+    assert torch.equal(torch.cat(batches), torch.stack([planes(row) for row in dataset.images]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

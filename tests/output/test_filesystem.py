@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from limbo_compress.output.filesystem import free_bytes, is_safe_to_map, reserve
+from limbo_compress.output.filesystem import (
+    free_bytes,
+    is_safe_to_map,
+    is_written_anywhere,
+    reserve,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +48,19 @@ def test_a_filesystem_without_a_size_does_not_count_as_full() -> None:
     assert free_bytes("/proc") is None
     assert free_bytes("/no such folder") is None
     assert free_bytes(os.getcwd()) == shutil.disk_usage(os.getcwd()).free
+
+
+def test_files_open_for_writing_are_found_with_and_without_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "a b" / "file"
+    path.parent.mkdir()
+    path.write_bytes(bytes(1 << 16))
+    folder = str(path.parent)
+    with open(path, "rb"):
+        assert not is_written_anywhere(folder)
+    with open(path, "r+b") as stream:
+        assert is_written_anywhere(folder)
+        mapping = mmap.mmap(stream.fileno(), 0)
+    assert is_written_anywhere(folder), "the mapping is still there"
+    assert not is_written_anywhere(folder + "c")
+    mapping.close()
+    assert not is_written_anywhere(folder)

@@ -1,0 +1,206 @@
+"""Run the real command on two hosts that share a network filesystem: ``make cluster``.
+
+The hosts are two FUSE mounts of one folder on this machine, each with a page cache of its own that
+it writes back later, as clients of NFS do. Each is seen at the same path, in a mount namespace of
+its own. Job arrays and a Dask cluster work on both at once; some are killed and resumed from the
+other host. The outputs must be those of the local disk, to the byte. It needs root and mergerfs;
+what cannot be tried here is skipped, and a line says why.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.campaign import Campaign, write_campaign
+from tests.clusters import DaskCluster
+from tests.jobs import outputs, wait_until
+
+__all__ = ["SIZES", "Hosts", "main"]
+
+OPTIONS = (
+    "cache.writeback=true,cache.files=auto-full,cache.attr=0,cache.entry=0,cache.negative_entry=0"
+)
+# Rows of several pages that begin inside of one; with a size of no pattern; far less than a page.
+SIZES = ((224, 224), (299, 299), (7, 5))
+PARTITIONS = 4
+SAMPLES = 60
+ROUNDS = 10
+SECONDS = 120
+ROOT = Path(__file__).parents[1]
+
+
+class Hosts:
+    """Two hosts, and a folder for the outputs that both see at the same path.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it all is, on the local disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.share = folder / "share"
+        self.backing = folder / "export"
+        self._clients = [folder / "client0", folder / "client1"]
+        for path in (self.share, self.backing, *self._clients):
+            path.mkdir()
+
+    @contextmanager
+    def mounted(self) -> Iterator[Hosts]:
+        """Mount the folder once for each host."""
+        try:
+            for client in self._clients:
+                command = ["mergerfs", "-o", OPTIONS, str(self.backing), str(client)]
+                subprocess.run(command, check=True, capture_output=True)
+            yield self
+        finally:
+            for client in self._clients:
+                subprocess.run(["umount", "--lazy", client], check=False, capture_output=True)
+
+    def on(self, host: int) -> list[str]:
+        """What runs a command on a host, under its name."""
+        script = 'hostname "host$0" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
+        namespaces = ["unshare", "--mount", "--uts", "--propagation", "private"]
+        return [
+            *(*namespaces, "sh", "-c", script, str(host)),
+            *(str(self._clients[host]), str(self.share)),
+        ]
+
+    def start(self, host: int, folder: str, *arguments: object) -> subprocess.Popen[str]:
+        """Start the command on a host, with a prefix in a folder of the share."""
+        prefix = self.share / folder / "out"
+        flags = ("--prefix", prefix, "--images", "--metadata", "--quiet")
+        program = (sys.executable, "-m", "limbo_compress")
+        return subprocess.Popen(
+            [*self.on(host), *program, *map(str, (*flags, *arguments))],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def parts(self, folder: str) -> int:
+        """How many shards are done in a folder of the share."""
+        return len(list((self.backing / folder).glob(".out.partial/*.part")))
+
+    def forget(self, folder: str) -> None:
+        """Let the locks in a folder look as if nobody had touched them for a minute."""
+        for lock in (self.backing / folder).glob(".out.partial/*/*"):
+            os.utime(lock, (0, 0))
+
+
+def finish(process: subprocess.Popen[str], *codes: int) -> None:
+    _, stderr = process.communicate(timeout=SECONDS)
+    assert process.returncode in (codes or (0,)), stderr
+    assert "Traceback" not in stderr, stderr
+
+
+def kill_after(process: subprocess.Popen[str], hosts: Hosts, folder: str, parts: int) -> None:
+    """Kill a command once there are so many parts, or it has ended."""
+    wait_until(lambda: process.poll() is not None or hosts.parts(folder) >= parts, "parts", SECONDS)
+    process.kill()
+    finish(process, 0, -signal.SIGKILL)
+    hosts.forget(folder)
+
+
+def run_array(hosts: Hosts, folder: str, flags: tuple[object, ...], rng: random.Random) -> None:
+    """Do four partitions on both hosts at once, one of them twice; publish from either host."""
+
+    def start(index: int, host: int) -> subprocess.Popen[str]:
+        partition = f"{index}/{PARTITIONS}"
+        return hosts.start(host, folder, "--workers", "1", "--partition", partition, *flags)
+
+    tasks = [start(index, index % 2) for index in range(PARTITIONS)]
+    killed = rng.randrange(PARTITIONS)
+    others = [task for index, task in enumerate(tasks) if index != killed]
+    wait_until(
+        lambda: tasks[killed].poll() is not None or hosts.parts(folder) >= 8, "parts", SECONDS
+    )
+    tasks[killed].kill()
+    for task in others:
+        finish(task)
+    finish(tasks[killed], 0, -signal.SIGKILL)
+    hosts.forget(folder)
+    if rng.random() < 0.5:  # else the run that publishes does it
+        finish(start(killed, 1 - killed % 2))
+    finish(hosts.start(rng.randrange(2), folder, "--workers", "2", *flags))
+
+
+def run_dask(hosts: Hosts, folder: str, flags: tuple[object, ...], rng: random.Random) -> None:
+    """Do a job on a worker of each host, kill its coordinator, and resume on the other host."""
+    scheduler = Path(tempfile.mkdtemp())
+    cluster = DaskCluster(scheduler)
+    try:
+        for host in (0, 1):
+            cluster.add_worker(before=hosts.on(host))
+        flags = ("--scheduler-file", cluster.file, *flags)
+        host = rng.randrange(2)
+        kill_after(hosts.start(host, folder, *flags), hosts, folder, rng.randrange(2, 8))
+        finish(hosts.start(1 - host, folder, *flags))
+    finally:
+        cluster.close()
+        shutil.rmtree(scheduler)
+
+
+def expected_outputs(folder: Path, flags: tuple[object, ...]) -> dict[str, bytes]:
+    """The outputs of an undisturbed run on the local disk."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "limbo_compress", "--prefix", str(folder / "out"), "--quiet"]
+    command += ["--images", "--metadata", *map(str, flags)]
+    subprocess.run(command, check=True, cwd=ROOT)
+    return outputs(folder)
+
+
+def why_not() -> str:
+    """Why hosts cannot be made here; empty if they can."""
+    for tool in ("mergerfs", "unshare"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed (apt-get install {tool})"
+    if os.geteuid():
+        return "mounting needs root"
+    return ""
+
+
+def main(rounds: int, seed: int) -> None:
+    """Do so many rounds of each kind and size."""
+    if problem := why_not():
+        print(f"skipped, nothing was tried: {problem}")
+        return
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        campaign = folder / "campaign"
+        write_campaign(campaign, Campaign(SAMPLES, distinct=12, photographs=4, size=(480, 360)))
+        hosts = Hosts(folder)
+        with hosts.mounted():
+            for width, height in SIZES:
+                flags = ("--image-size", width, height, "--mask", "m", "^48", "--", campaign)
+                expected = expected_outputs(folder / f"{width}x{height}", flags)
+                for kind in (run_array, run_dask):
+                    for number in range(rounds):
+                        trial = f"{kind.__name__}-{width}x{height}-{number}"
+                        (hosts.backing / trial).mkdir()
+                        kind(hosts, trial, flags, random.Random(f"{seed} {trial}"))
+                        assert outputs(hosts.backing / trial) == expected, f"{trial}: other bytes"
+                        left = set(os.listdir(hosts.backing / trial))
+                        assert left == {f"out-{n}" for n in expected}, f"{trial}: left {left}"
+                        print(trial, "is byte-identical", flush=True)
+                        counts[kind.__name__] += 1
+    print(f"byte-identical to the local disk, on two hosts: {dict(counts)}")
+
+
+if __name__ == "__main__":
+    main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS,
+        int(sys.argv[2]) if len(sys.argv) > 2 else 0,
+    )
