@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
@@ -30,18 +31,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 when everything was published, 2 for a usage error, 128 plus the
         signal's number for a signal, else 1.
     """
+    return _run("compress", argv)
+
+
+def _run(command: str, argv: Sequence[str] | None) -> int:
+    """Run the command of a module beside this one."""
+    console.name_command(f"limbo-{command}")
     console.open_missing_streams()
     try:
         _install_signal_handlers()
-        from .compress import run
-
-        exit_code = run(argv)
+        exit_code: int = import_module(f".{command}", __package__).run(argv)
         _ignore_signals()  # there is nothing left to stop
         return exit_code
     except Stopped as stopped:
         console.print_error(str(stopped))
         return stopped.exit_code
-    except (ImportError, MemoryError, OSError) as error:  # `compress` converts those of a job
+    except (ImportError, MemoryError, OSError) as error:  # a job converts its own
         console.print_error(f"cannot start: {str(error) or 'out of memory'}")
         return 1
     finally:
