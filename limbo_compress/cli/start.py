@@ -11,7 +11,7 @@ from typing import NoReturn
 from .. import Stopped
 from . import console
 
-__all__ = ["main"]
+__all__ = ["export", "main"]
 
 # Schedulers can be told to send SIGUSR1 ahead of the time limit.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal's number for a signal, else 1.
     """
     return _run("compress", argv)
+
+
+def export(argv: Sequence[str] | None = None) -> int:
+    """Run ``limbo-export``; as `main`."""
+    return _run("export", argv)
 
 
 def _run(command: str, argv: Sequence[str] | None) -> int:
