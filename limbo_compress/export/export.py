@@ -62,6 +62,7 @@ class _Format:
 _LIBRARIES = ("PIL", "pycocotools")
 FORMATS = {
     "coco": _Format(_LIBRARIES),
+    "yolo": _Format((*_LIBRARIES, "yaml")),
 }
 
 
