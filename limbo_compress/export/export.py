@@ -63,6 +63,7 @@ _LIBRARIES = ("PIL", "pycocotools")
 FORMATS = {
     "coco": _Format(_LIBRARIES),
     "yolo": _Format((*_LIBRARIES, "yaml")),
+    "parquet": _Format((*_LIBRARIES, "pyarrow"), with_pictures=False),
 }
 
 
