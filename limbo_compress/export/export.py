@@ -64,6 +64,7 @@ FORMATS = {
     "coco": _Format(_LIBRARIES),
     "yolo": _Format((*_LIBRARIES, "yaml")),
     "parquet": _Format((*_LIBRARIES, "pyarrow"), with_pictures=False),
+    "webdataset": _Format(_LIBRARIES, needs_metadata=False),
 }
 
 
