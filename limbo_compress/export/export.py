@@ -65,6 +65,7 @@ FORMATS = {
     "yolo": _Format((*_LIBRARIES, "yaml")),
     "parquet": _Format((*_LIBRARIES, "pyarrow"), with_pictures=False),
     "webdataset": _Format(_LIBRARIES, needs_metadata=False),
+    "imagefolder": _Format(_LIBRARIES, with_annotations=False, needs_metadata=False, by_label=True),
 }
 
 
