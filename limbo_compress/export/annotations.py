@@ -21,7 +21,7 @@ from ..dataset import geometry
 from ..dataset.geometry import Box, Contour
 from ..formats.index import categories
 
-__all__ = ["Annotation", "Segmentation", "Size", "find_annotations", "printable"]
+__all__ = ["XYWH", "Annotation", "Segmentation", "Size", "find_annotations", "printable"]
 
 Floats = NDArray[np.float32]
 Polygons = Sequence[Floats]
@@ -64,8 +64,8 @@ class Annotation:
 
 def find_annotations(
     metadata: dict[str, Any], size: Size, labels: Mapping[str, str] | None
-) -> Iterator[Annotation]:
-    """Yield the distinct annotations of a sample: objects, then tags.
+) -> list[Annotation]:
+    """Return the distinct annotations of a sample: objects, then tags.
 
     What lies outside of the picture is cut off; objects of which nothing is left are left out.
 
@@ -83,26 +83,40 @@ def find_annotations(
         If boxes or contours are not in Limbo's modes, or are damaged.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers end up outside
-        boxes, contours = geometry.boxes(metadata, size), geometry.contours(metadata, size)
-        tags = dict.fromkeys(categories(metadata))
-        for category, xyxy, polygons in _objects(boxes, contours):
-            tags.pop(category or "", None)
-            box = _inside(xyxy, size)
-            if box is not None:
-                yield from _labelled(_annotation(category, box, polygons, size), labels)
-    for tag in tags:
-        yield from _labelled(Annotation(tag, tag), labels)
-
-
-def _labelled(annotation: Annotation, labels: Mapping[str, str] | None) -> Iterator[Annotation]:
-    """Yield an annotation with its label, if it belongs to one."""
-    label = annotation.category
+        found = list(_distinct(metadata, size))
     if labels is not None:
-        label = labels.get(annotation.category or "")
-        if label is None:
-            return
-    category, label = (text and printable(text) for text in (annotation.category, label))
-    yield replace(annotation, category=category, label=label)
+        found = _with_labels(found, labels)
+    return [_printable(annotation) for annotation in found]
+
+
+def _distinct(metadata: dict[str, Any], size: Size) -> Iterator[Annotation]:
+    tags = dict.fromkeys(categories(metadata))
+    boxes, contours = geometry.boxes(metadata, size), geometry.contours(metadata, size)
+    for category, xyxy, polygons in _objects(boxes, contours):
+        tags.pop(category or "", None)
+        box = _inside(xyxy, size)
+        if box is not None:
+            yield _annotation(category, box, polygons, size)
+    for tag in tags:
+        yield Annotation(tag, tag)
+
+
+def _with_labels(found: Sequence[Annotation], labels: Mapping[str, str]) -> list[Annotation]:
+    """Keep what belongs to a label, and only one object of each label with the same box.
+
+    An object may be noted as 48G and as 48, which one label can mean both.
+    """
+    kept: dict[tuple[str, XYWH | int], Annotation] = {}
+    for number, annotation in enumerate(found):
+        if annotation.category is not None and annotation.category in labels:
+            label = labels[annotation.category]
+            kept.setdefault((label, annotation.box or number), replace(annotation, label=label))
+    return list(kept.values())
+
+
+def _printable(annotation: Annotation) -> Annotation:
+    category, label = (text and printable(text) for text in (annotation.category, annotation.label))
+    return replace(annotation, category=category, label=label)
 
 
 def _objects(

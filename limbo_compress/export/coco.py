@@ -39,7 +39,7 @@ def write(
         for row in rows:
             assert row.picture is not None
             row.picture.write(os.path.join(folder, "images", row.file_name))
-            used.update(found.label for found in row.objects if found.label)
+            used.update(label for label, _, _ in row.objects)
             if _LICENCE in row.provenance:
                 licences.setdefault(row.provenance[_LICENCE], len(licences) + 1)
             spool.add(row)
@@ -97,12 +97,12 @@ def _image(row: Row, licences: dict[str, int]) -> dict[str, Any]:
 def _annotations(rows: Iterable[Row], categories: dict[str, int]) -> Iterator[dict[str, Any]]:
     ids = count(1)  # COCOeval takes 0 for "no match"
     for row in rows:
-        for found in row.objects:
+        for label, box, found in row.objects:
             yield {
                 "id": next(ids),
                 "image_id": row.number,
-                "category_id": categories[found.label or ""],
-                "bbox": found.box,
+                "category_id": categories[label],
+                "bbox": box,
                 "area": found.area,
                 # Readers that know only boxes expect the key all the same.
                 "segmentation": found.segmentation or [],

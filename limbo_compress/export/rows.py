@@ -29,7 +29,7 @@ from ..run.executor import Ending
 from ..run.processes import ProcessExecutor
 from ..run.shards import split
 from ..samples.schema import own_file
-from .annotations import Annotation, Size, find_annotations, printable
+from .annotations import XYWH, Annotation, Size, find_annotations, printable
 
 __all__ = ["Picture", "Progress", "Row", "RowReader", "Spool", "read_rows"]
 
@@ -122,14 +122,17 @@ class Row:
         return self.name + (self.picture.suffix if self.picture else "")
 
     @property
-    def objects(self) -> list[Annotation]:
-        """The annotations that have a box and a label."""
-        return [found for found in self.annotations if found.box and found.label is not None]
+    def objects(self) -> Iterator[tuple[str, XYWH, Annotation]]:
+        """The annotations that have a label and a box, after these two."""
+        for found in self.annotations:
+            if found.label is not None and found.box is not None:
+                yield found.label, found.box, found
 
     @property
     def tags(self) -> list[str]:
         """The labels of the annotations that concern the whole picture."""
-        return [found.label for found in self.annotations if not found.box and found.label]
+        labels = (found.label for found in self.annotations if found.box is None)
+        return [label for label in dict.fromkeys(labels) if label is not None]
 
     @property
     def campaign(self) -> str | None:

@@ -37,7 +37,7 @@ def write(
         for row in rows:
             assert row.picture is not None
             row.picture.write(os.path.join(folder, "images", row.part, row.file_name))
-            used.update(found.label for found in row.objects if found.label)
+            used.update(label for label, _, _ in row.objects)
             spool.add(row)
         # The numbers of the classes are known only now.
         classes = list(labels or sorted(used))
@@ -52,12 +52,10 @@ def write(
 def _lines(row: Row, numbers: dict[str, int]) -> Iterable[str]:
     """Write the class of each box, its centre and its size, as fractions of the picture."""
     picture_width, picture_height = row.size
-    for found in row.objects:
-        assert found.box is not None
-        left, top, width, height = found.box
+    for label, (left, top, width, height), _ in row.objects:
         x, y = (left + width / 2) / picture_width, (top + height / 2) / picture_height
         size = f"{width / picture_width:.6f} {height / picture_height:.6f}"
-        yield f"{numbers[found.label or '']} {x:.6f} {y:.6f} {size}\n"
+        yield f"{numbers[label]} {x:.6f} {y:.6f} {size}\n"
 
 
 def _write_yaml(path: str, classes: Sequence[str], parts: Sequence[str]) -> None:

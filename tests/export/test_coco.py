@@ -234,6 +234,17 @@ def test_labels_are_the_categories(prefix: Path, tmp_path: Path) -> None:
     assert len(only.imgs) == 12
 
 
+def test_an_object_of_two_categories_counts_once_for_a_label(tmp_path: Path) -> None:
+    twice = [box(4, 5, 8, 10, category="48G"), box(4, 5, 8, 10, category="48")]
+    other = [box(4, 5, 8, 10, category="30B"), box(20, 5, 8, 10, category="48")]
+    write_sample(tmp_path / "data", "a", twice + other)
+    prefix = compressed(tmp_path)
+    assert len(exported(prefix, tmp_path / "every").anns) == 4
+    coco = exported(prefix, tmp_path / "coco", labels={"48": "^48", "30": "^30"})
+    found = [(a["category_id"], a["bbox"][0]) for a in coco.anns.values()]
+    assert found == [(1, 4), (2, 4), (1, 20)]
+
+
 def test_a_split_makes_two_files(prefix: Path, tmp_path: Path) -> None:
     export_dataset(load(prefix), "coco", tmp_path / "coco", split=0.75, seed=3)
     train, val = (
