@@ -41,6 +41,14 @@ def test_each_row_is_in_the_folder_of_its_label(folder: Path, prefix: Path) -> N
     assert {path.name for path in folder.iterdir()} == {"train", "val"}
 
 
+def test_rows_without_a_label_are_left_out(prefix: Path, tmp_path: Path) -> None:
+    labels = {"photograph": "^real$"}
+    report = export_dataset(load(prefix), "imagefolder", tmp_path / "out", labels=labels, workers=1)
+    assert report.rows == 3
+    pictures = sorted((tmp_path / "out" / "photograph").iterdir())
+    assert [path.name for path in pictures] == ["000003.png", "000007.png", "000011.png"]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_hugging_face_reads_it(
