@@ -60,7 +60,7 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def _describe(report: ExportReport) -> str:
-    return f"{report.path}  {report.rows} rows  {report.annotations} annotations"
+    return f"{report.path}  {report.rows} rows  {report.boxes} boxes"
 
 
 def _with_flags(message: str) -> str:

@@ -78,13 +78,13 @@ class ExportReport:
     path : str
         The folder.
     rows : int
-    annotations : int
-        Boxes and tags, as far as the format has any.
+    boxes : int
+        With a label; 0 if the format has none.
     """
 
     path: str
     rows: int
-    annotations: int
+    boxes: int
 
 
 @machine_errors()
@@ -152,19 +152,19 @@ def export_dataset(
         rows = read_rows(reader, workers or default_workers(), progress)
         with closing(rows), output_errors(out):
             writer.write(folder, counted.count(rows), classes, parts)
-    return ExportReport(out, counted.rows, counted.annotations)
+    return ExportReport(out, counted.rows, counted.boxes)
 
 
 class _Counted:
-    """Counts the rows that pass, and their annotations."""
+    """Counts the rows that pass, and their boxes."""
 
     def __init__(self) -> None:
-        self.rows = self.annotations = 0
+        self.rows = self.boxes = 0
 
     def count(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
             self.rows += 1
-            self.annotations += len(row.annotations)
+            self.boxes += sum(1 for _ in row.objects)
             yield row
 
 
@@ -220,6 +220,9 @@ def _reader(
         row_labels = _row_labels(dataset, labels)
     by_label = target.by_label and labels is not None
     numbers = np.flatnonzero(row_labels >= 0) if by_label else np.arange(len(dataset))
+    if len(numbers) < len(dataset):
+        left_out, every = len(dataset) - len(numbers), len(dataset)
+        _log.warning("%d of %d rows have no label and are left out", left_out, every)
     chosen = row_labels[numbers]
     named = np.array([*(printable(label) for label in labels or ()), None], np.object_)
     return RowReader(

@@ -105,7 +105,7 @@ def test_the_command_writes_what_pycocotools_reads(
 ) -> None:
     done = export(prefix, "--to", "coco", "-o", "out")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{tmp_path}/out  12 rows  ")
+    assert done.stdout == f"{tmp_path}/out  12 rows  30 boxes\n"
     coco = opened(tmp_path / "out")
     assert check_against_sources(coco) == 27
     assert sorted(coco.imgs) == list(range(12))

@@ -41,10 +41,11 @@ def test_each_row_is_in_the_folder_of_its_label(folder: Path, prefix: Path) -> N
     assert {path.name for path in folder.iterdir()} == {"train", "val"}
 
 
-def test_rows_without_a_label_are_left_out(prefix: Path, tmp_path: Path) -> None:
-    labels = {"photograph": "^real$"}
-    report = export_dataset(load(prefix), "imagefolder", tmp_path / "out", labels=labels, workers=1)
-    assert report.rows == 3
+def test_rows_without_a_label_are_left_out(export: Command, prefix: Path, tmp_path: Path) -> None:
+    done = export(prefix, "--to", "imagefolder", "-o", "out", "--labels", "photograph=^real$")
+    assert done.returncode == 0
+    assert done.stdout == f"{tmp_path}/out  3 rows  0 boxes\n"
+    assert "limbo-export: 9 of 12 rows have no label and are left out\n" in done.stderr
     pictures = sorted((tmp_path / "out" / "photograph").iterdir())
     assert [path.name for path in pictures] == ["000003.png", "000007.png", "000011.png"]
 
