@@ -6,7 +6,7 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help torch demo picture test check parity faults filesystems sanitize bench bench-full bench-load record clean
+.PHONY: help torch demo picture test check parity faults filesystems sanitize bench bench-full bench-load bench-export record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ bench-full: $(BENCH)  ## measure thoroughly; without DATA=DIR, update docs/bench
 
 bench-load: $(BENCH) $(BIN)/installed-torch  ## time loading and epochs of training
 	$(BIN)/python -m benchmarks.load
+
+bench-export: $(BIN)/installed-bench  ## time exports of 5000 renders to every format
+	$(BIN)/python -m benchmarks.export
 
 record: $(REFERENCE)/installed  ## record the reference's outputs again, for the tests
 	$(REFERENCE)/bin/python tests/reference/record.py
