@@ -152,6 +152,8 @@ def export_dataset(
         rows = read_rows(reader, workers or default_workers(), progress)
         with closing(rows), output_errors(out):
             writer.write(folder, counted.count(rows), classes, parts)
+    if target.needs_metadata and not counted.boxes:
+        _log.warning("no row has a box with a label: were the regions left out of the metadata?")
     return ExportReport(out, counted.rows, counted.boxes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,9 @@ import yaml
 from pycocotools.coco import COCO
 
 import limbo_compress
-from limbo_compress import InputError, OutputError, UsageError, export_dataset, load
+from limbo_compress import InputError, OutputError, UsageError, compress, export_dataset, load
 from tests.export.sources import box, compressed, reference, write_sample
-from tests.jobs import Command, files, run_command, wait_until
+from tests.jobs import Command, files, job, run_command, wait_until
 
 FORMATS = ("coco", "yolo", "parquet", "webdataset", "imagefolder")
 HOSTILE = (
@@ -198,6 +199,35 @@ def test_without_images(export: Command, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
     table = pd.read_parquet(tmp_path / "parquet")
     assert table[["x", "width", "picture_width"]].to_numpy().tolist() == [[32, 64, 128]]
+
+
+def test_metadata_without_regions_are_told(export: Command, campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path, strip_regions=True))
+    done = export("out", "--to", "coco", "-o", "coco")
+    assert done.returncode == 0
+    assert done.stdout == f"{tmp_path}/coco  12 rows  0 boxes\n"
+    assert "limbo-export: no row has a box with a label: were the regions left out" in done.stderr
+
+
+def test_one_of_the_prefixes_without_metadata(
+    export: Command, prefix: Path, tmp_path: Path
+) -> None:
+    other = rows(tmp_path, 3, 8)
+    line = failed(export(other, other, prefix, "--to", "coco", "-o", "out"), 1, tmp_path)
+    assert "rows of 8 × 8 and 64 × 48 pixels cannot be joined" in line
+    shutil.copy(f"{prefix}-images.npy", tmp_path / "y-images.npy")
+    line = failed(export(prefix, "y", "--to", "coco", "-o", "out", "--quiet"), 1, tmp_path)
+    assert f"{tmp_path}/y-metadata.pickle: there is no such output" in line
+
+
+def test_damaged_metadata_are_one_line(export: Command, prefix: Path, tmp_path: Path) -> None:
+    for name in ("images.npy", "metadata.pickle"):
+        shutil.copy(f"{prefix}-{name}", tmp_path / f"x-{name}")
+    with open(tmp_path / "x-metadata.pickle", "r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"damaged")
+    line = failed(export("x", "--to", "coco", "-o", "out", "--quiet"), 1, tmp_path)
+    assert f"{tmp_path}/x-metadata.pickle: cannot read the metadata of row 0" in line
 
 
 def test_files_of_the_reference(export: Command, tmp_path: Path) -> None:
