@@ -199,11 +199,15 @@ def _simplified(polygon: Floats, size: Size) -> NDArray[np.float64]:
 
 
 def _has_holes(outline: Sequence[NDArray[np.float64]]) -> bool:
-    """Whether a line is inside of another one. Lines of a contour do not cross."""
+    """Whether a line is inside of another one. Lines of a contour do not cross.
+
+    Those that touch may do so by the tolerance of both, so that is not enough.
+    """
     lines = [line.astype(np.float32) for line in outline]
     return any(
-        cv2.pointPolygonTest(outer, inner[0].tolist(), measureDist=False) > 0
+        cv2.pointPolygonTest(outer, point, measureDist=True) > 2 * _TOLERANCE
         for outer, inner in permutations(lines, 2)
+        for point in inner.tolist()
     )
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -215,18 +215,15 @@ def _reader(
     from .annotations import printable
     from .rows import RowReader
 
-    row_labels = np.full(len(dataset), -1)
-    classes = None
-    if labels is not None:
-        classes = _classes(dataset, labels)
-        row_labels = _row_labels(dataset, labels)
-    by_label = target.by_label and labels is not None
-    numbers = np.flatnonzero(row_labels >= 0) if by_label else np.arange(len(dataset))
-    if len(numbers) < len(dataset):
-        left_out, every = len(dataset) - len(numbers), len(dataset)
-        _log.warning("%d of %d rows have no label and are left out", left_out, every)
+    if labels is None:
+        classes, row_labels = None, np.full(len(dataset), -1)
+    else:
+        classes, row_labels = _classes(dataset, labels), _row_labels(dataset, labels)
+    numbers = np.arange(len(dataset))
+    if target.by_label and labels is not None:
+        numbers = _with_label(row_labels, list(labels))
     chosen = row_labels[numbers]
-    named = np.array([*(printable(label) for label in labels or ()), None], np.object_)
+    named = np.array([*map(printable, labels or ()), None], np.object_)
     return RowReader(
         dataset=dataset,
         numbers=numbers,
@@ -264,12 +261,26 @@ def _row_labels(dataset: Dataset, labels: Mapping[str, str]) -> Ints:
     return found
 
 
+def _with_label(row_labels: Ints, labels: Sequence[str]) -> Ints:
+    """Return the rows that have a label, and say what is left out."""
+    rows = np.flatnonzero(row_labels >= 0)
+    if len(rows) < len(row_labels):
+        left_out = len(row_labels) - len(rows)
+        _log.warning("%d of %d rows have no label and are left out", left_out, len(row_labels))
+    for number, label in enumerate(labels):
+        if number not in row_labels:
+            _log.warning("label %s: no row has it before another one", shown(label))
+    return rows
+
+
 def _parts(strata: Ints, split: float | None, seed: int) -> NDArray[np.str_]:
     """Return the part of each row; the rows of each stratum are divided by the same fraction."""
     if split is None:
         return np.full(len(strata), "", "U5")
     if not 0 <= split <= 1:
         raise UsageError(f"`split` is {split}, expected a fraction from 0 to 1")
+    if seed < 0:
+        raise UsageError(f"`seed` is {seed}, expected 0 or more")
     train, _ = split_rows(strata + 1, split, seed)
     parts = np.full(len(strata), _VAL, "U5")
     parts[train] = _TRAIN

@@ -28,18 +28,24 @@ def write(
     rows : iterable of Row
         Those with a label, if there are any labels.
     labels : sequence of str, optional
-        Each gets a folder, even an empty one; by default, all pictures are in one.
+        Each gets a folder, unless no row has it; by default, all pictures are in one.
     parts : sequence of str
-        Each gets a folder that holds those of the labels.
+        Each gets a folder that holds those of the labels, the same in all parts: readers number
+        the classes by them.
     """
     names: dict[str | None, str] = {label: folder_name(label) for label in labels or ()}
     names = names or {None: _WITHOUT_LABELS}
     for part in parts:
         for name in names.values():
             os.makedirs(os.path.join(folder, part, name))
+    unused = set(names)
     for row in rows:
         assert row.picture is not None
         row.picture.write(os.path.join(folder, row.part, names[row.label], row.file_name))
+        unused.discard(row.label)
+    for part in parts:
+        for label in unused:
+            os.rmdir(os.path.join(folder, part, names[label]))
 
 
 def folder_name(label: str) -> str:

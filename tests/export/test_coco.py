@@ -159,6 +159,16 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
     ]
 
 
+def test_a_hole_that_touches_the_edge_is_one(tmp_path: Path) -> None:
+    outer, hole = [[8, 8], [56, 8], [56, 40], [8, 40]], [[8, 8], [40, 16], [40, 32]]
+    beside = [[56, 8], [60, 8], [60, 40], [56, 40]]
+    annotations = [contour(outer, hole), contour(outer, beside, category="x")]
+    write_sample(tmp_path / "data", "a", annotations)
+    with_hole, pieces = exported(compressed(tmp_path), tmp_path / "coco").anns.values()
+    assert isinstance(with_hole["segmentation"], dict)
+    assert isinstance(pieces["segmentation"], list)
+
+
 def test_a_box_and_its_contour_are_one_object(tmp_path: Path) -> None:
     square = [[10, 10], [20, 10], [20, 20], [10, 20]]
     far = [[30, 30], [40, 30], [40, 40], [30, 40]]
