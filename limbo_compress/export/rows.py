@@ -198,7 +198,7 @@ class RowReader:
             part=str(self.parts[index]),
             label=self.labels[index],
             size=size,
-            picture=picture if self.with_pictures else None,
+            picture=picture,
             annotations=found,
             path=path and printable(path),
             provenance=_provenance(metadata),
@@ -221,16 +221,14 @@ class RowReader:
 
     def _picture(
         self, number: int, metadata: dict[str, Any], path: str | None
-    ) -> tuple[Size, Picture]:
+    ) -> tuple[Size, Picture | None]:
+        """Return the size of a row's picture and, if the format has any, the picture."""
         if self.from_source:
-            try:
-                source = own_file(path or "", metadata.get("image"), "image")
-            except SampleError as error:
-                raise InputError(error.problem, error.path) from error
+            source = _source(path or "", metadata)
             size, suffix = _look_at(source)
-            return size, Picture(suffix, source=source)
+            return size, Picture(suffix, source=source) if self.with_pictures else None
         if not self.with_pictures:
-            return _row_size(self.dataset), Picture("")
+            return _row_size(self.dataset), None
         row = self.dataset.rows(names.IMAGES)[number]
         picture = Picture(".png", _png(row))
         _release(row)
@@ -370,6 +368,14 @@ def _row_size(dataset: Dataset) -> Size:
         raise InputError(problem, "", "take the size of the source images: `source`")
     _, height, width, _ = dataset.rows(arrays[0]).shape
     return width, height
+
+
+def _source(path: str, metadata: dict[str, Any]) -> str:
+    """Return the path of a sample's image."""
+    try:
+        return own_file(path, metadata.get("image"), "image")
+    except SampleError as error:
+        raise InputError(error.problem, error.path) from error
 
 
 def _look_at(source: str) -> tuple[Size, str]:
