@@ -14,7 +14,9 @@ from .rows import Row
 
 __all__ = ["write"]
 
-_BATCH = 1 << 14
+# Python's objects take more memory than Arrow's columns; readers prefer large groups of rows.
+_BATCH = 1 << 10
+_BATCHES_A_GROUP = 64
 _COLUMNS = {
     "row": pa.int64(),
     "split": pa.string(),
@@ -49,10 +51,15 @@ def write(
         Not needed: the column ``split`` says them.
     """
     schema = pa.schema(list(_COLUMNS.items()))
-    records = (record for row in rows for record in _records(row))
+    batches = _batches((record for row in rows for record in _records(row)), schema)
     with pq.ParquetWriter(os.path.join(folder, "annotations.parquet"), schema) as writer:
-        while batch := list(islice(records, _BATCH)):
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+        while group := list(islice(batches, _BATCHES_A_GROUP)):
+            writer.write_table(pa.Table.from_batches(group))
+
+
+def _batches(records: Iterator[dict[str, Any]], schema: Any) -> Iterator[Any]:
+    while batch := list(islice(records, _BATCH)):
+        yield pa.RecordBatch.from_pylist(batch, schema)
 
 
 def _records(row: Row) -> Iterator[dict[str, Any]]:
