@@ -6,7 +6,7 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help torch demo picture test check parity faults filesystems cluster sanitize bench bench-full bench-load bench-million record clean
+.PHONY: help torch demo picture test check parity faults filesystems cluster sanitize bench bench-full bench-load bench-million bench-export record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ bench-load: $(BENCH) $(BIN)/installed-torch  ## time loading and epochs of train
 
 bench-million: $(BIN)/installed  ## measure what the coordinator needs for a million samples
 	$(BIN)/python -m benchmarks.million
+
+bench-export: $(BIN)/installed-bench  ## time exports of 5000 renders to every format
+	$(BIN)/python -m benchmarks.export
 
 record: $(REFERENCE)/installed  ## record the reference's outputs again, for the tests
 	$(REFERENCE)/bin/python tests/reference/record.py

@@ -8,8 +8,9 @@
                 of rows    per CPU      metadata to a          verified, then
                                         part-file              renamed into place
 
-`compress` runs a whole job and `load` reads its outputs back. The command lines are
-``limbo-compress`` and ``python -m limbo_compress``.
+`compress` runs a whole job, `load` reads its outputs back, and `export_dataset` hands them to other
+tools. The command lines are ``limbo-compress``, which is also ``python -m limbo_compress``, and
+``limbo-export``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
+    from .export.export import ExportReport, export_dataset
     from .formats.parts import SampleIssue
     from .options import Options
     from .output.publish import OutputFile
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CompressError",
     "Dataset",
+    "ExportReport",
     "InputError",
     "MachineError",
     "Options",
@@ -55,6 +58,7 @@ __all__ = [
     "WorkerError",
     "compress",
     "concat",
+    "export_dataset",
     "load",
     "status",
 ]
@@ -65,6 +69,7 @@ __version__ = "0.1.0"
 # a program that only reads outputs needs none of the compressor.
 _HOMES = {
     "Dataset": ".dataset.dataset",
+    "ExportReport": ".export.export",
     "Options": ".options",
     "OutputFile": ".output.publish",
     "Partition": ".cluster.arrays",
@@ -73,6 +78,7 @@ _HOMES = {
     "Status": ".cluster.status",
     "compress": ".coordinator",
     "concat": ".dataset.dataset",
+    "export_dataset": ".export.export",
     "load": ".dataset.load",
     "status": ".coordinator",
 }

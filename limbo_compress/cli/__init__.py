@@ -3,5 +3,6 @@
 ::
 
     start ──► compress: argv ──► limbo_compress.compress(Options) ──► messages, exit code
-    signals   progress: a bar or lines, while the job runs
+    signals   export: argv ──► limbo_compress.export_dataset(...) ──► messages, exit code
+              progress: a bar or lines, while either runs
 """

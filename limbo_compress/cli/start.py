@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
 from .. import Stopped
 from . import console
 
-__all__ = ["main"]
+__all__ = ["export", "main"]
 
 # Schedulers can be told to send SIGUSR1 ahead of the time limit.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -30,18 +31,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 when everything was published, 2 for a usage error, 128 plus the
         signal's number for a signal, else 1.
     """
+    return _run("compress", argv)
+
+
+def export(argv: Sequence[str] | None = None) -> int:
+    """Run ``limbo-export``; as `main`."""
+    return _run("export", argv)
+
+
+def _run(command: str, argv: Sequence[str] | None) -> int:
+    """Run the command of a module beside this one."""
+    console.name_command(f"limbo-{command}")
     console.open_missing_streams()
     try:
         _install_signal_handlers()
-        from .compress import run
-
-        exit_code = run(argv)
+        exit_code: int = import_module(f".{command}", __package__).run(argv)
         _ignore_signals()  # there is nothing left to stop
         return exit_code
     except Stopped as stopped:
         console.print_error(str(stopped))
         return stopped.exit_code
-    except (ImportError, MemoryError, OSError) as error:  # `compress` converts those of a job
+    except (ImportError, MemoryError, OSError) as error:  # a job converts its own
         console.print_error(f"cannot start: {str(error) or 'out of memory'}")
         return 1
     finally:

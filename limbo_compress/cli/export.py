@@ -1,0 +1,171 @@
+"""The command ``limbo-export``: argv to `export_dataset`, messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, NoReturn
+
+from .. import CompressError, UsageError, __version__
+from .console import print_error, print_output
+from .progress import Bar, Lines
+
+if TYPE_CHECKING:
+    from .. import ExportReport
+
+__all__ = ["run"]
+
+_NAME = "limbo-export"
+# What messages call by the names of Python's arguments.
+_FLAGS = {"out": "-o", "source": "--from source"}
+
+_log = logging.getLogger("limbo_compress")
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv : sequence of str or None
+        The arguments; None means those of this process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 when everything was written, 2 for a usage error, else 1.
+
+    Raises
+    ------
+    Stopped
+        If a signal arrives.
+    """
+    _log.addHandler(_PrintLogged())
+    _log.propagate = False
+    try:
+        arguments = _parser().parse_args(argv)
+        if arguments.quiet:
+            _log.setLevel(logging.ERROR)
+        report = _export(arguments)
+    except CompressError as error:
+        print_error(_with_flags(str(error)))
+        return error.exit_code
+    if not arguments.quiet:
+        print_output(_describe(report))
+    return 0
+
+
+def _describe(report: ExportReport) -> str:
+    return f"{report.path}  {report.rows} rows  {report.boxes} boxes"
+
+
+def _with_flags(message: str) -> str:
+    """Replace arguments in backticks by their flags, or by those of limbo-compress."""
+    return re.sub(
+        r"`(\w+)`", lambda match: _FLAGS.get(match[1], "--" + match[1].replace("_", "-")), message
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, "", f"{_NAME} --help lists the options")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=_NAME,
+        description="Hand compressed Limbo data sets to other tools.",
+        epilog="Pictures are the rows in 8-bit sRGB, named by the number of their row. With"
+        " --labels, what belongs to no label is left out.",
+    )
+    parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
+    parser.add_argument("prefix", nargs="+", help="prefix of the outputs of limbo-compress")
+    parser.add_argument(
+        "--to",
+        required=True,
+        metavar="FORMAT",
+        help="coco, yolo, parquet (a table of annotations), webdataset or imagefolder",
+    )
+    parser.add_argument(
+        "-o", "--out", required=True, help="folder to be written, which must not exist"
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=("rows", "source"),
+        default="rows",
+        help="source: link or copy the source images, with boxes in their pixels (default: rows)",
+    )
+    parser.add_argument(
+        "--labels",
+        type=_labels,
+        metavar="NAME=PATTERN,...",
+        help="labels by regular expressions, such as 48=^48,30=^30; the first that is found in"
+        " a category counts (default: each category)",
+    )
+    parser.add_argument(
+        "--split",
+        type=float,
+        metavar="FRACTION",
+        help="how much of the rows, of 1, goes to a part train; the others are val",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="another seed splits in another way (default: 0)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes (default: all the CPUs that this process may use)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return parser
+
+
+def _labels(text: str) -> dict[str, str]:
+    """Parse ``48=^48,30=^30``. A comma separates only where a name and ``=`` follow."""
+    labels: dict[str, str] = {}
+    for item in re.split(r",(?=[^,=]+=)", text):
+        name, equals, pattern = item.partition("=")
+        if not equals or not name or name in labels:
+            raise argparse.ArgumentTypeError(
+                f"{item!r} is no new NAME=PATTERN; expected such as 48=^48,30=^30"
+            )
+        labels[name] = pattern
+    return labels
+
+
+def _export(arguments: argparse.Namespace) -> ExportReport:
+    from .. import export_dataset, load  # here so that --help and usage errors are fast
+
+    def export(progress: Bar | Lines | None) -> ExportReport:
+        return export_dataset(
+            load(arguments.prefix),
+            arguments.to,
+            arguments.out,
+            labels=arguments.labels,
+            split=arguments.split,
+            seed=arguments.seed,
+            source=arguments.source == "source",
+            workers=arguments.workers,
+            progress=progress,
+        )
+
+    if arguments.quiet:
+        return export(None)
+    with closing(Bar() if sys.stderr.isatty() else Lines(print_error)) as progress:
+        return export(progress)
+
+
+class _PrintLogged(logging.Handler):
+    """Prints what the package reports during the export through `logging`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg = _with_flags(record.msg)  # not the arguments, which may be paths
+        print_error(record.getMessage())

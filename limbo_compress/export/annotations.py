@@ -1,0 +1,233 @@
+"""What a sample's metadata say about a picture: each object once, with its box and its outline.
+
+Limbo notes the box and the contour of an object in separate annotations, and repeats some of them.
+Here they are one annotation again.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_masks
+
+from ..dataset import geometry
+from ..dataset.geometry import Box, Contour
+from ..formats.index import categories
+
+__all__ = ["XYWH", "Annotation", "Segmentation", "Size", "find_annotations", "printable"]
+
+Floats = NDArray[np.float32]
+Polygons = Sequence[Floats]
+Size = tuple[int, int]
+Segmentation = list[list[float]] | dict[str, Any]
+XYWH = tuple[float, float, float, float]
+
+# Points that are closer than this to a straight line, in pixels, are left out: contours have a
+# point wherever they cross a pixel of the source image.
+_TOLERANCE = 0.1
+# A box and a contour are of one object if they share more than this of their union.
+_MIN_OVERLAP = 0.5
+_DECIMALS = 2
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """An object in a picture, or a tag of the whole picture.
+
+    Attributes
+    ----------
+    category : str or None
+    label : str or None
+        The class that it belongs to; its category if no labels were asked for.
+    box : (float, float, float, float) or None
+        Left, top, width and height in pixels, inside of the picture; None for a tag.
+    area : float or None
+        In pixels: of its mask, or of its box if it has no contour.
+    segmentation : list of list of float, dict or None
+        As in COCO: polygons ``[x, y, x, y, …]``, or a compressed RLE if the contour has holes;
+        None if it has no contour.
+    """
+
+    category: str | None
+    label: str | None
+    box: XYWH | None = None
+    area: float | None = None
+    segmentation: Segmentation | None = None
+
+
+def find_annotations(
+    metadata: dict[str, Any], size: Size, labels: Mapping[str, str] | None
+) -> list[Annotation]:
+    """Return the distinct annotations of a sample: objects, then tags.
+
+    What lies outside of the picture is cut off; objects of which nothing is left are left out.
+
+    Parameters
+    ----------
+    metadata : dict
+    size : (int, int)
+        Width and height of the picture, in pixels.
+    labels : mapping of str to str, optional
+        The label of each category that belongs to one. Others are left out.
+
+    Raises
+    ------
+    ValueError
+        If boxes or contours are not in Limbo's modes, or are damaged.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers end up outside
+        found = list(_distinct(metadata, size))
+    if labels is not None:
+        found = _with_labels(found, labels)
+    return [_printable(annotation) for annotation in found]
+
+
+def _distinct(metadata: dict[str, Any], size: Size) -> Iterator[Annotation]:
+    tags = dict.fromkeys(categories(metadata))
+    boxes, contours = geometry.boxes(metadata, size), geometry.contours(metadata, size)
+    for category, xyxy, polygons in _objects(boxes, contours):
+        tags.pop(category or "", None)
+        box = _inside(xyxy, size)
+        if box is not None:
+            yield _annotation(category, box, polygons, size)
+    for tag in tags:
+        yield Annotation(tag, tag)
+
+
+def _with_labels(found: Sequence[Annotation], labels: Mapping[str, str]) -> list[Annotation]:
+    """Keep what belongs to a label, and only one object of each label with the same box.
+
+    An object may be noted as 48G and as 48, which one label can mean both.
+    """
+    kept: dict[tuple[str, XYWH | int], Annotation] = {}
+    for number, annotation in enumerate(found):
+        if annotation.category is not None and annotation.category in labels:
+            label = labels[annotation.category]
+            kept.setdefault((label, annotation.box or number), replace(annotation, label=label))
+    return list(kept.values())
+
+
+def _printable(annotation: Annotation) -> Annotation:
+    category, label = (text and printable(text) for text in (annotation.category, annotation.label))
+    return replace(annotation, category=category, label=label)
+
+
+def _objects(
+    boxes: Sequence[Box], contours: Sequence[Contour]
+) -> Iterator[tuple[str | None, Floats, Polygons]]:
+    """Yield the category, the bounds and the outline of each object."""
+    contours = [contour for contour in contours if contour.polygons]
+    bounds = [_bounds(contour.polygons) for contour in contours]
+    pairs = _pairs(boxes, contours, bounds)
+    for number, contour in enumerate(contours):
+        box = pairs.get(number)
+        yield contour.category, bounds[number] if box is None else boxes[box].xyxy, contour.polygons
+    for number, (category, xyxy) in enumerate(boxes):
+        if number not in pairs.values():
+            yield category, xyxy, ()
+
+
+def _bounds(polygons: Polygons) -> Floats:
+    points = np.concatenate(polygons)
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def _pairs(
+    boxes: Sequence[Box], contours: Sequence[Contour], bounds: Sequence[Floats]
+) -> dict[int, int]:
+    """Find the box of each contour: those that overlap most first, each at most once."""
+    overlaps = [
+        (_overlap(bounds[contour], box.xyxy), contour, number)
+        for contour in range(len(contours))
+        for number, box in enumerate(boxes)
+        if box.category == contours[contour].category
+    ]
+    pairs: dict[int, int] = {}
+    for overlap, contour, box in sorted(overlaps, key=lambda pair: -pair[0]):
+        if overlap > _MIN_OVERLAP and contour not in pairs and box not in pairs.values():
+            pairs[contour] = box
+    return pairs
+
+
+def _overlap(first: Floats, second: Floats) -> float:
+    """Intersection over union of two boxes, x1, y1, x2, y2; 0 if that is no number."""
+    corners = np.array([first, second], np.float64)
+    shared = np.prod((corners[:, 2:].min(axis=0) - corners[:, :2].max(axis=0)).clip(0))
+    areas = np.prod((corners[:, 2:] - corners[:, :2]).clip(0), axis=1)
+    return float(np.nan_to_num(shared / (areas.sum() - shared)))
+
+
+def _inside(xyxy: Floats, size: Size) -> XYWH | None:
+    """Cut a box off at the edges of the picture; None if nothing is left."""
+    corners = xyxy.astype(np.float64).reshape(2, 2).clip(0, size).round(_DECIMALS)
+    (left, top), (width, height) = corners[0].tolist(), np.diff(corners, axis=0)[0].tolist()
+    if not (width > 0 and height > 0):
+        return None
+    return left, top, round(width, _DECIMALS), round(height, _DECIMALS)
+
+
+def _annotation(category: str | None, box: XYWH, polygons: Polygons, size: Size) -> Annotation:
+    outline = [line for polygon in polygons if len(line := _simplified(polygon, size)) >= 3]
+    if not outline:
+        return Annotation(category, category, box, round(box[2] * box[3], _DECIMALS))
+    segmentation: Segmentation = [line.ravel().tolist() for line in outline]
+    width, height = size
+    masks = coco_masks.frPyObjects(segmentation, height, width)
+    if _has_holes(outline):
+        rle = _even_odd(masks)
+        segmentation = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+    else:
+        rle = coco_masks.merge(masks)
+    return Annotation(category, category, box, float(coco_masks.area(rle)), segmentation)
+
+
+def _simplified(polygon: Floats, size: Size) -> NDArray[np.float64]:
+    """Leave out points that do not matter, and move those far outside closer.
+
+    pycocotools takes memory for every pixel along a line, wherever it is.
+    """
+    extent = np.array(size, np.float32)
+    line = cv2.approxPolyDP(polygon.clip(-extent, 2 * extent), _TOLERANCE, closed=True)
+    return line.reshape(-1, 2).astype(np.float64).round(_DECIMALS)
+
+
+def _has_holes(outline: Sequence[NDArray[np.float64]]) -> bool:
+    """Whether a line is inside of another one. Lines of a contour do not cross.
+
+    Those that touch may do so by the tolerance of both, so that is not enough.
+    """
+    lines = [line.astype(np.float32) for line in outline]
+    return any(
+        cv2.pointPolygonTest(outer, point, measureDist=True) > 2 * _TOLERANCE
+        for outer, inner in permutations(lines, 2)
+        for point in inner.tolist()
+    )
+
+
+def _even_odd(masks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mask of the pixels that are in an odd number of masks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of numpy 2, about pycocotools
+        odd = coco_masks.decode(masks[0])
+        for mask in masks[1:]:
+            odd ^= coco_masks.decode(mask)
+    found: dict[str, Any] = coco_masks.encode(odd)
+    return found
+
+
+def printable(text: str) -> str:
+    r"""Return a text that every file format can hold: lone surrogates become escapes.
+
+    Examples
+    --------
+    >>> print(printable("48\udcff"))
+    48\udcff
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

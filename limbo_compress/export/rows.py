@@ -1,0 +1,415 @@
+"""Rows with what the formats need of them: the picture, the annotations, where they come from."""
+
+from __future__ import annotations
+
+import heapq
+import io
+import mmap
+import os
+import pickle
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .. import names
+from ..dataset.dataset import Dataset
+from ..dataset.rows import Ints
+from ..errors import InputError, MachineError, SampleError
+from ..faults import machine_errors
+from ..formats.pickling import no_garbage_collection
+from ..run.executor import Ending, Executor
+from ..run.processes import ProcessEngine
+from ..run.shards import split
+from ..samples.schema import own_file
+from .annotations import XYWH, Annotation, Size, find_annotations, printable
+
+__all__ = ["Picture", "Progress", "Row", "RowReader", "Spool", "read_rows"]
+
+Progress = Callable[[int, int], None]
+
+# The kinds that the compressor reads.
+_SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg"}
+# More takes twice as long and saves a tenth of the bytes.
+_COMPRESS_LEVEL = 1
+_MIN_DIGITS = 6
+_CAMPAIGN = "campaign"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: the bytes of a PNG, or the source image.
+
+    Attributes
+    ----------
+    suffix : str
+        Of its file name: ``.png`` or ``.jpg``.
+    data : bytes
+        Empty if it is a source image.
+    source : str
+        Path of the source image; empty if there are bytes.
+    """
+
+    suffix: str
+    data: bytes = b""
+    source: str = ""
+
+    def write(self, path: str) -> None:
+        """Write it to a new file. A source image is linked or, where that fails, copied."""
+        if not self.source:
+            with open(path, "xb") as stream:
+                stream.write(self.data)
+            return
+        try:
+            os.link(os.path.realpath(self.source), path)
+        except OSError:  # another filesystem, or one without links
+            with _open_source(self.source) as source, open(path, "xb") as stream:
+                shutil.copyfileobj(source, stream)
+
+    def read(self) -> bytes:
+        """Return the bytes of the file."""
+        if not self.source:
+            return self.data
+        with _open_source(self.source) as stream:
+            return stream.read()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the data set, ready to be written.
+
+    Attributes
+    ----------
+    number : int
+        Of the row in the whole data set.
+    name : str
+        The number with leading zeros: the name of its files.
+    part : str
+        ``train`` or ``val``; empty if the rows are not divided.
+    label : str or None
+        The first of the labels that it has, if labels were asked for.
+    size : (int, int)
+        Width and height of the picture, in whose pixels the annotations are.
+    picture : Picture or None
+        None if the format has no pictures.
+    annotations : tuple of Annotation
+    path : str or None
+        Of the sample's metadata file; None if it is not known.
+    provenance : dict of str to str
+        What the metadata say about licence, copyright and origin.
+    """
+
+    number: int
+    name: str
+    part: str
+    label: str | None
+    size: Size
+    picture: Picture | None
+    annotations: tuple[Annotation, ...]
+    path: str | None
+    provenance: dict[str, str]
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file of the picture."""
+        return self.name + (self.picture.suffix if self.picture else "")
+
+    @property
+    def objects(self) -> Iterator[tuple[str, XYWH, Annotation]]:
+        """The annotations that have a label and a box, after these two."""
+        for found in self.annotations:
+            if found.label is not None and found.box is not None:
+                yield found.label, found.box, found
+
+    @property
+    def tags(self) -> list[str]:
+        """The labels of the annotations that concern the whole picture."""
+        labels = (found.label for found in self.annotations if found.box is None)
+        return [label for label in dict.fromkeys(labels) if label is not None]
+
+    @property
+    def campaign(self) -> str | None:
+        """The folder on its path that is called after a campaign, else the innermost one."""
+        if self.path is None:
+            return None
+        folders = os.path.dirname(self.path).split("/")
+        return ([folder for folder in folders if folder.startswith(_CAMPAIGN)] or folders)[-1]
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Reads rows of a data set. Each worker has its own.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    numbers : ndarray of int, shape (rows,)
+        The rows to read.
+    parts : ndarray of str, shape (rows,)
+        The part of each of them.
+    labels : ndarray of object, shape (rows,)
+        The label of each of them, or None.
+    classes : mapping of str to str, optional
+        The label of each category that belongs to one.
+    from_source : bool
+        Whether the pictures are the source images, not the rows.
+    with_pictures, with_annotations : bool
+        What to read.
+    """
+
+    dataset: Dataset
+    numbers: Ints
+    parts: NDArray[np.str_]
+    labels: NDArray[np.object_]
+    classes: Mapping[str, str] | None
+    from_source: bool
+    with_pictures: bool
+    with_annotations: bool
+
+    def read(self, index: int) -> Row:
+        """Read one of the rows.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, or its metadata do not say boxes and contours as Limbo does.
+        """
+        number = int(self.numbers[index])
+        metadata = self._metadata(number)
+        path = self._path(number)
+        size, picture = self._picture(number, metadata, path)
+        found: tuple[Annotation, ...] = ()
+        try:
+            if self.with_annotations:
+                found = tuple(find_annotations(metadata, size, self.classes))
+        except ValueError as error:
+            raise InputError(f"row {number}: {error}", path or "") from error
+        digits = max(_MIN_DIGITS, len(str(len(self.dataset))))
+        return Row(
+            number=number,
+            name=f"{number:0{digits}d}",
+            part=str(self.parts[index]),
+            label=self.labels[index],
+            size=size,
+            picture=picture,
+            annotations=found,
+            path=path and printable(path),
+            provenance=_provenance(metadata),
+        )
+
+    def _metadata(self, number: int) -> dict[str, Any]:
+        """Return a row's metadata; empty if there are none, or they are not needed."""
+        metadata = self.dataset.metadata
+        is_needed = self.with_annotations or self.from_source
+        return metadata[number] if metadata is not None and is_needed else {}
+
+    def _path(self, number: int) -> str | None:
+        """Return the path of a row's metadata file; None if it is not known, nor needed."""
+        try:
+            return self.dataset.paths[number]
+        except InputError:
+            if self.from_source:
+                raise
+            return None
+
+    def _picture(
+        self, number: int, metadata: dict[str, Any], path: str | None
+    ) -> tuple[Size, Picture | None]:
+        """Return the size of a row's picture and, if the format has any, the picture."""
+        if self.from_source:
+            source = _source(path or "", metadata)
+            size, suffix = _look_at(source)
+            return size, Picture(suffix, source=source) if self.with_pictures else None
+        if not self.with_pictures:
+            return _row_size(self.dataset), None
+        row = self.dataset.rows(names.IMAGES)[number]
+        picture = Picture(".png", _png(row))
+        _release(row)
+        return (row.shape[1], row.shape[0]), picture
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A range of the rows of a reader."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def divide(self) -> list[_Shard]:
+        return [_Shard(index, index + 1) for index in range(self.start, self.stop)]
+
+    def give_up(self, ending: Ending) -> tuple[int, list[Row]]:
+        raise MachineError(f"row {self.start} of those to be exported: a worker {ending.text}")
+
+
+def read_rows(
+    reader: RowReader, workers: int, progress: Progress | None
+) -> Generator[Row, None, None]:
+    """Read the rows in worker processes, and yield them in their order.
+
+    Parameters
+    ----------
+    reader : RowReader
+    workers : int
+    progress : callable, optional
+        Called as ``progress(done, rows)``.
+
+    Yields
+    ------
+    Row
+        Closing the generator ends all workers.
+
+    Raises
+    ------
+    CompressError
+        If a row cannot be read.
+    """
+    rows = len(reader.numbers)
+    tasks = [_Shard(shard.start, shard.stop) for shard in split([range(rows)], workers)]
+    waiting: list[tuple[int, list[Row]]] = []
+    done = 0
+    engine = ProcessEngine[_Shard, tuple[int, list[Row]]](partial(_read_shard, reader), workers)
+    with engine, closing(Executor(engine).run(tasks, lambda task: task)) as shards:
+        for shard in shards:
+            heapq.heappush(waiting, shard)
+            while waiting and waiting[0][0] == done:
+                _, found = heapq.heappop(waiting)
+                yield from found
+                done += len(found)
+                if progress is not None:
+                    progress(done, rows)
+
+
+@machine_errors()
+def _read_shard(reader: RowReader, shard: _Shard) -> tuple[int, list[Row]]:
+    with no_garbage_collection():
+        return shard.start, [reader.read(index) for index in range(shard.start, shard.stop)]
+
+
+class Spool:
+    """Rows that wait in a file, without their pictures, until all of them are known.
+
+    Parameters
+    ----------
+    folder : str
+        Where the file is; it has no name there.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, row: Row) -> None:
+        """Add a row."""
+        picture = row.picture and replace(row.picture, data=b"")
+        pickle.dump(replace(row, picture=picture), self._file)
+
+    def __iter__(self) -> Iterator[Row]:
+        end = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
+        while self._file.tell() < end:
+            row: Row = pickle.load(self._file)
+            yield row
+
+
+@cache
+def _srgb8() -> NDArray[np.uint8]:
+    """Every float16 value of linear light in 8-bit sRGB (IEC 61966-2-1), by its bit pattern.
+
+    Returns
+    -------
+    ndarray of uint8, shape (65536,)
+        What is no number becomes 0.
+    """
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        light = np.nan_to_num(bits.view(np.float16).astype(np.float64)).clip(0, 1)
+    curve = 1.055 * light ** (1 / 2.4) - 0.055
+    values = np.where(light <= 0.0031308, 12.92 * light, curve)
+    levels: NDArray[np.uint8] = np.rint(255 * values).astype(np.uint8)
+    return levels
+
+
+def _png(row: NDArray[Any]) -> bytes:
+    pixels: NDArray[np.uint8] = _srgb8().take(np.ascontiguousarray(row, np.float16).view(np.uint16))
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=_COMPRESS_LEVEL)
+    return stream.getvalue()
+
+
+def _release(row: NDArray[Any]) -> None:
+    """Let go of the pages of a memory map, so that memory does not grow with the rows."""
+    base: Any = row
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _row_size(dataset: Dataset) -> Size:
+    """Return the width and height of all rows."""
+    arrays = [names.IMAGES] if dataset.images is not None else []
+    arrays += map(names.mask_array, dataset.masks)
+    if not arrays:
+        problem = "without images or masks, the size of a row is not known"
+        raise InputError(problem, "", "take the size of the source images: `source`")
+    _, height, width, _ = dataset.rows(arrays[0]).shape
+    return width, height
+
+
+def _source(path: str, metadata: dict[str, Any]) -> str:
+    """Return the path of a sample's image."""
+    try:
+        return own_file(path, metadata.get("image"), "image")
+    except SampleError as error:
+        raise InputError(error.problem, error.path) from error
+
+
+def _look_at(source: str) -> tuple[Size, str]:
+    """Return the size of a source image, and the suffix for its kind, by its header."""
+    with _open_source(source) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(stream, formats=("PNG", "JPEG")) as image:
+                return image.size, _SUFFIXES[image.format or ""]
+        except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError) as error:
+            raise InputError(
+                "the source image is no PNG or JPEG that can be read", source
+            ) from error
+
+
+def _open_source(source: str) -> BinaryIO:
+    try:
+        if not os.path.isfile(source) and os.path.exists(source):
+            raise InputError("the source image is not a regular file", source)
+        return open(source, "rb")
+    except OSError as error:
+        hint = "export on the machine that has the sources, or the rows instead of them"
+        problem = f"cannot read the source image: {error.strerror}"
+        raise InputError(problem, source, hint) from error
+
+
+def _provenance(metadata: dict[str, Any]) -> dict[str, str]:
+    found = metadata.get("provenance")
+    items = found.items() if isinstance(found, dict) else ()
+    return {
+        printable(key): printable(value)
+        for key, value in items
+        if isinstance(key, str) and isinstance(value, str)
+    }

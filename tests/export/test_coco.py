@@ -1,0 +1,288 @@
+"""COCO, read by pycocotools, against what the source files show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from limbo_compress import compress, export_dataset, load
+from tests.export.sources import (
+    Mask,
+    bounds,
+    box,
+    compressed,
+    contour,
+    distinct,
+    raster,
+    reference,
+    write_sample,
+)
+from tests.jobs import REAL_SAMPLES, Command, job
+
+# pycocotools has not caught up with numpy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+NEIGHBOURS = np.ones((3, 3), np.uint8)
+
+
+def opened(folder: Path, name: str = "annotations.json") -> COCO:
+    return COCO(folder / name)
+
+
+def exported(prefix: Path, out: Path, **options: Any) -> COCO:
+    export_dataset(load(prefix), "coco", out, workers=1, **options)
+    return opened(out)
+
+
+def check_mask(found: NDArray[np.uint8], expected: Mask) -> None:
+    """Check that two masks differ by a pixel at most, wherever they end."""
+    grown = cv2.dilate(expected.astype(np.uint8), NEIGHBOURS)
+    shrunk = cv2.erode(expected.astype(np.uint8), NEIGHBOURS)
+    assert (found <= grown).all()
+    assert (found >= shrunk).all()
+
+
+def check_against_sources(coco: COCO) -> int:
+    """Compare all annotations with the source files; return how many have a contour."""
+    contours = 0
+    for image in coco.imgs.values():
+        metadata = json.loads(Path(image["path"]).read_text())
+        sizes = tuple(metadata["image"]["res"]), (image["width"], image["height"])
+        found = coco.loadAnns(coco.getAnnIds(image["id"]))
+        boxes, outlines = distinct(metadata, "bbox"), distinct(metadata, "contours")
+        assert len(found) == len(boxes)
+        for expected in boxes:
+            left, top, width, height = expected["bbox"]
+            corners = [[left, top], [left + width, top + height]]
+            xywh = bounds([corners], *sizes)
+            (same,) = [a for a in found if np.abs(np.subtract(a["bbox"], xywh)).max() < 0.02]
+            assert coco.cats[same["category_id"]]["name"] == expected["category"]
+        with_contour = [annotation for annotation in found if annotation["segmentation"]]
+        assert len(with_contour) == len(outlines)
+        for outline in outlines:
+            mask = raster(outline["contours"], *sizes)
+            xywh = bounds(outline["contours"], *sizes)
+            (same,) = [a for a in with_contour if np.abs(np.subtract(a["bbox"], xywh)).max() < 0.02]
+            check_mask(coco.annToMask(same), mask)
+            assert same["area"] == coco.annToMask(same).sum() > 0
+            contours += 1
+    return contours
+
+
+def average_precision(coco: COCO, kind: str) -> float:
+    """Let COCO judge annotations as if they were detections of a network."""
+    detections = [
+        {
+            "image_id": annotation["image_id"],
+            "category_id": annotation["category_id"],
+            "score": 1.0,
+            **(
+                {"bbox": annotation["bbox"]}
+                if kind == "bbox"
+                else {"segmentation": coco.annToRLE(annotation)}
+            ),
+        }
+        for annotation in coco.anns.values()
+    ]
+    judge = COCOeval(coco, coco.loadRes(detections), kind)
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    return float(judge.stats[0])
+
+
+def test_the_command_writes_what_pycocotools_reads(
+    export: Command, prefix: Path, tmp_path: Path
+) -> None:
+    done = export(prefix, "--to", "coco", "-o", "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path}/out  12 rows  30 boxes\n"
+    coco = opened(tmp_path / "out")
+    assert check_against_sources(coco) == 27
+    assert sorted(coco.imgs) == list(range(12))
+    names = [category["name"] for category in coco.dataset["categories"]]
+    assert names == sorted(names)
+    assert "synthetic" not in names
+    for image in coco.imgs.values():
+        with Image.open(tmp_path / "out" / "images" / image["file_name"]) as picture:
+            assert (picture.mode, picture.size) == ("RGB", (image["width"], image["height"]))
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_its_own_annotations_are_perfect_detections(
+    campaign: Path, tmp_path: Path, kind: str
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in campaign.rglob("*"):
+        if "cryptomatte" not in path.name and path.is_file():
+            (data / path.name).symlink_to(path)
+    for photograph in range(3, 12, 4):  # these have no contours
+        (data / f"image_{photograph:07d}.json").unlink()
+    coco = exported(compressed(tmp_path), tmp_path / "coco")
+    assert average_precision(coco, kind) == pytest.approx(1.0)
+
+
+def test_holes_stay_holes(tmp_path: Path) -> None:
+    outer, hole = [[8, 8], [56, 8], [56, 40], [8, 40]], [[16, 16], [40, 16], [40, 32], [16, 32]]
+    island, beside = (
+        [[20, 20], [30, 20], [30, 28], [20, 28]],
+        [[58, 8], [62, 8], [62, 40], [58, 40]],
+    )
+    annotations = [contour(outer, hole, island, beside)] * 3 + [
+        contour(outer, beside, category="x")
+    ]
+    write_sample(tmp_path / "data", "a", annotations)
+    coco = exported(compressed(tmp_path), tmp_path / "coco")
+    with_holes, pieces = coco.loadAnns([1, 2])
+    assert len(coco.anns) == 2
+    assert isinstance(with_holes["segmentation"], dict)
+    expected = np.zeros((48, 64), bool)
+    expected[8:40, 8:56] = True
+    expected[16:32, 16:40] = False
+    expected[20:28, 20:30] = True
+    expected[8:40, 58:62] = True
+    np.testing.assert_array_equal(coco.annToMask(with_holes), expected)
+    assert with_holes["area"] == expected.sum()
+    assert with_holes["bbox"] == [8, 8, 54, 32]
+    assert [sorted(zip(line[::2], line[1::2], strict=True)) for line in pieces["segmentation"]] == [
+        sorted(map(tuple, line)) for line in (outer, beside)
+    ]
+
+
+def test_a_hole_that_touches_the_edge_is_one(tmp_path: Path) -> None:
+    outer, hole = [[8, 8], [56, 8], [56, 40], [8, 40]], [[8, 8], [40, 16], [40, 32]]
+    beside = [[56, 8], [60, 8], [60, 40], [56, 40]]
+    annotations = [contour(outer, hole), contour(outer, beside, category="x")]
+    write_sample(tmp_path / "data", "a", annotations)
+    with_hole, pieces = exported(compressed(tmp_path), tmp_path / "coco").anns.values()
+    assert isinstance(with_hole["segmentation"], dict)
+    assert isinstance(pieces["segmentation"], list)
+
+
+def test_a_box_and_its_contour_are_one_object(tmp_path: Path) -> None:
+    square = [[10, 10], [20, 10], [20, 20], [10, 20]]
+    far = [[30, 30], [40, 30], [40, 40], [30, 40]]
+    annotations = [
+        *(box(10, 10, 10, 10), contour(square), contour(far)),
+        # Another category, another object of the same one, and a repetition with the same numbers.
+        *(box(10, 10, 10, 10, category="48"), box(11, 11, 12, 12), box(10.0, 10.0, 10.0, 10.0)),
+        *({"category": "30B"}, {"category": "synthetic"}),
+    ]
+    write_sample(tmp_path / "data", "a", annotations)
+    coco = exported(compressed(tmp_path), tmp_path / "coco")
+    found = [
+        (coco.cats[a["category_id"]]["name"], a["bbox"], len(a["segmentation"]))
+        for a in coco.anns.values()
+    ]
+    assert found == [
+        ("30B", [10, 10, 10, 10], 1),
+        ("30B", [30, 30, 10, 10], 1),
+        ("48", [10, 10, 10, 10], 0),
+        ("30B", [11, 11, 12, 12], 0),
+    ]
+    assert coco.imgs[0]["tags"] == ["synthetic"]
+
+
+def test_what_is_outside_of_the_picture_is_cut_off(tmp_path: Path) -> None:
+    annotations = [
+        *(box(-10, -10, 20, 20), box(50, 40, 1e300, 1e300), box(70, 10, 5, 5), box(5, 5, 0, 9)),
+        contour([[20, 20], [1e300, 20], [1e300, 30], [20, 30]]),
+    ]
+    write_sample(tmp_path / "data", "a", annotations)
+    coco = exported(compressed(tmp_path), tmp_path / "coco")
+    boxes = [annotation["bbox"] for annotation in coco.anns.values()]
+    assert boxes == [[20, 20, 44, 10], [0, 0, 10, 10], [50, 40, 14, 8]]
+    assert coco.annToMask(coco.anns[1])[20:30, 20:].all()
+
+
+@pytest.mark.skipif(not REAL_SAMPLES.is_dir(), reason="the real samples are not here")
+@pytest.mark.parametrize("source", [False, True])
+def test_real_samples(tmp_path: Path, source: bool) -> None:
+    compress(job(REAL_SAMPLES, tmp_path, image_size=(224, 224)))
+    coco = exported(tmp_path / "out", tmp_path / "coco", source=source)
+    assert check_against_sources(coco) == 2
+    assert len(coco.anns) == 3  # in the metadata, contours stand 4 and 3 times
+    assert [category["name"] for category in coco.dataset["categories"]] == ["30B"]
+    with_holes = [a for a in coco.anns.values() if isinstance(a["segmentation"], dict)]
+    assert [annotation["image_id"] for annotation in with_holes] == [0, 1]
+    if source:
+        mask = coco.annToMask(with_holes[1])
+        assert not mask[315:319, 224:227].any()  # a hole, from (222, 312) to (229, 321)
+    (licence,) = coco.dataset["licenses"]
+    assert "CC BY 2.0" in licence["name"]
+    photograph = coco.imgs[2]
+    assert photograph["license"] == licence["id"]
+    assert photograph["provenance"]["copyright"] == "Katy Laffan / IAEA, 2019"
+    assert photograph["tags"] == ["real", "30"]
+
+
+def test_labels_are_the_categories(prefix: Path, tmp_path: Path) -> None:
+    labels = {"small": "^30B", "big": "^48.$", "too late": "^30", "none": "nothing"}
+    coco = exported(prefix, tmp_path / "coco", labels=labels)
+    names = {category["id"]: category["name"] for category in coco.dataset["categories"]}
+    assert names == {1: "small", 2: "big", 3: "too late", 4: "none"}
+    every = exported(prefix, tmp_path / "every")
+    expected = [
+        ("small" if every.cats[a["category_id"]]["name"] == "30B" else "big", a["bbox"])
+        for a in every.anns.values()
+    ]
+    assert [(names[a["category_id"]], a["bbox"]) for a in coco.anns.values()] == expected
+    only = exported(prefix, tmp_path / "only", labels={"big": "^48.$"})
+    assert [("big", a["bbox"]) for a in only.anns.values()] == [
+        e for e in expected if e[0] == "big"
+    ]
+    assert len(only.imgs) == 12
+
+
+def test_an_object_of_two_categories_counts_once_for_a_label(tmp_path: Path) -> None:
+    twice = [box(4, 5, 8, 10, category="48G"), box(4, 5, 8, 10, category="48")]
+    other = [box(4, 5, 8, 10, category="30B"), box(20, 5, 8, 10, category="48")]
+    write_sample(tmp_path / "data", "a", twice + other)
+    prefix = compressed(tmp_path)
+    assert len(exported(prefix, tmp_path / "every").anns) == 4
+    coco = exported(prefix, tmp_path / "coco", labels={"48": "^48", "30": "^30"})
+    found = [(a["category_id"], a["bbox"][0]) for a in coco.anns.values()]
+    assert found == [(1, 4), (2, 4), (1, 20)]
+
+
+def test_a_split_makes_two_files(prefix: Path, tmp_path: Path) -> None:
+    export_dataset(load(prefix), "coco", tmp_path / "coco", split=0.75, seed=3)
+    train, val = (
+        opened(tmp_path / "coco", f"annotations-{part}.json") for part in ("train", "val")
+    )
+    assert (len(train.imgs), len(val.imgs)) == (9, 3)
+    assert sorted([*train.imgs, *val.imgs]) == list(range(12))
+    assert train.dataset["categories"] == val.dataset["categories"]
+    expected = load(prefix).split(0.75, seed=3)[0]
+    assert [image["path"] for image in train.imgs.values()] == list(expected.paths)
+    everything = exported(prefix, tmp_path / "all")
+    assert len(train.anns) + len(val.anns) == len(everything.anns)
+
+
+def test_pictures_are_the_rows_in_srgb(tmp_path: Path) -> None:
+    """A row of the size of its image holds the same values, so the picture shows them again."""
+    write_sample(tmp_path / "data", "a", [], size=(256, 40))
+    exported(compressed(tmp_path, (256, 40)), tmp_path / "coco")
+    with Image.open(tmp_path / "coco" / "images" / "000000.png") as picture:
+        found = np.asarray(picture)
+    with Image.open(tmp_path / "data" / "a.png") as picture:
+        np.testing.assert_array_equal(found, np.asarray(picture))
+
+
+def test_values_that_are_no_light(tmp_path: Path) -> None:
+    prefix = reference(tmp_path, {}, size=(3, 2))
+    values = np.array([np.nan, -np.inf, -1, -0.0, np.inf, 2], np.float16)
+    np.save(f"{prefix}-images.npy", np.repeat(values, 3).reshape(1, 2, 3, 3))
+    exported(prefix, tmp_path / "coco")
+    with Image.open(tmp_path / "coco" / "images" / "000000.png") as picture:
+        assert np.asarray(picture)[..., 0].ravel().tolist() == [0, 0, 0, 0, 255, 255]

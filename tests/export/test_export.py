@@ -1,0 +1,511 @@
+"""What all formats have in common: workers, errors, sources, hostile input, interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from pycocotools.coco import COCO
+
+import limbo_compress
+from limbo_compress import InputError, OutputError, UsageError, compress, export_dataset, load
+from tests.export.sources import box, compressed, reference, write_sample
+from tests.jobs import Command, files, job, run_command, wait_until
+
+FORMATS = ("coco", "yolo", "parquet", "webdataset", "imagefolder")
+HOSTILE = (
+    *("<script>alert(1)</script>", "\"'`", "a\nb: c", "../../up", "/absolute", "..", "x" * 5000),
+    *("\u202e48\u05d0", "null", "1e3", "- a", "{{x}}", "%2E", "\ud800", "\u2028", "\U0001f600"),
+    *("", "\x00\x1b[31m"),
+)
+HARMLESS = {text: text.encode("utf-8", "backslashreplace").decode() for text in HOSTILE}
+
+
+def failed(done: subprocess.CompletedProcess[str], code: int, folder: Path) -> str:
+    """Check that a command failed with one line and left nothing; return the line."""
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("limbo-export: ")
+    assert done.stderr.count("\n") == 1
+    assert not list(folder.glob(".export*"))
+    return done.stderr
+
+
+def rows(folder: Path, count: int, width: int = 224) -> Path:
+    """Images without metadata that take no room on the disk."""
+    shape = (count, width, width, 3)
+    np.lib.format.open_memmap(folder / "x-images.npy", "w+", np.float16, shape).flush()
+    return folder / "x"
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("options", [{}, {"labels": {"48": "^48", "30": "^30"}, "split": 0.5}])
+def test_the_number_of_workers_changes_no_byte(
+    prefix: Path, tmp_path: Path, to: str, options: dict[str, Any]
+) -> None:
+    reports = [
+        export_dataset(load(prefix), to, tmp_path / str(workers), workers=workers, **options)
+        for workers in (1, 3)
+    ]
+    first, second = files(tmp_path / "1"), files(tmp_path / "3")
+    assert first == second
+    assert first
+    assert [report.rows for report in reports] == [12, 12]
+    assert reports[0].boxes == reports[1].boxes == (0 if to == "imagefolder" else 30)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "3"]
+
+
+def test_progress_counts_the_rows(prefix: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    dataset = load(prefix)
+    export_dataset(dataset, "parquet", tmp_path / "out", progress=lambda *done: seen.append(done))
+    assert seen[-1] == (12, 12)
+    assert seen == sorted(seen)
+
+
+def test_a_view_is_exported_in_its_order(prefix: Path, tmp_path: Path) -> None:
+    dataset = load(prefix).select([7, 2, 5])
+    export_dataset(dataset, "coco", tmp_path / "out", workers=1)
+    images = json.loads((tmp_path / "out" / "annotations.json").read_text())["images"]
+    assert [image["path"] for image in images] == list(dataset.paths)
+    assert [image["id"] for image in images] == [0, 1, 2]
+
+
+def test_several_prefixes_with_the_same_names(export: Command, tmp_path: Path) -> None:
+    prefixes = []
+    for name in ("first", "second"):
+        write_sample(tmp_path / name / "data", "a", [box(1, 2, 3, 4, category=name)])
+        prefixes.append(compressed(tmp_path / name))
+    for to in FORMATS:
+        done = export(*prefixes, "--to", to, "-o", to, "--quiet")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    coco = COCO(tmp_path / "coco" / "annotations.json")
+    found = [
+        (coco.imgs[a["image_id"]]["path"], coco.cats[a["category_id"]]["name"])
+        for a in coco.anns.values()
+    ]
+    expected = [(str(tmp_path / name / "data" / "a.json"), name) for name in ("first", "second")]
+    assert found == expected
+    assert len(list((tmp_path / "imagefolder" / "images").iterdir())) == 2
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["PREFIX"], "--to"),
+        (["PREFIX", "--to", "coco"], "-o/--out"),
+        (["PREFIX", "--to", "csv", "-o", "out"], "--to is 'csv', expected one of coco, yolo,"),
+        (["PREFIX", "--to", "coco", "-o", "out", "--workers", "0"], "--workers is 0"),
+        (["PREFIX", "--to", "coco", "-o", "out", "--split", "1.5"], "--split is 1.5"),
+        (["PREFIX", "--to", "coco", "-o", "out", "--split", "nan"], "--split is nan"),
+        (["PREFIX", "--to", "coco", "-o", "out", "--split", "1", "--seed", "-1"], "--seed is -1"),
+        (["PREFIX", "--to", "coco", "-o", "out", "--labels", "48"], "NAME=PATTERN"),
+        (["PREFIX", "--to", "coco", "-o", "out", "--labels", "a=b,a=c"], "'a=c' is no new"),
+        (["PREFIX", "--to", "coco", "-o", "out", "--labels", "a=("], "not a regular expression"),
+        (["PREFIX", "--to", "coco", "-o", "out", "--from", "there"], "invalid choice"),
+    ],
+)
+def test_a_usage_error_is_one_line(
+    export: Command, prefix: Path, tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    done = export(*[prefix if word == "PREFIX" else word for word in arguments])
+    assert expected in failed(done, 2, tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_labels_that_no_row_has(export: Command, prefix: Path, tmp_path: Path, to: str) -> None:
+    done = export(prefix, "--to", to, "-o", "out", "--quiet", "--labels", "none=x{1,2}y")
+    assert "no row has any of the labels; the categories: 30, 30B, 48," in failed(done, 2, tmp_path)
+
+
+def test_a_label_that_no_category_has_is_told(export: Command, prefix: Path) -> None:
+    done = export(prefix, "--to", "yolo", "-o", "out", "--labels", "48=^48,no=^x{1,2}y")
+    assert done.returncode == 0
+    assert "limbo-export: label no: no category has ^x{1,2}y\n" in done.stderr
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_prefix_that_does_not_exist(export: Command, tmp_path: Path, to: str) -> None:
+    line = failed(export("nowhere", "--to", to, "-o", "out"), 1, tmp_path)
+    assert f"{tmp_path}/nowhere-*: there are no outputs of this prefix" in line
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("make", ["file", "folder", "link"])
+def test_what_is_there_is_never_replaced(
+    export: Command, prefix: Path, tmp_path: Path, make: str
+) -> None:
+    out = tmp_path / "out"
+    if make == "file":
+        out.touch()
+    elif make == "folder":
+        out.mkdir()
+    else:
+        out.symlink_to("nowhere")
+    line = failed(export(prefix, "--to", "coco", "-o", "out"), 1, tmp_path)
+    assert f"{out}: there is already something of this name; remove it, or" in line
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("out", ["no/such/folder", "x" * 256, "file/out"])
+def test_a_place_that_cannot_be_written(
+    export: Command, prefix: Path, tmp_path: Path, out: str
+) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot write it" in failed(export(prefix, "--to", "coco", "-o", out), 1, tmp_path)
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_without_metadata(export: Command, tmp_path: Path, to: str) -> None:
+    done = export(rows(tmp_path, 3, 8), "--to", to, "-o", "out", "--quiet")
+    if to in ("webdataset", "imagefolder"):
+        assert (done.returncode, done.stderr) == (0, "")
+        return
+    missing = f"{tmp_path}/x-metadata.pickle: there is no such output"
+    assert f"{missing}; compress them with --metadata\n" in failed(done, 1, tmp_path)
+    done = export(tmp_path / "x", "--to", to, "-o", "out", "--labels", "a=b", "--quiet")
+    assert missing in failed(done, 1, tmp_path)
+
+
+def test_without_images(export: Command, tmp_path: Path) -> None:
+    write_sample(tmp_path / "data", "a", [box(32, 24, 64, 48)], size=(128, 96))
+    prefix = compressed(tmp_path)
+    os.unlink(f"{prefix}-images.npy")
+    for to in ("coco", "webdataset"):
+        line = failed(export(prefix, "--to", to, "-o", "out"), 1, tmp_path)
+        assert f"{prefix}-images.npy: there is no such output; compress them with --images" in line
+        assert "--from source" in line
+    line = failed(export(prefix, "--to", "parquet", "-o", "out"), 1, tmp_path)
+    assert "the size of a row is not known; take the size of the source images" in line
+    for to in FORMATS:
+        done = export(prefix, "--to", to, "-o", to, "--from", "source", "--quiet")
+        assert (done.returncode, done.stderr) == (0, "")
+    table = pd.read_parquet(tmp_path / "parquet")
+    assert table[["x", "width", "picture_width"]].to_numpy().tolist() == [[32, 64, 128]]
+
+
+def test_metadata_without_regions_are_told(export: Command, campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path, strip_regions=True))
+    done = export("out", "--to", "coco", "-o", "coco")
+    assert done.returncode == 0
+    assert done.stdout == f"{tmp_path}/coco  12 rows  0 boxes\n"
+    assert "limbo-export: no row has a box with a label: were the regions left out" in done.stderr
+
+
+def test_one_of_the_prefixes_without_metadata(
+    export: Command, prefix: Path, tmp_path: Path
+) -> None:
+    other = rows(tmp_path, 3, 8)
+    line = failed(export(other, other, prefix, "--to", "coco", "-o", "out"), 1, tmp_path)
+    assert "rows of 8 × 8 and 64 × 48 pixels cannot be joined" in line
+    shutil.copy(f"{prefix}-images.npy", tmp_path / "y-images.npy")
+    line = failed(export(prefix, "y", "--to", "coco", "-o", "out", "--quiet"), 1, tmp_path)
+    assert f"{tmp_path}/y-metadata.pickle: there is no such output" in line
+
+
+def test_damaged_metadata_are_one_line(export: Command, prefix: Path, tmp_path: Path) -> None:
+    for name in ("images.npy", "metadata.pickle"):
+        shutil.copy(f"{prefix}-{name}", tmp_path / f"x-{name}")
+    with open(tmp_path / "x-metadata.pickle", "r+b") as stream:
+        stream.seek(1000)
+        stream.write(b"damaged")
+    line = failed(export("x", "--to", "coco", "-o", "out", "--quiet"), 1, tmp_path)
+    assert f"{tmp_path}/x-metadata.pickle: cannot read the metadata of row 0" in line
+
+
+def test_files_of_the_reference(export: Command, tmp_path: Path) -> None:
+    metadata = {"image": {"res": [64, 48]}, "annotations": [box(1, 2, 3, 4)]}
+    prefix = reference(tmp_path, metadata, {})
+    for to in FORMATS:
+        done = export(prefix, "--to", to, "-o", to, "--labels", "30=^30", "--quiet")
+        assert (done.returncode, done.stderr) == (0, "")
+    line = failed(export(prefix, "--to", "coco", "-o", "out", "--from", "source"), 1, tmp_path)
+    assert "it does not say the paths of its samples; compress them again" in line
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo", "parquet", "webdataset"])
+def test_a_box_in_another_mode_is_one_line(export: Command, tmp_path: Path, to: str) -> None:
+    write_sample(tmp_path / "data", "a", [])
+    path = write_sample(tmp_path / "data", "b", [box(1, 2, 3, 4, mode="XYXY_ABS")])
+    line = failed(export(compressed(tmp_path), "--to", to, "-o", "out"), 1, tmp_path)
+    assert line == f"limbo-export: {path}: row 1: bbox_mode is 'XYXY_ABS', not 'XYWH_ABS'\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("library", ["PIL", "pycocotools", "yaml"])
+def test_a_missing_library_is_one_line(prefix: Path, tmp_path: Path, library: str) -> None:
+    arguments = (library, prefix, "--to", "yolo", "-o", "out")
+    done = run_command(tmp_path, *arguments, module="tests.export.without")
+    assert f"needs the library {library}; pip install 'limbo-compress[export]'" in failed(
+        done, 2, tmp_path
+    )
+
+
+def test_errors_of_the_function(prefix: Path, tmp_path: Path) -> None:
+    dataset = load(prefix)
+    with pytest.raises(UsageError, match="`to` is 'csv'"):
+        export_dataset(dataset, "csv", tmp_path / "out")
+    with pytest.raises(UsageError, match="`labels` names no label"):
+        export_dataset(dataset, "coco", tmp_path / "out", labels={})
+    with pytest.raises(OutputError, match="there is already something"):
+        export_dataset(dataset, "coco", tmp_path)
+    np.save(f"{tmp_path}/x-images.npy", np.zeros((1, 2, 2, 3), np.float16))
+    with pytest.raises(InputError, match="there is no such output"):
+        export_dataset(load(tmp_path / "x"), "coco", tmp_path / "out")
+
+
+# Sources
+
+
+def test_sources_are_linked(export: Command, tmp_path: Path) -> None:
+    path = write_sample(tmp_path / "data", "a", [box(32, 24, 64, 48)], size=(128, 96))
+    prefix = compressed(tmp_path)
+    done = export(prefix, "--to", "coco", "-o", "out", "--from", "source", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out/images/000000.png").samefile(path.with_suffix(".png"))
+    coco = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    assert coco["annotations"][0]["bbox"] == [32, 24, 64, 48]
+    assert (coco["images"][0]["width"], coco["images"][0]["height"]) == (128, 96)
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="there is no second filesystem")
+def test_sources_on_another_filesystem_are_copied(
+    prefix: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("shm")
+    if os.stat("/dev/shm").st_dev == os.stat(folder).st_dev:
+        pytest.skip("there is no second filesystem")
+    out = Path("/dev/shm") / f"limbo-export-{os.getpid()}"
+    try:
+        export_dataset(load(prefix), "yolo", out, source=True)
+        for row, path in enumerate(load(prefix).paths):
+            (found,) = out.glob(f"images/{row:06d}.*")
+            expected = Path(path).parent / json.loads(Path(path).read_text())["image"]["filename"]
+            assert found.read_bytes() == expected.read_bytes()
+    finally:
+        subprocess.run(["rm", "-rf", str(out)], check=True)
+
+
+def change_source(path: Path, how: str) -> None:
+    image = path.with_suffix(".png")
+    image.unlink()
+    if how == "garbage":
+        image.write_bytes(b"garbage")
+    elif how == "pipe":
+        os.mkfifo(image)
+
+
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [
+        ("gone", "cannot read the source image: No such file"),
+        ("garbage", "no PNG or JPEG"),
+        ("pipe", "not a regular file"),
+    ],
+)
+def test_a_source_that_cannot_be_read(
+    export: Command, tmp_path: Path, how: str, problem: str
+) -> None:
+    path = write_sample(tmp_path / "data", "a", [])
+    prefix = compressed(tmp_path)
+    change_source(path, how)
+    done = export(prefix, "--to", "coco", "-o", "out", "--from", "source")
+    line = failed(done, 1, tmp_path)
+    assert line.startswith(f"limbo-export: {path.with_suffix('.png')}: ")
+    assert problem in line
+
+
+# Hostile input
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample with hostile categories in a hostile folder."""
+    folder = tmp_path_factory.mktemp("hostile")
+    annotations = [box(1, 2, 3 + n, 4, category=text) for n, text in enumerate(HOSTILE)]
+    data = os.path.join(os.fsencode(folder), b"data", b"<script>\n'\"\xff", "\u202eא".encode())
+    provenance = {"license": HOSTILE[0], "uri": HOSTILE[2], "copyright": HOSTILE[13]}
+    write_sample(Path(os.fsdecode(data)), "a", annotations, provenance=provenance)
+    return compressed(folder)
+
+
+def test_hostile_categories_are_names(hostile: Path, tmp_path: Path) -> None:
+    for to in ("coco", "yolo", "parquet", "webdataset"):
+        export_dataset(load(hostile), to, tmp_path / to, workers=1)
+    coco = json.loads((tmp_path / "coco" / "annotations.json").read_text(encoding="utf-8"))
+    expected = sorted(HARMLESS.values())
+    assert [category["name"] for category in coco["categories"]] == expected
+    by_id = {category["id"]: category["name"] for category in coco["categories"]}
+    widths = {by_id[a["category_id"]]: a["bbox"][2] - 3 for a in coco["annotations"]}
+    assert widths == {HARMLESS[text]: n for n, text in enumerate(HOSTILE)}
+    assert "<script>\n'\"\\udcff" in coco["images"][0]["path"]
+    assert coco["images"][0]["provenance"]["license"] == HOSTILE[0]
+    layout = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8"))
+    assert list(layout["names"].values()) == expected
+    table = pd.read_parquet(tmp_path / "parquet")
+    assert sorted(table["category"]) == expected
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_hostile_labels_stay_inside(hostile: Path, tmp_path: Path, to: str) -> None:
+    labels = dict.fromkeys(HOSTILE, ".")
+    out = tmp_path / "deep" / "out"
+    out.parent.mkdir()
+    export_dataset(load(hostile), to, out, labels=labels, workers=1)
+    assert os.listdir(tmp_path) == ["deep"]
+    assert os.listdir(out.parent) == ["out"]
+    if to == "imagefolder":
+        assert os.listdir(out) == ["%3Cscript%3Ealert%281%29%3C%2Fscript%3E"]
+    if to == "yolo":
+        layout = yaml.safe_load((out / "data.yaml").read_text(encoding="utf-8"))
+        assert list(layout["names"].values()) == list(HARMLESS.values())
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"annotations": 7, "image": {"res": [64, 48]}},
+        {"annotations": [box(1, 2, 3, float("nan"))], "image": {"res": [64, 48]}},
+        {"annotations": [box(1, 2, 3, 4)], "image": {"res": [0, 0]}},
+        {"annotations": [box(1, 2, 3, 4)]},
+        {"annotations": [{"contours": [[[1, 2], [3]]], "contour_mode": "XY_ABS"}]},
+    ],
+)
+def test_metadata_that_cannot_be_right(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    prefix = reference(tmp_path, metadata)
+    with pytest.raises(InputError, match="row 0: "):
+        export_dataset(load(prefix), "coco", tmp_path / "out", workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_metadata_of_any_kind_are_no_obstacle(tmp_path: Path) -> None:
+    samples: list[dict[str, Any]] = [
+        {},
+        {"annotations": [{"category": ["30B"]}, {"category": 30}, 7, None]},
+        {"annotations": [{"contours": [], "contour_mode": "XY_ABS"}], "image": {"res": [64, 48]}},
+        {"provenance": 7, "image": []},
+        {"provenance": {"license": None, "uri": 7}},
+    ]
+    for to in FORMATS:
+        export_dataset(load(reference(tmp_path, *samples)), to, tmp_path / to, workers=1)
+    coco = json.loads((tmp_path / "coco" / "annotations.json").read_text())
+    assert (len(coco["images"]), coco["annotations"], coco["licenses"]) == (5, [], [])
+
+
+# Interruptions
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command in the middle of a long export."""
+    prefix = rows(tmp_path, 50_000)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.export.command", prefix),
+            *("--to", "imagefolder", "-o", str(tmp_path / "out"), "--workers", "2"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: bool(list(tmp_path.glob(".export-*/images/*"))), "the first picture")
+    yield process
+    process.kill()
+    process.wait()
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing(
+    running: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 128 + number
+    assert errors == f"limbo-export: stopped by {number.name}\n"
+    assert os.listdir(tmp_path) == ["x-images.npy"]
+
+
+def test_a_full_disk_leaves_nothing(prefix: Path, tmp_path: Path) -> None:
+    script = f"ulimit -f 1; exec {sys.executable} -m tests.export.command {prefix} --to coco -o out"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "cannot write it: File too large (ulimit -f allows 1,024 bytes)" in failed(
+        done, 1, tmp_path
+    )
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("streams", [">&- 2>&-", ">/dev/full 2>/dev/full", "| true"])
+def test_closed_or_full_streams_do_not_matter(prefix: Path, tmp_path: Path, streams: str) -> None:
+    command = f"{sys.executable} -m tests.export.command {prefix} --to yolo -o {tmp_path}/out"
+    shell = ["bash", "-o", "pipefail", "-c", f"{command} {streams}"]
+    subprocess.run(shell, timeout=120, check=True)
+    assert (tmp_path / "out" / "data.yaml").exists()
+
+
+def test_a_terminal_shows_a_bar(prefix: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    arguments = [str(prefix), "--to", "yolo", "-o", str(tmp_path / "out")]
+    subprocess.run(
+        [sys.executable, "-m", "tests.export.command", *arguments],
+        stderr=theirs,
+        stdout=subprocess.DEVNULL,
+        timeout=120,
+        check=True,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 1 << 16):
+            shown += data
+    except OSError:  # Linux, once all is read
+        pass
+    os.close(ours)
+    assert b"12/12" in shown
+
+
+def test_the_console_script_is_the_same_program() -> None:
+    script = Path(sys.executable).with_name("limbo-export")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"limbo-export {limbo_compress.__version__}\n"
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    peaks = []
+    for count in (100, 1500):  # 30 MB and 450 MB
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        arguments = (rows(folder, count), "--to", "webdataset", "-o", "out", "--workers", 1)
+        done = run_command(folder, *arguments, module="tests.export.memory")
+        assert done.returncode == 0, done.stderr
+        peaks.append([int(word) for word in done.stdout.splitlines()[-1].split()[1:]])
+    (small, small_worker), (large, large_worker) = peaks
+    assert large - small < 60_000
+    assert large_worker - small_worker < 60_000
