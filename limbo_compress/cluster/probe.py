@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 
 __all__ = ["Probe", "versions"]
 
@@ -20,6 +19,8 @@ _PACKAGES_FOR_MASKS = ("OpenEXR", "mmh3")
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of Python and of some packages; empty for those that are missing."""
+    from importlib import metadata  # here because it takes as long to import as the whole package
+
     found = {"Python": ".".join(map(str, sys.version_info[:2]))}
     for package in packages:
         try:

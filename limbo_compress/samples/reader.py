@@ -151,7 +151,8 @@ def _count_waits() -> int:
 
 def _read(options: Options, path: str) -> SampleFiles:
     source = read_file(path, _MAX_METADATA_BYTES)
-    metadata = parse(source.data, path)
+    metadata, states = parse(source.data, path), [source.state]
+    del source  # the image is read into the memory that the CPU still caches
     image = cryptomatte = None
     labels: tuple[str, ...] = ()
     if options.images:
@@ -161,8 +162,8 @@ def _read(options: Options, path: str) -> SampleFiles:
         if section is not None:
             cryptomatte = _read_own(path, section, "synthetic.cryptomatte")
             labels = tuple(section["manifest"])
-    states = tuple(file.state for file in (source, image, cryptomatte) if file is not None)
-    return SampleFiles(path, metadata, states, image, cryptomatte, labels)
+    states += [file.state for file in (image, cryptomatte) if file is not None]
+    return SampleFiles(path, metadata, tuple(states), image, cryptomatte, labels)
 
 
 def _read_own(metadata_path: str, section: Any, what: str) -> DataFile:
