@@ -8,9 +8,10 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["flush", "open_missing_streams", "print_error", "print_output"]
+__all__ = ["flush", "name_command", "open_missing_streams", "print_error", "print_output"]
 
 
+_command = "limbo-compress"
 # A path may hold any character, but a message is one line.
 _ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029)}
 
@@ -33,6 +34,12 @@ def open_missing_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # like stderr: a name may be any bytes
 
 
+def name_command(name: str) -> None:
+    """Say which command this process is, for its messages."""
+    global _command
+    _command = name
+
+
 def print_output(line: str) -> None:
     """Print a line to stdout, if it can be printed."""
     _print(line, sys.stdout)
@@ -40,7 +47,7 @@ def print_output(line: str) -> None:
 
 def print_error(line: str) -> None:
     """Print a line to stderr, after the name of the command, if it can be printed."""
-    _print(f"limbo-compress: {line}", sys.stderr)
+    _print(f"{_command}: {line}", sys.stderr)
 
 
 def flush() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
 from .. import Stopped
 from . import console
 
-__all__ = ["main"]
+__all__ = ["inspect", "main"]
 
 # Schedulers can be told to send SIGUSR1 ahead of the time limit.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -30,12 +31,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 when everything was published, 2 for a usage error, 128 plus the
         signal's number for a signal, else 1.
     """
+    return _start("limbo-compress", ".compress", argv)
+
+
+def inspect(argv: Sequence[str] | None = None) -> int:
+    """Run ``limbo-inspect``, as `main` runs ``limbo-compress``."""
+    return _start("limbo-inspect", ".inspect", argv)
+
+
+def _start(command: str, module: str, argv: Sequence[str] | None) -> int:
     console.open_missing_streams()
+    console.name_command(command)
     try:
         _install_signal_handlers()
-        from .compress import run
-
-        exit_code = run(argv)
+        exit_code: int = import_module(module, __package__).run(argv)
         _ignore_signals()  # there is nothing left to stop
         return exit_code
     except Stopped as stopped:
