@@ -106,6 +106,7 @@ def _add_view_options(what: argparse._ArgumentGroup) -> None:
     what.add_argument(
         "--sheet", type=Path, metavar="FILE", help="draw them on a contact sheet, .png or .jpg"
     )
+    what.add_argument("--html", type=Path, metavar="DIR", help="write a gallery to a folder")
     what.add_argument(
         "--verify",
         nargs="?",
@@ -134,9 +135,11 @@ def _inspect(arguments: argparse.Namespace) -> int:
     is_well = True
     if arguments.sheet:
         found["sheet"] = _sheet(arguments, selection)
+    if arguments.html:
+        found["html"] = _gallery(arguments, selection)
     if arguments.verify:
         found["verify"], is_well = _verify(arguments, selection)
-    if not (arguments.sheet or arguments.verify):
+    if not (arguments.sheet or arguments.html or arguments.verify):
         found["summary"], is_well = _summary(arguments, selection)
     if arguments.json:
         print_output(json.dumps(found, allow_nan=False))
@@ -177,6 +180,16 @@ def _sheet(arguments: argparse.Namespace, selection: Selection) -> list[str]:
         for path in paths:
             print_output(path)
     return paths
+
+
+def _gallery(arguments: argparse.Namespace, selection: Selection) -> str:
+    from ..inspect.views.gallery import write_gallery
+
+    with _progress(arguments) as progress:
+        path = write_gallery(arguments.prefix, selection, arguments.html, progress)
+    if not arguments.json:
+        print_output(path)
+    return path
 
 
 def _verify(arguments: argparse.Namespace, selection: Selection) -> tuple[dict[str, Any], bool]:

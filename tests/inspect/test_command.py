@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from limbo_compress import __version__
+from tests.inspect.sets import HOSTILE, write_set
 from tests.jobs import Command
 
 COMMAND = Path(sys.executable).with_name("limbo-inspect")
@@ -19,7 +21,7 @@ COMMAND = Path(sys.executable).with_name("limbo-inspect")
 def test_version_and_help(inspect: Command) -> None:
     assert inspect("--version").stdout == f"limbo-inspect {__version__}\n"
     shown = inspect("--help").stdout
-    for option in ("--json", "--where", "--rows", "--sample", "--sheet", "--verify"):
+    for option in ("--json", "--where", "--rows", "--sample", "--sheet", "--html", "--verify"):
         assert option in shown
 
 
@@ -58,6 +60,28 @@ def test_a_prefix_that_does_not_exist_is_one_line(inspect: Command, name: str) -
     assert "Traceback" not in done.stderr
 
 
+def test_hostile_labels_and_paths_stay_on_their_lines(tmp_path: Path, inspect: Command) -> None:
+    samples = [
+        {
+            "annotations": [{"category": text}],
+            "provenance": {"license": text, "copyright": [text]},
+        }
+        for text in HOSTILE
+    ]
+    paths = [f"/data/{text.encode('ascii', 'ignore').decode()}/x.json" for text in HOSTILE]
+    paths = [path.replace("\0", "") for path in paths]
+    write_set(tmp_path / "x", np.zeros((len(HOSTILE), 8, 8, 3)), samples, paths)
+    done = inspect("x")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.removesuffix("\n").split("\n")
+    assert len(lines) <= 60
+    for line in lines:
+        assert line.isprintable()
+        assert len(line) < 200
+    assert "<script>window." in done.stdout
+    assert set(json.loads(inspect("x", "--json").stdout)["summary"]["licenses"]) == set(HOSTILE)
+
+
 def test_no_row_is_one_line(prefix: Path, inspect: Command) -> None:
     done = inspect(prefix, "--where", "no such category")
     assert (done.returncode, done.stdout) == (1, "")
@@ -81,7 +105,7 @@ def test_without_pillow_one_line_says_what_to_install(prefix: Path, tmp_path: Pa
     (tmp_path / "PIL").mkdir()
     (tmp_path / "PIL" / "__init__.py").write_text("raise ModuleNotFoundError('no Pillow here')")
     env = os.environ | {"PYTHONPATH": str(tmp_path)}
-    for option in ("--sheet=s.png",):
+    for option in ("--sheet=s.png", "--html=gallery"):
         done = subprocess.run(
             [COMMAND, prefix, option], cwd=tmp_path, env=env, capture_output=True, text=True
         )
