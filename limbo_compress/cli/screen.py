@@ -91,7 +91,6 @@ def _categories(summary: Summary) -> Iterator[str]:
     paired = by_samples[:_MAX_PAIRED]
     together = {(first, second): rows for first, second, rows in summary.together}
     together |= {(second, first): rows for (first, second), rows in together.items()}
-    together |= {(name, name): summary.categories[name].samples for name in paired}
     heads = ["samples", "annotations", "boxes", "contours"]
     table = [["category", *heads, *(f"+ {_short(name, _NAME_WIDTH)}" for name in paired)]]
     for name in sorted(by_samples[:_MAX_CATEGORIES]):

@@ -15,6 +15,7 @@ import numpy as np
 from .. import names
 from ..dataset.dataset import Dataset
 from ..dataset.load import load
+from ..faults import machine_errors
 from .counts import PARTS, Counts, count_metadata
 from .pixels import (
     ODD,
@@ -148,6 +149,7 @@ class Summary:
         return asdict(self) | {"categories": named}
 
 
+@machine_errors()
 def summarize(
     prefixes: Sequence[str | os.PathLike[str]],
     selection: Selection,

@@ -87,6 +87,7 @@ class Report:
         return asdict(self)
 
 
+@machine_errors()
 def verify(selection: Selection, count: int, progress: Progress | None = None) -> Report:
     """Read the sources of rows again, and compare them.
 

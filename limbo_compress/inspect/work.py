@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import InputError, WorkerError
+from ..faults import machine_errors
 from ..run import cpus
 from ..run.executor import Ending
 from ..run.processes import ProcessExecutor
@@ -78,7 +79,8 @@ def _call(
     function: Callable[[Selection, int], Any], selection: Selection, stretch: _Stretch
 ) -> tuple[_Stretch, Any]:
     part = selection.part(stretch.start, stretch.stop)
-    result = function(part, stretch.start)
+    with machine_errors():
+        result = function(part, stretch.start)
     _let_go(part)
     return stretch, result
 

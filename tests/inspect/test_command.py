@@ -141,3 +141,17 @@ def test_streams_that_are_full_or_closed(prefix: Path, tmp_path: Path, streams: 
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert (tmp_path / "code").read_text() == "0\n"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "name"), [("--sheet", "s.png"), ("--html", "g")])
+@pytest.mark.parametrize("rows", [40, 300])
+def test_a_full_disk_is_one_line(tmp_path: Path, option: str, name: str, rows: int) -> None:
+    pytest.importorskip("PIL.Image", reason="pictures need Pillow")
+    write_set(tmp_path / "x", np.random.default_rng(0).random((rows, 64, 64, 3)))
+    script = f"ulimit -f 64; exec {COMMAND} x {option} {name}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"limbo-inspect: {tmp_path if option == '--html' else ''}")
+    assert "cannot write it: File too large (ulimit -f allows 65,536 bytes)" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["x-images.npy"]

@@ -186,18 +186,14 @@ def test_a_folder_is_not_replaced(prefix: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["s.png"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_leaves_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "x-images.npy", np.zeros((30_000, 8, 8, 3), np.float16))
     command = [str(Path(sys.executable).with_name("limbo-inspect")), "x", "--sheet", "s.png"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: any(tmp_path.glob(".s-*.partial/*")), "the first page")
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (
-        128 + number,
-        f"limbo-inspect: stopped by {number.name}\n",
-    )
+    assert (process.returncode, errors) == (143, "limbo-inspect: stopped by SIGTERM\n")
     assert os.listdir(tmp_path) == ["x-images.npy"]
 
 

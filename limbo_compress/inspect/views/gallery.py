@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import __version__
-from ...errors import InputError, OutputError
+from ...errors import InputError, OutputError, output_errors
+from ...faults import machine_errors
 from ...imaging.decode import opencv
 from ..counts import is_synthetic
 from ..selection import Selection
@@ -54,6 +55,7 @@ _MAX_ITEMS, _MAX_TEXT, _MAX_DEPTH = 500, 20_000, 40
 _EXACT = 1 << 53  # up to here, JavaScript has all integers
 
 
+@machine_errors()
 def write_gallery(
     prefixes: Sequence[str | os.PathLike[str]],
     selection: Selection,
@@ -93,10 +95,11 @@ def write_gallery(
     summary = summarize(prefixes, selection)
     with unfinished(path) as work:
         new = os.path.join(work, "new")
-        shutil.copytree(_ASSETS, new)
         for name in ("thumbs", "pictures", "details"):
             os.makedirs(os.path.join(new, "data", name))
-        write = partial(_write_rows, os.path.join(new, "data"))
+        for asset in _ASSETS.iterdir():
+            shutil.copyfile(asset, os.path.join(new, asset.name))
+        write = partial(_write_rows, path, os.path.join(new, "data"))
         kinds = [_UNKNOWN] * len(selection.rows)
         for place, found in in_stretches(write, selection, _PER_SPRITE, progress):
             kinds[place : place + len(found)] = found
@@ -176,8 +179,13 @@ def _path(selection: Selection, place: int) -> tuple[str, str]:
     return folder, file
 
 
-def _write_rows(data: str, selection: Selection, first: int) -> list[int]:
+def _write_rows(final: str, data: str, selection: Selection, first: int) -> list[int]:
     """Write the pictures and details of a stretch of rows, and return what kind each is."""
+    with output_errors(final):
+        return _write_stretch(data, selection, first)
+
+
+def _write_stretch(data: str, selection: Selection, first: int) -> list[int]:
     kinds, details = [], []
     sprite = None
     size = _thumb_size(row_size(selection.dataset))

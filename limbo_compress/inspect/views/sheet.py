@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import UsageError, shown
+from ...errors import UsageError, output_errors, shown
+from ...faults import machine_errors
 from ..selection import Selection
 from ..work import Progress, in_stretches
 from .pictures import Colour, Row, colours, import_pillow, picture, read_row, row_size
@@ -41,6 +42,7 @@ _SAVE = {"PNG": {"compress_level": 3}, "JPEG": {"quality": 92, "subsampling": 0}
 _MAX_TEXT = 80
 
 
+@machine_errors()
 def write_sheet(
     selection: Selection, path: str | os.PathLike[str], progress: Progress | None = None
 ) -> list[str]:
@@ -82,7 +84,7 @@ def write_sheet(
     metadata = selection.dataset.metadata
     known = colours(selection.dataset.count() if metadata is not None else ())
     with unfinished(finals[0]) as folder:
-        draw = partial(_write_page, folder, suffix, known, count)
+        draw = partial(_write_page, finals[0], folder, known, count)
         done = dict(in_stretches(draw, selection, per_page, progress))
         for place, final in zip(sorted(done), finals, strict=True):
             os.replace(done[place], final)
@@ -90,11 +92,14 @@ def write_sheet(
 
 
 def _write_page(
-    folder: str, suffix: str, known: dict[str, Colour], count: int, selection: Selection, place: int
+    final: str, folder: str, known: dict[str, Colour], count: int, selection: Selection, place: int
 ) -> str:
+    suffix = os.path.splitext(final)[1]
     kind = _SUFFIXES[suffix.lower()]
     path = os.path.join(folder, f"{place}{suffix}")
-    _draw_page(selection, place, count, known).save(path, kind, **_SAVE[kind])
+    page = _draw_page(selection, place, count, known)
+    with output_errors(final):
+        page.save(path, kind, **_SAVE[kind])
     return path
 
 
@@ -221,7 +226,8 @@ def _write_caption(
             return
         if mark:
             draw.rectangle((x, y + 4, x + 11, y + 15), mark, _INK)
-        draw.text((x + indent, y), text, _INK, font, stroke_width=0.4 if number == 0 else 0)
+        for shift in (0, 1) if number == 0 else (0,):  # the first one is bold
+            draw.text((x + indent + shift, y), text, _INK, font)
         x += width + _GAP
 
 
