@@ -6,7 +6,7 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help torch demo picture test test-browser check parity faults filesystems sanitize \
+.PHONY: help torch demo picture screenshot test test-browser check parity faults filesystems sanitize \
 	bench bench-full bench-load bench-inspect record clean
 
 help:  ## list the targets
@@ -78,6 +78,9 @@ demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the 
 
 picture: demo  ## redraw the picture of the README
 	$(BIN)/python -m benchmarks.picture build/demo/test big docs/mask.png
+
+screenshot: demo $(BIN)/installed-browser  ## redraw the picture of the gallery in the README
+	$(BIN)/python -m benchmarks.screenshot build/demo/test docs/gallery.webp
 
 torch: $(BIN)/installed-torch  ## install PyTorch, without which its tests are skipped
 
