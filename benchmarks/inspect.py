@@ -36,16 +36,20 @@ def prepare(samples: int) -> Path:
 
 
 def measure(repeats: int, prefix: Path, *flags: str) -> tuple[float, float]:
-    """Return the seconds of the fastest run, and the most megabytes that a process had."""
-    seconds = []
+    """Return the seconds of the fastest run, and the CPU time that one of them took at least."""
+    seconds, cpu_seconds = [], []
     for _ in range(repeats):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         shutil.rmtree(BUILD / "views", ignore_errors=True)
         (BUILD / "views").mkdir()
         begun = time.monotonic()
         command = [str(BIN / "limbo-inspect"), str(prefix), *flags]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=BUILD / "views")
         seconds.append(time.monotonic() - begun)
-    return min(seconds), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+        cpu_seconds.append(user + system)
+    return min(seconds), min(cpu_seconds)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -54,16 +58,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args(argv)
     prefix = prepare(arguments.samples)
-    rows = arguments.samples
-    print(f"{rows} renders, {os.cpu_count()} CPUs ({platform.machine()})")
+    print(f"{arguments.samples} renders, {os.cpu_count()} CPUs ({platform.machine()})", flush=True)
     for what, flags in {
         "summary": [],
         "contact sheet of 100": ["--rows", "0:100", "--sheet", "sheet.png"],
         "verify 100": ["--verify", "100"],
         "gallery": ["--html", "gallery"],
     }.items():
-        seconds, megabytes = measure(arguments.repeats, prefix, *flags)
-        print(f"{what:22}{seconds:7.1f} s   peak of a process so far {megabytes:5.0f} MB")
+        seconds, cpu_seconds = measure(arguments.repeats, prefix, *flags)
+        print(f"{what:22}{seconds:7.1f} s, of CPUs {cpu_seconds:6.1f} s", flush=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+    print(f"most memory of a process: {used:.0f} MB")
 
 
 if __name__ == "__main__":
