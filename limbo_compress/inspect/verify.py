@@ -130,7 +130,7 @@ def _import_mask_libraries() -> None:
         libraries.load("mmh3")
     except ModuleNotFoundError as error:
         hint = "pip install 'limbo-compress[masks]'"
-        raise UsageError(f"to compare masks needs {error.name}", hint=hint) from error
+        raise UsageError(f"comparing masks needs {error.name}", hint=hint) from error
 
 
 def _array_names(dataset: Dataset) -> list[str]:

@@ -27,12 +27,14 @@ class _Stretch:
 
     start: int
     stop: int
+    first_row: int
 
     def divide(self) -> Sequence[_Stretch]:
         return [self]
 
     def give_up(self, ending: Ending) -> NoReturn:
-        raise WorkerError(f"rows {self.start} to {self.stop - 1}: the worker process {ending.text}")
+        rows = f"row {self.first_row} and the {self.stop - self.start - 1} after it"
+        raise WorkerError(f"a worker process {ending.text}, at {rows}")
 
 
 def in_stretches(
@@ -66,7 +68,9 @@ def in_stretches(
         What the function raised, or that workers die.
     """
     count = len(selection.rows)
-    stretches = [_Stretch(at, min(at + size, count)) for at in range(0, count, size)]
+    stretches = [
+        _Stretch(at, min(at + size, count), int(selection.rows[at])) for at in range(0, count, size)
+    ]
     done = 0
     for stretch, result in _run(partial(_call, function, selection), stretches, selection):
         done += stretch.stop - stretch.start
@@ -90,10 +94,9 @@ def _let_go(selection: Selection) -> None:
     dataset = selection.dataset
     arrays = [array for array in (dataset.images, *dataset.masks.values()) if array is not None]
     for array in arrays:
-        for row in [array[0]]:
-            mapping = getattr(row, "_mmap", None)
-            if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-                mapping.madvise(mmap.MADV_DONTNEED)
+        mapping = getattr(array[0], "_mmap", None)
+        if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _run(

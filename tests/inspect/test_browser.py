@@ -269,6 +269,9 @@ def test_nothing_keeps_people_out(browser: Browser, folder: Path, scheme: str) -
         return [f"{each['id']}: {each['help']}" for each in found if each["impact"] in SERIOUS]
 
     assert violations() == []
+    visit.page.fill("#by-text", "no such path")
+    assert violations() == []
+    visit.page.fill("#by-text", "")
     visit.page.click("#figures > summary")
     visit.page.wait_for_selector("#figures .plot")
     assert violations() == []
