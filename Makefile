@@ -6,7 +6,8 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help torch demo picture test check parity faults filesystems cluster sanitize bench bench-full bench-load bench-million bench-export record clean
+.PHONY: help torch demo picture screenshot test test-browser check parity faults filesystems cluster \
+	sanitize bench bench-full bench-load bench-million bench-export bench-inspect record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +59,16 @@ $(BIN)/installed-torch: $(BIN)/installed
 	$(BIN)/python -m pip install --quiet torch==2.13.0 --editable '.[torch]'
 	@touch $@
 
+# Playwright drives the system's Chromium (Debian's package, or CHROMIUM=PATH), and downloads none.
+# Where either cannot be installed, the browser's tests are skipped, and pytest says why.
+$(BIN)/installed-browser: $(BIN)/installed
+	$(BIN)/python -m pip install --quiet 'playwright>=1.50' 'axe-playwright-python>=0.1.4' \
+		|| echo "Playwright or axe-core cannot be installed"
+	command -v "$${CHROMIUM:-chromium}" >/dev/null || { apt-get update -qq \
+		&& apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+		|| echo "Chromium cannot be installed"
+	@touch $@
+
 BENCH := $(BIN)/installed-bench $(REFERENCE)/installed $(CONTENDERS)/installed
 
 demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the outputs
@@ -68,10 +79,16 @@ demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the 
 picture: demo  ## redraw the picture of the README
 	$(BIN)/python -m benchmarks.picture build/demo/test big docs/mask.png
 
+screenshot: demo $(BIN)/installed-browser  ## redraw the picture of the gallery in the README
+	$(BIN)/python -m benchmarks.screenshot build/demo/test docs/gallery.webp
+
 torch: $(BIN)/installed-torch  ## install PyTorch, without which its tests are skipped
 
 test: $(BIN)/installed  ## run all tests
 	$(BIN)/python -m pytest
+
+test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in Chromium
+	$(BIN)/python -m pytest tests/inspect/test_browser.py
 
 check: $(BIN)/installed  ## check lint, formatting, types and import contracts
 	$(BIN)/ruff check
@@ -111,6 +128,9 @@ bench-million: $(BIN)/installed  ## measure what the coordinator needs for a mil
 
 bench-export: $(BIN)/installed-bench  ## time exports of 5000 renders to every format
 	$(BIN)/python -m benchmarks.export
+
+bench-inspect: $(BIN)/installed  ## time limbo-inspect on 5000 renders
+	$(BIN)/python -m benchmarks.inspect
 
 record: $(REFERENCE)/installed  ## record the reference's outputs again, for the tests
 	$(REFERENCE)/bin/python tests/reference/record.py

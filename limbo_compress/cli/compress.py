@@ -8,10 +8,11 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from .. import CompressError, Options, Partition, UsageError, __version__
 from .console import print_error, print_output
+from .messages import Parser, PrintLogged
 from .progress import Bar, Lines
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run(argv: Sequence[str] | None) -> int:
     Stopped
         If a signal arrives.
     """
-    _log.addHandler(_PrintLogged())
+    _log.addHandler(PrintLogged(_with_flags))
     _log.propagate = False
     try:
         arguments = _parser().parse_args(argv)
@@ -95,15 +96,8 @@ def _with_flags(message: str) -> str:
     return re.sub(r"`(\w+)`", flag, message)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, "", f"{_NAME} --help lists the options")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=_NAME,
         description="Cache Limbo data sets in a few large files, in parallel.",
         epilog="Outputs: PREFIX-images.npy (samples, H, W, 3) float16 linear light;"
@@ -302,11 +296,3 @@ def _print_status(options: Options) -> None:
         print_output(f"missing: rows {rows.start} to {rows.stop - 1}")
     if len(found.missing) > _RANGES_SHOWN:
         print_output(f"missing: {len(found.missing) - _RANGES_SHOWN} more ranges of rows")
-
-
-class _PrintLogged(logging.Handler):
-    """Prints what the package reports during the job through `logging`."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        record.msg = _with_flags(record.msg)  # not the arguments, which are paths
-        print_error(record.getMessage())

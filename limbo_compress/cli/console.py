@@ -11,7 +11,6 @@ from typing import TextIO
 __all__ = ["flush", "name_command", "open_missing_streams", "print_error", "print_output"]
 
 _command = "limbo-compress"
-
 # A path may hold any character, but a message is one line.
 _ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029)}
 

@@ -8,10 +8,11 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from .. import CompressError, UsageError, __version__
+from .. import CompressError, __version__
 from .console import print_error, print_output
+from .messages import Parser, PrintLogged
 from .progress import Bar, Lines
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def run(argv: Sequence[str] | None) -> int:
     Stopped
         If a signal arrives.
     """
-    _log.addHandler(_PrintLogged())
+    _log.addHandler(PrintLogged(_with_flags))
     _log.propagate = False
     try:
         arguments = _parser().parse_args(argv)
@@ -70,15 +71,8 @@ def _with_flags(message: str) -> str:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, "", f"{_NAME} --help lists the options")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=_NAME,
         description="Hand compressed Limbo data sets to other tools.",
         epilog="Pictures are the rows in 8-bit sRGB, named by the number of their row. With"
@@ -161,11 +155,3 @@ def _export(arguments: argparse.Namespace) -> ExportReport:
         return export(None)
     with closing(Bar() if sys.stderr.isatty() else Lines(print_error)) as progress:
         return export(progress)
-
-
-class _PrintLogged(logging.Handler):
-    """Prints what the package reports during the export through `logging`."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        record.msg = _with_flags(record.msg)  # not the arguments, which may be paths
-        print_error(record.getMessage())

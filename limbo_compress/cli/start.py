@@ -11,7 +11,7 @@ from typing import NoReturn
 from .. import Stopped
 from . import console
 
-__all__ = ["export", "main"]
+__all__ = ["export", "inspect", "main"]
 
 # Schedulers can be told to send SIGUSR1 ahead of the time limit.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
@@ -35,8 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def export(argv: Sequence[str] | None = None) -> int:
-    """Run ``limbo-export``; as `main`."""
+    """Run ``limbo-export``, as `main` runs ``limbo-compress``."""
     return _run("export", argv)
+
+
+def inspect(argv: Sequence[str] | None = None) -> int:
+    """Run ``limbo-inspect``, as `main` runs ``limbo-compress``."""
+    return _run("inspect", argv)
 
 
 def _run(command: str, argv: Sequence[str] | None) -> int:

@@ -85,6 +85,20 @@ class Dataset:
         return self._items(_sample) if self._has_metadata else None
 
     @property
+    def abridged(self) -> Items[dict[str, Any]]:
+        """Metadata of each row, where possible without the points of its contours.
+
+        Several times as fast as `metadata`. A checksum of each 1000 points stands in their place.
+        Metadata without an index come in full.
+
+        Raises
+        ------
+        InputError
+            By its items, if there are no metadata.
+        """
+        return self._items(_abridged)
+
+    @property
     def paths(self) -> Items[str]:
         """Absolute path of the metadata file of each row's sample, as it was found.
 
@@ -370,6 +384,10 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
 
 def _sample(metadata: Metadata, row: int) -> dict[str, Any]:
     return metadata.sample(row)
+
+
+def _abridged(metadata: Metadata, row: int) -> dict[str, Any]:
+    return metadata.abridged(row)
 
 
 def _path(metadata: Metadata, row: int) -> str:

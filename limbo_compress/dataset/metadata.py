@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import weakref
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
 from io import FileIO
@@ -17,7 +18,13 @@ from numpy.typing import NDArray
 from .. import deflate
 from ..errors import InputError, shown
 from ..formats.index import Index, categories, read_index
-from ..formats.pickling import LIST_END, LIST_START, load_fragment, no_garbage_collection
+from ..formats.pickling import (
+    LIST_END,
+    LIST_START,
+    abridge,
+    load_fragment,
+    no_garbage_collection,
+)
 from .plain import DAMAGED, load_list
 
 __all__ = ["Metadata", "open_metadata"]
@@ -39,6 +46,9 @@ class Metadata(Protocol):
 
     def sample(self, row: int) -> dict[str, Any]:
         """Return the metadata of a sample."""
+
+    def abridged(self, row: int) -> dict[str, Any]:
+        """Return the metadata of a sample, where possible without the points of its contours."""
 
     def path(self, row: int) -> str:
         """Return the path that the sample's metadata file had."""
@@ -126,13 +136,19 @@ class _IndexedMetadata:
         return len(self._index)
 
     def sample(self, row: int) -> dict[str, Any]:
+        return self._load(row, load_fragment)
+
+    def abridged(self, row: int) -> dict[str, Any]:
+        return self._load(row, lambda data: load_fragment(abridge(data)))
+
+    def _load(self, row: int, load: Callable[[bytes], Any]) -> dict[str, Any]:
         begin, end = self._index.offsets[row : row + 2].tolist()
         try:
             data = os.pread(self._stream.fileno(), end - begin, begin)
             if deflate.crc32(data) != self._index.checksums[row]:
                 raise ValueError("it is damaged")
             with no_garbage_collection():
-                sample = load_fragment(data)
+                sample = load(data)
             if not isinstance(sample, dict):
                 raise ValueError("it holds something else")
         except (OSError, *DAMAGED) as error:
@@ -163,6 +179,9 @@ class _WholeMetadata:
         return len(self._samples)
 
     def sample(self, row: int) -> dict[str, Any]:
+        return self._samples[row]
+
+    def abridged(self, row: int) -> dict[str, Any]:
         return self._samples[row]
 
     def path(self, row: int) -> str:

@@ -1,9 +1,10 @@
-"""Row numbers: of several parts together, selected but not read, divided at random."""
+"""Rows: of several parts together, selected but not read, divided at random; and their colours."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence, Sized
+from functools import cache
 from itertools import accumulate
 from operator import index
 from typing import Any, TypeVar, overload
@@ -13,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..formats.pickling import no_garbage_collection
 
-__all__ = ["Ints", "Items", "Rows", "locate", "split", "starts_of"]
+__all__ = ["Ints", "Items", "Rows", "locate", "split", "srgb_levels", "srgb_table", "starts_of"]
 
 Item = TypeVar("Item")
 
@@ -145,6 +146,43 @@ class Items(Sequence[Item]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} items, read one at a time>"
+
+
+@cache
+def srgb_table() -> NDArray[np.float16]:
+    """Every float16 value of linear light in sRGB (IEC 61966-2-1).
+
+    Returns
+    -------
+    array of float16, shape (65536,)
+        Its index is the bit pattern of the linear value. Negative values become 0.
+    """
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    with np.errstate(invalid="ignore"):  # signalling NaNs stay NaNs
+        return _srgb_curve(np.maximum(bits.view(np.float16).astype(np.float64), 0)).astype(
+            np.float16
+        )
+
+
+@cache
+def srgb_levels() -> NDArray[np.uint8]:
+    """The 8-bit sRGB level of every float16 value of linear light (IEC 61966-2-1).
+
+    Returns
+    -------
+    array of uint8, shape (65536,)
+        Its index is the bit pattern of the linear value. What is no number becomes 0.
+    """
+    bits = np.arange(1 << 16, dtype=np.uint16)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        light = np.nan_to_num(bits.view(np.float16).astype(np.float64)).clip(0, 1)
+    levels: NDArray[np.uint8] = np.rint(255 * _srgb_curve(light)).astype(np.uint8)
+    return levels
+
+
+def _srgb_curve(light: NDArray[np.float64]) -> NDArray[np.float64]:
+    curve = 1.055 * light ** (1 / 2.4) - 0.055
+    return np.where(light <= 0.0031308, 12.92 * light, curve)
 
 
 def split(strata: NDArray[np.intp], fraction: float, seed: int) -> tuple[Ints, Ints]:

@@ -20,6 +20,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from .. import names
 from ..errors import UsageError
 from .dataset import search_categories
+from .rows import srgb_table
 
 try:
     from . import _planes as compiled
@@ -218,22 +219,6 @@ def _follow_each_other(tensors: Sequence[Tensor]) -> bool:
         and tensor.dtype == first.dtype
         for place, tensor in enumerate(tensors)
     )
-
-
-@cache
-def srgb_table() -> NDArray[np.float16]:
-    """Every float16 value of linear light in sRGB (IEC 61966-2-1).
-
-    Returns
-    -------
-    array of float16, shape (65536,)
-        Its index is the bit pattern of the linear value. Negative values become 0.
-    """
-    bits = np.arange(1 << 16, dtype=np.uint16)
-    with np.errstate(invalid="ignore"):  # signalling NaNs stay NaNs
-        light = np.maximum(bits.view(np.float16).astype(np.float64), 0)
-        curve = 1.055 * light ** (1 / 2.4) - 0.055
-        return np.where(light <= 0.0031308, 12.92 * light, curve).astype(np.float16)
 
 
 @cache

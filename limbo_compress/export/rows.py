@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,7 +22,7 @@ from PIL import Image
 
 from .. import names
 from ..dataset.dataset import Dataset
-from ..dataset.rows import Ints
+from ..dataset.rows import Ints, srgb_levels
 from ..errors import InputError, MachineError, SampleError
 from ..faults import machine_errors
 from ..formats.pickling import no_garbage_collection
@@ -328,26 +328,10 @@ class Spool:
             yield row
 
 
-@cache
-def _srgb8() -> NDArray[np.uint8]:
-    """Every float16 value of linear light in 8-bit sRGB (IEC 61966-2-1), by its bit pattern.
-
-    Returns
-    -------
-    ndarray of uint8, shape (65536,)
-        What is no number becomes 0.
-    """
-    bits = np.arange(1 << 16, dtype=np.uint16)
-    with np.errstate(invalid="ignore"):  # signalling NaNs
-        light = np.nan_to_num(bits.view(np.float16).astype(np.float64)).clip(0, 1)
-    curve = 1.055 * light ** (1 / 2.4) - 0.055
-    values = np.where(light <= 0.0031308, 12.92 * light, curve)
-    levels: NDArray[np.uint8] = np.rint(255 * values).astype(np.uint8)
-    return levels
-
-
 def _png(row: NDArray[Any]) -> bytes:
-    pixels: NDArray[np.uint8] = _srgb8().take(np.ascontiguousarray(row, np.float16).view(np.uint16))
+    pixels: NDArray[np.uint8] = srgb_levels().take(
+        np.ascontiguousarray(row, np.float16).view(np.uint16)
+    )
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG", compress_level=_COMPRESS_LEVEL)
     return stream.getvalue()

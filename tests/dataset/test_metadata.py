@@ -70,6 +70,18 @@ def test_every_sample_is_read_alone(
     assert repr(list(metadata)) == repr(metadata[:]) == repr(pickle.loads(data)) == repr(samples)
 
 
+def test_abridged_metadata_are_the_same_but_for_points(tmp_path: Path) -> None:
+    points = [[0.5, float(x)] for x in range(500)]
+    samples = [*SAMPLES, {"annotations": [{"category": "30B", "contours": [points]}]}]
+    dataset = opened(tmp_path, indexed(samples))
+    assert dataset.abridged[:-1] == SAMPLES
+    (annotation,) = dataset.abridged[-1]["annotations"]
+    assert annotation["category"] == "30B"
+    ((checksum,),) = annotation["contours"]
+    assert isinstance(checksum, int)
+    assert opened(tmp_path, pickle.dumps(samples)).abridged[:] == samples
+
+
 def test_metadata_are_a_sequence(tmp_path: Path) -> None:
     metadata = opened(tmp_path, indexed(SAMPLES)).metadata
     assert metadata is not None

@@ -4,11 +4,20 @@ import pickle
 import pickletools
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
+from limbo_compress.formats.pickling import (
+    LIST_END,
+    LIST_START,
+    abridge,
+    fragment,
+    load_fragment,
+)
 from tests.strategies import metadata
+
+numbers = st.integers(-(2**31), 2**31 - 1) | st.floats(allow_nan=False)
 
 
 @given(st.lists(metadata, max_size=6))
@@ -26,3 +35,37 @@ def test_unpickling_needs_no_class() -> None:
     opcodes = {opcode.name for opcode, _, _ in pickletools.genops(data)}
     assert not opcodes & {"GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MEMOIZE", "BINPUT"}
     assert data[:2] == b"\x80\x03"
+
+
+@given(metadata)
+@example({"text": "](K\1K\2e](K\1K\2e](K\1K\2e" * 9, "long": [2**70, -(2**3000)]})
+@example({"two points": [[1, 2], [3, 4]], "three numbers": [[1, 2, 3]] * 5})
+def test_what_holds_no_points_stays_whole(sample: dict[str, Any]) -> None:
+    assert repr(load_fragment(abridge(fragment(sample, "")))) == repr(sample)
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=3, max_size=2100), metadata)
+@example([(0.0, 1)] * 1001, {})  # pickle writes a thousand items, then a single one
+@example([(0.0, 1)] * 2000, {})
+def test_a_checksum_stands_for_points(
+    points: list[tuple[float, float]], rest: dict[str, Any]
+) -> None:
+    def abridged(*last: tuple[float, float]) -> Any:
+        contour = [list(point) for point in (*points, *last)]
+        data = fragment({"contours": [contour, contour, "x"], "rest": rest}, "")
+        return load_fragment(abridge(data))
+
+    found = abridged()
+    first, second, third = found["contours"]
+    assert first == second
+    assert all(isinstance(checksum, int) for checksum in first[: len(points) // 1000])
+    assert len(first) <= len(points) // 1000 + 2
+    assert third == "x"
+    assert repr(found["rest"]) == repr(rest)
+    assert abridged((7, 7.5))["contours"][0] != first
+    assert abridged() == found
+
+
+def test_other_opcodes_are_refused() -> None:
+    with pytest.raises(ValueError, match="opcode 0x63 does not belong in a fragment"):
+        abridge(b"cos\nsystem\na")

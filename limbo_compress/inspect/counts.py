@@ -1,0 +1,162 @@
+"""What the metadata of samples say, counted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from ..errors import InputError
+from .selection import Selection
+
+__all__ = ["PARTS", "Counts", "count_metadata", "folder_of", "is_synthetic"]
+
+# What a sample may have, as `Counts.parts` calls it.
+PARTS = (
+    *("image", "synthetic", "cryptomatte", "provenance"),
+    *("boxes", "empty boxes", "contours", "tags"),
+)
+
+
+@dataclass
+class Counts:
+    """What was counted over some samples.
+
+    Each sample counts once for each part, category or text, and equal annotations of a sample
+    count once.
+
+    Attributes
+    ----------
+    parts : Counter of str
+        Samples that have each of `PARTS`.
+    folders : Counter of str
+        Samples by the folder of their metadata file.
+    sets : Counter of frozenset of str
+        Samples by their set of categories.
+    annotations, boxes, contours : Counter of str
+        Annotations of each category; those with a box; those with contours.
+    repeated : int
+        Annotations that equal an earlier one of their sample.
+    licenses, copyrights : Counter of str
+        Samples with a provenance, by what it says; empty if it does not.
+    sizes : Counter of (int, int)
+        Samples by the width and height of their source image.
+    damaged : dict of int to str
+        Rows whose metadata could not be read, and why.
+    """
+
+    parts: Counter[str] = field(default_factory=Counter)
+    folders: Counter[str] = field(default_factory=Counter)
+    sets: Counter[frozenset[str]] = field(default_factory=Counter)
+    annotations: Counter[str] = field(default_factory=Counter)
+    boxes: Counter[str] = field(default_factory=Counter)
+    contours: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    licenses: Counter[str] = field(default_factory=Counter)
+    copyrights: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    damaged: dict[int, str] = field(default_factory=dict)
+
+    def add(self, other: Counts) -> None:
+        """Add what was counted over other samples."""
+        self.repeated += other.repeated
+        for each in fields(self):
+            mine = getattr(self, each.name)
+            if not isinstance(mine, int):
+                mine.update(getattr(other, each.name))
+
+
+def count_metadata(selection: Selection) -> Counts:
+    """Count what the metadata of some rows say; empty if there are none."""
+    counts = Counts()
+    dataset = selection.dataset
+    if dataset.metadata is None:
+        return counts
+    for place, row in enumerate(selection.rows.tolist()):
+        folder = folder_of(selection, place)
+        counts.folders.update([] if folder is None else [folder])
+        try:
+            metadata = dataset.abridged[place]
+        except InputError as error:
+            counts.damaged[row] = error.problem
+            continue
+        counts.sets[dataset.categories[place]] += 1
+        _count_sections(counts, metadata)
+        _count_annotations(counts, metadata.get("annotations"))
+    return counts
+
+
+def folder_of(selection: Selection, place: int) -> str | None:
+    """Return the folder of a sample's metadata file, or None if the outputs do not say it."""
+    try:
+        return selection.dataset.paths[place].rpartition("/")[0]
+    except InputError:
+        return None
+
+
+def is_synthetic(metadata: dict[str, Any]) -> bool:
+    """Whether a sample was rendered: what else there is are photographs."""
+    return isinstance(metadata.get("synthetic"), dict)
+
+
+def _count_sections(counts: Counts, metadata: dict[str, Any]) -> None:
+    synthetic, provenance = metadata.get("synthetic"), metadata.get("provenance")
+    found = {
+        "image": isinstance(metadata.get("image"), dict),
+        "synthetic": is_synthetic(metadata),
+        "cryptomatte": isinstance(synthetic, dict) and bool(synthetic.get("cryptomatte")),
+        "provenance": isinstance(provenance, dict),
+    }
+    counts.parts.update(part for part, has in found.items() if has)
+    if isinstance(provenance, dict):
+        counts.licenses[_text(provenance.get("license"))] += 1
+        counts.copyrights[_text(provenance.get("copyright"))] += 1
+    size = _source_size(metadata.get("image"))
+    if size is not None:
+        counts.sizes[size] += 1
+
+
+def _count_annotations(counts: Counts, annotations: Any) -> None:
+    found = annotations if isinstance(annotations, list) else []
+    objects = [annotation for annotation in found if isinstance(annotation, dict)]
+    distinct = {repr(annotation): annotation for annotation in objects}.values()
+    counts.repeated += len(objects) - len(distinct)
+    parts: set[str] = set()
+    for annotation in distinct:
+        category = annotation.get("category")
+        has = {key: annotation.get(key) is not None for key in ("bbox", "contours")}
+        if isinstance(category, str):
+            counts.annotations[category] += 1
+            counts.boxes[category] += has["bbox"]
+            counts.contours[category] += has["contours"]
+        parts.update(
+            part
+            for part, is_there in {
+                "boxes": has["bbox"],
+                "empty boxes": has["bbox"] and _is_empty(annotation["bbox"]),
+                "contours": has["contours"],
+                "tags": not any(has.values()),
+            }.items()
+            if is_there
+        )
+    counts.parts.update(parts)
+
+
+def _is_empty(box: Any) -> bool:
+    return isinstance(box, list) and box[2:] == [0, 0]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _source_size(image: Any) -> tuple[int, int] | None:
+    res = image.get("res") if isinstance(image, dict) else None
+    if isinstance(res, list) and len(res) == 1:  # some metadata have [[width, height]]
+        res = res[0]
+    if isinstance(res, list) and len(res) == 2 and all(type(length) is int for length in res):
+        return res[0], res[1]
+    return None

@@ -1,0 +1,162 @@
+"""The pixels of rows: their values counted, rows that are odd, rows that repeat others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dataset.rows import srgb_table
+from .selection import Selection
+
+__all__ = ["ODD", "Pixels", "channel_curves", "channel_statistics", "count_pixels", "duplicates"]
+
+# Why a row is odd: the number in `Pixels.oddities` is the place here.
+ODD = ("", "black", "constant", "not finite")
+_BLOCK = 16
+_VALUES = 1 << 16
+# As the bits of float16 values. NaNs are above infinity, negative values above all others.
+_INFINITY, _LARGEST_POSITIVE = 0x7C00, 0x7FFF
+
+
+@dataclass
+class Pixels:
+    """What was found in some rows of images and masks.
+
+    Attributes
+    ----------
+    histogram : ndarray of int, shape (3, 65536)
+        How often each float16 value, by its bits, is in each channel.
+    digests : ndarray of uint64, shape (rows,)
+        Half of a hash of each image.
+    oddities : ndarray of uint8, shape (rows,)
+        What is odd about each image, as numbered in `ODD`.
+    masks : Counter of str
+        By the name of each mask, rows that it covers a part of.
+    """
+
+    histogram: NDArray[np.int64]
+    digests: NDArray[np.uint64]
+    oddities: NDArray[np.uint8]
+    masks: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def empty(cls, rows: int) -> Pixels:
+        return cls(
+            np.zeros((3, _VALUES), np.int64), np.zeros(rows, np.uint64), np.zeros(rows, np.uint8)
+        )
+
+    def put(self, place: int, other: Pixels) -> None:
+        """Put in what was found in the rows from a place on."""
+        rows = slice(place, place + len(other.digests))
+        self.histogram += other.histogram
+        self.digests[rows] = other.digests
+        self.oddities[rows] = other.oddities
+        self.masks.update(other.masks)
+
+
+def count_pixels(selection: Selection) -> Pixels:
+    """Look at the images and masks of some rows, as far as there are any."""
+    count = len(selection.rows)
+    found = Pixels.empty(count)
+    images = selection.dataset.images
+    for at in range(0, count if images is not None else 0, _BLOCK):
+        assert images is not None
+        block = np.asarray(images[at : at + _BLOCK]).view(np.uint16)
+        found.histogram += _histogram(block)
+        found.oddities[at : at + _BLOCK] = [_oddity(row) for row in block]
+        found.digests[at : at + _BLOCK] = [_digest(row) for row in block]
+    for name, mask in selection.dataset.masks.items():
+        found.masks[name] = sum(bool(row.max(initial=0) > 0) for row in mask)
+    return found
+
+
+def _histogram(block: NDArray[np.uint16]) -> NDArray[np.int64]:
+    pixels = block.reshape(-1, block.shape[-1])
+    return np.stack([np.bincount(channel, minlength=_VALUES) for channel in pixels.T])
+
+
+def _oddity(row: NDArray[np.uint16]) -> int:
+    # Without its sign, the bits of a float16 are in the order of its value.
+    largest = int(row.max(initial=0))
+    if largest > _LARGEST_POSITIVE:
+        largest = int((row & _LARGEST_POSITIVE).max())
+    if largest >= _INFINITY:
+        return ODD.index("not finite")
+    if largest == 0:
+        return ODD.index("black")
+    return ODD.index("constant") if _is_constant(row) else 0
+
+
+def _is_constant(row: NDArray[np.uint16]) -> bool:
+    first = row[:1, :1]
+    return bool((row[0] == first).all()) and bool((row == first).all())  # mostly the first suffices
+
+
+def _digest(row: NDArray[np.uint16]) -> int:
+    # The fastest hash of those without accidental collisions, on most CPUs.
+    digest = hashlib.sha1(np.ascontiguousarray(row).data, usedforsecurity=False).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def channel_statistics(
+    histogram: NDArray[np.int64], is_srgb: bool
+) -> tuple[list[float], list[float]]:
+    """Return the mean and the standard deviation of each channel, over its finite values.
+
+    Parameters
+    ----------
+    histogram : ndarray of int, shape (3, 65536)
+    is_srgb : bool
+        Whether values are converted from linear light to sRGB.
+
+    Returns
+    -------
+    (list of float, list of float)
+    """
+    values, counts = _values(is_srgb), np.where(_is_finite(), histogram, 0)
+    total = np.maximum(counts.sum(axis=1), 1)
+    mean = counts @ values / total
+    # In two passes: the difference of two large sums would lose digits.
+    squares = [count @ (values - centre) ** 2 for count, centre in zip(counts, mean, strict=True)]
+    deviation = np.sqrt(np.array(squares) / total)
+    return mean.tolist(), deviation.tolist()
+
+
+def channel_curves(histogram: NDArray[np.int64], bins: int = 64) -> list[list[int]]:
+    """Count the finite values of each channel in equal bins of sRGB from 0 to 1.
+
+    Values outside count in the first or the last bin.
+    """
+    place = np.clip(_values(True) * bins, 0, bins - 1).astype(np.intp)
+    counts = np.where(_is_finite(), histogram, 0)
+    return [np.bincount(place, count, bins).astype(int).tolist() for count in counts]
+
+
+def _is_finite() -> NDArray[np.bool_]:
+    return (np.arange(_VALUES) & _LARGEST_POSITIVE) < _INFINITY
+
+
+def _values(is_srgb: bool) -> NDArray[np.float64]:
+    """The value of each float16, by its bits; 0 where it is not finite."""
+    linear = np.arange(_VALUES, dtype=np.uint16).view(np.float16)
+    values = srgb_table() if is_srgb else linear
+    return np.where(_is_finite(), values, np.float16(0)).astype(np.float64)
+
+
+def duplicates(digests: NDArray[np.uint64]) -> list[NDArray[np.intp]]:
+    """Return the places of each image that is there more than once, in the order of the first.
+
+    Examples
+    --------
+    >>> [places.tolist() for places in duplicates(np.array([7, 5, 9, 5, 7, 5], np.uint64))]
+    [[0, 4], [1, 3, 5]]
+    """
+    _, number, counts = np.unique(digests, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(counts[number] > 1)
+    order = repeated[np.argsort(number[repeated], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+    return sorted((group for group in groups if group.size), key=lambda group: int(group[0]))

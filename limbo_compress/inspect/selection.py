@@ -1,0 +1,110 @@
+"""Some rows of the outputs of prefixes, with the numbers that they have there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..dataset.dataset import Dataset
+from ..dataset.load import load
+from ..dataset.rows import Ints
+from ..errors import InputError, UsageError
+
+__all__ = ["Selection", "choose"]
+
+_ROWS = re.compile(r"(-?\d+)|(-?\d*):(-?\d*)(?::(-?\d*))?")
+
+
+class Selection(NamedTuple):
+    """Rows to be looked at.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        These rows, and no others.
+    rows : ndarray of int, shape (rows,)
+        The number of each among all rows of the prefixes.
+    """
+
+    dataset: Dataset
+    rows: Ints
+
+    def part(self, start: int, stop: int) -> Selection:
+        """Return the rows from the place `start` to before the place `stop`."""
+        return self.at(slice(start, stop))
+
+    def at(self, places: Ints | slice) -> Selection:
+        """Return the rows at some places."""
+        return Selection(self.dataset.select(places), self.rows[places])
+
+
+def choose(
+    prefixes: Sequence[str | os.PathLike[str]],
+    where: Iterable[str] = (),
+    rows: str | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> Selection:
+    """Choose the rows of prefixes that meet all conditions.
+
+    Parameters
+    ----------
+    prefixes : sequence of path
+        What `Options.prefix` was.
+    where : iterable of str
+        Regular expressions. A row must have a category in which each is found; with ``!`` in
+        front, it must have none.
+    rows : str, optional
+        As in Python: ``5``, ``5:20``, ``-10:`` or ``::2``.
+    sample : int, optional
+        Choose so many of what is left at random, or all if there are fewer. They stay in order.
+    seed : int
+        The same seed chooses the same rows.
+
+    Raises
+    ------
+    InputError
+        If the outputs cannot be read, or no row is left.
+    UsageError
+        If a condition makes no sense.
+    """
+    dataset = load(prefixes)
+    places = np.arange(len(dataset))[_parse_rows(rows, len(dataset))]
+    for pattern in where:
+        has = dataset.labels({"": pattern.removeprefix("!")})[places, 0] == 1
+        places = places[~has if pattern.startswith("!") else has]
+    if sample is not None:
+        places = _sample(places, sample, seed)
+    if len(places) == 0:
+        raise InputError(f"none of the {len(dataset)} rows is chosen", "", "choose others")
+    is_all = len(places) == len(dataset)
+    return Selection(dataset if is_all else dataset.select(places), places)
+
+
+def _parse_rows(text: str | None, count: int) -> slice:
+    if text is None:
+        return slice(None)
+    match = _ROWS.fullmatch(text)
+    # Python refuses numbers of thousands of digits.
+    if match is None or len(text) > 60:
+        raise UsageError(f"rows are numbers such as 5, 5:20 or -10:, not {text[:60]!r}")
+    if match[1]:
+        row = int(match[1])
+        if not -count <= row < count:
+            raise UsageError(f"there is no row {row}: there are {count} rows")
+        return slice(row, row + 1 or None)
+    start, stop, step = (int(number) if number else None for number in match.groups()[1:])
+    if step is not None and step < 1:
+        raise UsageError(f"rows come in order: {text} goes backwards, or nowhere")
+    return slice(start, stop, step)
+
+
+def _sample(places: Ints, count: int, seed: int) -> Ints:
+    if count < 1 or seed < 0:
+        raise UsageError("a sample is of one row or more, and its seed is not negative")
+    generator = np.random.default_rng(seed)
+    return np.sort(generator.permutation(places)[:count])

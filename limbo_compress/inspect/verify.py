@@ -1,0 +1,225 @@
+"""Whether rows are what their sources say: the same code as the compressor's reads these again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import libraries, names
+from ..dataset.dataset import Dataset
+from ..errors import InputError, SampleError, UsageError, shown
+from ..faults import machine_errors
+from ..formats.pickling import fragment
+from ..imaging.image import convert
+from ..options import Options
+from ..samples.reader import SampleFiles, SampleReader
+from ..samples.schema import strip_regions
+from .selection import Selection
+from .work import Progress, in_stretches
+
+__all__ = ["Finding", "Report", "verify"]
+
+# The reference rounds in other places, by at most one step of a float16.
+_TOLERANCE = 0.001
+_STRETCH = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is not as it should be about a row.
+
+    Attributes
+    ----------
+    row : int
+        Among all rows of the prefixes.
+    path : str
+        The metadata file of its sample.
+    problem : str
+    is_gone : bool
+        Whether a source is not there any more, so that nothing can be compared.
+    """
+
+    row: int
+    path: str
+    problem: str
+    is_gone: bool = False
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.problem}: {shown(self.path)}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found when rows were compared with their sources.
+
+    Attributes
+    ----------
+    rows : int
+        How many were compared.
+    compared : tuple of str
+        What of each row: ``images``, ``metadata``, ``masks-NAME``.
+    findings : tuple of Finding
+        In the order of the rows; none for a row that is right.
+    """
+
+    rows: int
+    compared: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        gone = {found.row for found in self.findings if found.is_gone}
+        differ = {found.row for found in self.findings} - gone
+        same = self.rows - len(differ) - len(gone)
+        what = ", ".join(self.compared)
+        return (
+            f"compared {self.rows:,} rows with their sources ({what}):"
+            f" {same:,} are the same, {len(differ):,} differ, {len(gone):,} are gone"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as values that JSON has."""
+        return asdict(self)
+
+
+@machine_errors()
+def verify(selection: Selection, count: int, progress: Progress | None = None) -> Report:
+    """Read the sources of rows again, and compare them.
+
+    Images and masks may differ by 0.001, and metadata may lack what ``--strip-regions`` leaves out.
+    The outputs do not say which labels a mask is of, so a mask is right if it is the sum of the
+    mattes of some of the sample's labels.
+
+    Parameters
+    ----------
+    selection : Selection
+    count : int
+        How many rows to compare, spread evenly; all if there are fewer.
+    progress : callable, optional
+        Called as ``progress(done, rows)``.
+
+    Raises
+    ------
+    InputError
+        If the outputs do not say where their sources are, or cannot be read.
+    MachineError
+        If the machine keeps the sources from being read.
+    """
+    selection.dataset.paths[0]  # raises if there are none
+    if selection.dataset.masks:
+        _import_mask_libraries()
+    total = len(selection.rows)
+    places = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.intp))
+    chosen = selection.at(places)
+    found = dict(in_stretches(_compare_rows, chosen, _STRETCH, progress))
+    return Report(
+        len(places),
+        ("metadata", *_array_names(selection.dataset)),
+        tuple(finding for place in sorted(found) for finding in found[place]),
+    )
+
+
+def _import_mask_libraries() -> None:
+    try:
+        libraries.load("OpenEXR")
+        libraries.load("mmh3")
+    except ModuleNotFoundError as error:
+        hint = "pip install 'limbo-compress[masks]'"
+        raise UsageError(f"comparing masks needs {error.name}", hint=hint) from error
+
+
+def _array_names(dataset: Dataset) -> list[str]:
+    images = [names.IMAGES] if dataset.images is not None else []
+    return [*images, *map(names.mask_array, dataset.masks)]
+
+
+def _compare_rows(selection: Selection, _: int) -> list[Finding]:
+    dataset = selection.dataset
+    return [
+        Finding(row, dataset.paths[place], problem, is_gone)
+        for place, row in enumerate(selection.rows.tolist())
+        for problem, is_gone in _problems(dataset, place)
+    ]
+
+
+def _problems(dataset: Dataset, place: int) -> Iterator[tuple[str, bool]]:
+    """Yield what is wrong with a row, and whether that is because a source is gone."""
+    path = dataset.paths[place]
+    if not os.path.exists(path):
+        yield "its metadata file is gone", True
+        return
+    try:
+        with machine_errors(path):
+            yield from ((problem, False) for problem in _differences(dataset, place, path))
+    except SampleError as error:
+        where = "" if error.path in ("", path) else f"{os.path.basename(error.path)}: "
+        yield f"{shown(where)}{error.problem}", bool(where) and not os.path.exists(error.path)
+
+
+def _differences(dataset: Dataset, place: int, path: str) -> Iterator[str]:
+    arrays = {name: dataset.rows(name)[place] for name in _array_names(dataset)}
+    masks = {name: row for name, row in arrays.items() if name != names.IMAGES}
+    has_images = names.IMAGES in arrays
+    options = Options(
+        (os.path.dirname(path),),
+        images=has_images,
+        metadata=True,
+        masks=(("mask", "."),) if masks else (),
+    )
+    with SampleReader(options, [path]) as reader:
+        files = reader.next()
+    try:
+        if not _is_metadata_of(dataset, place, files):
+            yield "its metadata differ"
+    except InputError as error:
+        yield error.problem
+    if files.image is not None:
+        image = np.empty_like(arrays[names.IMAGES])
+        convert(files.image.data, files.image.path, options, image)
+        yield from _difference(names.IMAGES, arrays[names.IMAGES], image)
+    for name, row in masks.items():
+        yield from _difference(name, row, _expected_mask(row, files, options))
+
+
+def _is_metadata_of(dataset: Dataset, place: int, files: SampleFiles) -> bool:
+    """Whether a row has the metadata of a sample, in full or without regions."""
+    assert dataset.metadata is not None
+    # Pickled, NaN is equal to itself, and 1 is not equal to 1.0 or True.
+    stored = fragment(dataset.metadata[place], files.path)
+    if stored == fragment(files.metadata, files.path):
+        return True
+    return stored == fragment(strip_regions(files.metadata, files.path), files.path)
+
+
+def _difference(name: str, row: NDArray[Any], expected: NDArray[Any]) -> Iterator[str]:
+    difference = np.nan_to_num(np.abs(row.astype(np.float64) - expected), nan=np.inf)
+    if difference.max(initial=0) > _TOLERANCE:
+        yield f"its {name} differ by up to {difference.max():.3g}"
+
+
+def _expected_mask(
+    row: NDArray[np.float32], files: SampleFiles, options: Options
+) -> NDArray[np.float32]:
+    """Return what a mask should be if it shows those labels of the sample that it seems to show."""
+    from ..imaging.cryptomatte import Cryptomatte, mattes, read_cryptomatte, resize_matte
+
+    def resized(cryptomatte: Cryptomatte, labels: Sequence[str]) -> NDArray[np.float32]:
+        (matte,) = mattes(cryptomatte, labels, [""], files.path)
+        out = np.empty_like(row)
+        resize_matte(matte, (row.shape[1], row.shape[0]), out)
+        return out
+
+    file = files.cryptomatte
+    if file is None or not files.labels:
+        return np.zeros_like(row)
+    cryptomatte = read_cryptomatte(file.data, file.path, options.max_pixels)
+    alone = np.stack([resized(cryptomatte, [label]).ravel() for label in files.labels])
+    # The mask is a sum of some of them, or as close as these come to it.
+    share, *_ = np.linalg.lstsq(alone.T.astype(np.float64), row.ravel(), rcond=None)
+    chosen = [label for label, part in zip(files.labels, share, strict=True) if part > 0.5]
+    return resized(cryptomatte, chosen)

@@ -1,0 +1,8 @@
+"""Rows made visible.
+
+::
+
+    rows ──► pictures ──┬──► sheet    ──► FILE.png
+             sRGB and   └──► gallery  ──► DIR/index.html
+             outlines        assets
+"""

@@ -1,0 +1,294 @@
+"""A gallery: a folder of HTML, CSS, JavaScript and pictures that opens without a server.
+
+::
+
+    index.html, gallery.css, gallery.js    as they are in `assets`
+    data/rows.js, data/summary.js          what is known about all rows
+    data/thumbs/N.jpg                      pictures of a hundred rows, small
+    data/pictures/N.jpg                    one row
+    data/details/N.js                      25 rows: outlines and metadata
+
+A page that was opened from a disk may load scripts, but no other files. So data are scripts that
+hand a text, which is JSON, to a function. Nothing in them is ever HTML.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import __version__
+from ...errors import InputError, OutputError, output_errors
+from ...faults import machine_errors
+from ...imaging.decode import opencv
+from ..counts import is_synthetic
+from ..selection import Selection
+from ..summary import Summary, summarize
+from ..work import Progress, in_stretches
+from .pictures import Row, colours, import_pillow, picture, read_row, row_size
+from .unfinished import unfinished
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["write_gallery"]
+
+_ASSETS = Path(__file__).with_name("assets")
+_MARK = b'<meta name="generator" content="limbo-inspect">'
+_PER_SPRITE, _SPRITE_COLUMNS, _PER_DETAILS = 100, 10, 25
+_THUMB_SIDE = 144  # in pixels
+# How far the lines that are shown may be from the annotation's, in pixels of the row.
+_SIMPLIFIED = 0.25
+_UNKNOWN, _SYNTHETIC, _REAL = range(3)
+# What of the metadata is shown: so many items of a list, characters of a text, levels.
+_MAX_ITEMS, _MAX_TEXT, _MAX_DEPTH = 500, 20_000, 40
+_EXACT = 1 << 53  # up to here, JavaScript has all integers
+
+
+@machine_errors()
+def write_gallery(
+    prefixes: Sequence[str | os.PathLike[str]],
+    selection: Selection,
+    folder: str | os.PathLike[str],
+    progress: Progress | None = None,
+) -> str:
+    """Write a gallery of rows to a folder.
+
+    Parameters
+    ----------
+    prefixes : sequence of path
+        Those that the selection was made of.
+    selection : Selection
+    folder : path
+        New or empty, or a gallery, which is replaced when the new one is complete.
+    progress : callable, optional
+        Called as ``progress(done, rows)``.
+
+    Returns
+    -------
+    str
+        The page to open.
+
+    Raises
+    ------
+    UsageError
+        If Pillow is not installed.
+    InputError
+        If there are no images or masks, or they cannot be read.
+    OutputError
+        If the folder holds something else, or cannot be written.
+    """
+    import_pillow()
+    row_size(selection.dataset)
+    path = os.path.realpath(folder)
+    _check_target(path)
+    summary = summarize(prefixes, selection)
+    with unfinished(path) as work:
+        new = os.path.join(work, "new")
+        for name in ("thumbs", "pictures", "details"):
+            os.makedirs(os.path.join(new, "data", name))
+        for asset in _ASSETS.iterdir():
+            shutil.copyfile(asset, os.path.join(new, asset.name))
+        write = partial(_write_rows, path, os.path.join(new, "data"))
+        kinds = [_UNKNOWN] * len(selection.rows)
+        for place, found in in_stretches(write, selection, _PER_SPRITE, progress):
+            kinds[place : place + len(found)] = found
+        _write_data(new, "summary", summary.as_json() | {"version": __version__})
+        _write_data(new, "rows", _describe_rows(selection, summary, kinds))
+        _publish(new, path, os.path.join(work, "old"))
+    return os.path.join(os.fsdecode(folder), "index.html")
+
+
+def _check_target(path: str) -> None:
+    if not os.path.lexists(path):
+        return
+    try:
+        is_ours = not os.listdir(path) or _MARK in Path(path, "index.html").read_bytes()
+    except OSError:
+        is_ours = False
+    if not is_ours:
+        hint = "choose a new folder"
+        raise OutputError("something else than a gallery is there already", path, hint)
+
+
+def _publish(new: str, path: str, old: str) -> None:
+    if os.path.exists(path):
+        os.rename(path, old)
+    os.rename(new, path)
+
+
+def _write_data(folder: str, name: str, value: Any) -> None:
+    """Write a script that hands a value to the page, as text for ``JSON.parse``."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    with open(os.path.join(folder, "data", f"{name}.js"), "w", encoding="ascii") as stream:
+        stream.write(f"gallery.receive({json.dumps(name)},{json.dumps(text)});\n")
+
+
+def _describe_rows(selection: Selection, summary: Summary, kinds: Sequence[int]) -> dict[str, Any]:
+    """What the page needs to know of every row."""
+    dataset = selection.dataset
+    width, height = row_size(dataset)
+    known = colours(dataset.count() if dataset.metadata is not None else ())
+    numbers = {category: number for number, category in enumerate(known)}
+    sets: dict[frozenset[str], int] = {}
+    folders: dict[str, int] = {}
+    set_ids: list[int] = []
+    folder_ids: list[int] = []
+    files: list[str] = []
+    for place in range(len(selection.rows)):
+        categories = dataset.categories[place] if dataset.metadata is not None else frozenset()
+        folder, file = _path(selection, place)
+        set_ids.append(sets.setdefault(categories, len(sets)))
+        folder_ids.append(folders.setdefault(folder, len(folders)))
+        files.append(file)
+    thumb_width, thumb_height = _thumb_size((width, height))
+    return {
+        "numbers": selection.rows.tolist(),
+        "categories": list(known),
+        "colours": list(known.values()),
+        "sets": [sorted(numbers[category] for category in each) for each in sets],
+        "set": set_ids,
+        "folders": list(folders),
+        "folder": folder_ids,
+        "files": files,
+        "kinds": kinds,
+        "odd": summary.odd | {"repeated": sorted(chain.from_iterable(summary.duplicates))},
+        "masks": list(dataset.masks),
+        "size": [width, height],
+        "thumb": {"width": thumb_width, "height": thumb_height, "columns": _SPRITE_COLUMNS},
+        "per_sprite": _PER_SPRITE,
+        "per_details": _PER_DETAILS,
+    }
+
+
+def _path(selection: Selection, place: int) -> tuple[str, str]:
+    try:
+        folder, _, file = selection.dataset.paths[place].rpartition("/")
+    except InputError:
+        return "", ""
+    return folder, file
+
+
+def _write_rows(final: str, data: str, selection: Selection, first: int) -> list[int]:
+    """Write the pictures and details of a stretch of rows, and return what kind each is."""
+    with output_errors(final):
+        return _write_stretch(data, selection, first)
+
+
+def _write_stretch(data: str, selection: Selection, first: int) -> list[int]:
+    kinds, details = [], []
+    sprite = None
+    size = _thumb_size(row_size(selection.dataset))
+    for place in range(len(selection.rows)):
+        row = read_row(selection, place)
+        image = _image(picture(selection.dataset, place))
+        _save(image, data, "pictures", first + place, quality=90, subsampling=0)
+        sprite = sprite or _empty_sprite(len(selection.rows), size)
+        left, top = place % _SPRITE_COLUMNS * size[0], place // _SPRITE_COLUMNS * size[1]
+        sprite.paste(image.resize(size, reducing_gap=2), (left, top))
+        details.append(_details(row))
+        kinds.append(_kind(row))
+    if sprite is not None:
+        _save(sprite, data, "thumbs", first // _PER_SPRITE, quality=82)
+    for at in range(0, len(details), _PER_DETAILS):
+        name = f"details/{(first + at) // _PER_DETAILS}"
+        _write_data(os.path.dirname(data), name, details[at : at + _PER_DETAILS])
+    return kinds
+
+
+def _image(pixels: NDArray[np.uint8]) -> Image:
+    from PIL import Image
+
+    return Image.fromarray(pixels)
+
+
+def _empty_sprite(rows: int, size: tuple[int, int]) -> Image:
+    from PIL import Image
+
+    lines = math.ceil(rows / _SPRITE_COLUMNS)
+    return Image.new("RGB", (size[0] * _SPRITE_COLUMNS, size[1] * lines))
+
+
+def _save(image: Image, data: str, kind: str, number: int, **options: Any) -> None:
+    image.save(os.path.join(data, kind, f"{number}.jpg"), "JPEG", **options)
+
+
+def _thumb_size(size: tuple[int, int]) -> tuple[int, int]:
+    scale = _THUMB_SIDE / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _kind(row: Row) -> int:
+    if row.metadata is None:
+        return _UNKNOWN
+    return _SYNTHETIC if is_synthetic(row.metadata) else _REAL
+
+
+def _details(row: Row) -> dict[str, Any]:
+    return {
+        "boxes": [[box.category, _rounded(box.xyxy)] for box in row.boxes],
+        "contours": [
+            [contour.category, list(map(_line, contour.polygons))] for contour in row.contours
+        ],
+        "masks": {name: list(map(_line, outlines)) for name, outlines in row.masks.items()},
+        "metadata": _shown(row.metadata),
+        "problem": row.problem,
+    }
+
+
+def _line(points: NDArray[np.float32]) -> list[float]:
+    """Return x, y, x, y, ... of a closed line, with as few points as show it well."""
+    near = np.clip(points, -1e5, 1e5).astype(np.float32)
+    return _rounded(opencv().approxPolyDP(near.reshape(-1, 1, 2), _SIMPLIFIED, True))
+
+
+def _rounded(points: NDArray[np.float32]) -> list[float]:
+    numbers = np.clip(points, -1e5, 1e5).astype(np.float64).round(1).ravel()
+    return numbers.tolist()
+
+
+def _shown(value: Any, depth: int = 0) -> Any:
+    """Return metadata as JavaScript has them, and without what nobody reads.
+
+    A dict with a single key that begins with ``limbo:`` stands for what is left out.
+    """
+    if isinstance(value, str) and len(value) > _MAX_TEXT:
+        return {"limbo:cut": [value[:_MAX_TEXT], len(value)]}
+    if isinstance(value, bool | str | None):
+        return value
+    if isinstance(value, int | float):
+        return _shown_number(value)
+    if depth == _MAX_DEPTH:
+        return {"limbo:deep": len(value)}
+    if isinstance(value, dict):
+        first = islice(value.items(), _MAX_ITEMS)
+        shown = {key[:_MAX_TEXT]: _shown(item, depth + 1) for key, item in first}
+        left_out = len(value) - _MAX_ITEMS
+        return shown | ({"…": {"limbo:more": left_out}} if left_out > 0 else {})
+    if len(value) > 2 and all(map(_is_point, [*value[:3], value[-1]])):
+        return {"limbo:points": len(value)}
+    items = [_shown(item, depth + 1) for item in value[:_MAX_ITEMS]]
+    return [*items, {"limbo:more": len(value) - _MAX_ITEMS}] if len(value) > _MAX_ITEMS else items
+
+
+def _shown_number(value: int | float) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"limbo:number": str(value)}
+    if abs(value) <= _EXACT:
+        return value
+    bits = value.bit_length()
+    return {"limbo:number": str(value) if bits < 10_000 else f"an integer of {bits} bits"}
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and type(value[0]) in (int, float)

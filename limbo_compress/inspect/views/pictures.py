@@ -1,0 +1,144 @@
+"""Rows as people see them: 8-bit sRGB, and what is where, in pixels of the row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...dataset import geometry
+from ...dataset.dataset import Dataset
+from ...dataset.geometry import Box, Contour
+from ...dataset.rows import srgb_levels
+from ...errors import InputError, UsageError, shown
+from ...imaging.decode import opencv
+from ..selection import Selection
+
+__all__ = ["Colour", "Row", "colours", "import_pillow", "picture", "read_row", "row_size"]
+
+Floats = NDArray[np.float32]
+Colour = tuple[int, int, int]
+
+# Bright and far apart, also for colour-blind eyes (after Okabe and Ito).
+_COLOURS: tuple[Colour, ...] = (
+    *((230, 159, 0), (86, 180, 233), (0, 200, 140), (240, 228, 66), (70, 130, 255)),
+    *((255, 110, 40), (230, 130, 190), (170, 255, 90), (190, 140, 255), (255, 90, 90)),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row to be shown.
+
+    Attributes
+    ----------
+    number : int
+        Among all rows of the prefixes.
+    categories : tuple of str
+        Sorted.
+    metadata : dict or None
+        None if there are none, or they cannot be read.
+    boxes : list of Box
+    contours : list of Contour
+    masks : dict of str to list of ndarray of float32, shape (points, 2)
+        The outlines of each mask, and of its holes, as polygons.
+    problem : str
+        Why there are no metadata, or no boxes and contours; mostly empty.
+    """
+
+    number: int
+    categories: tuple[str, ...] = ()
+    metadata: dict[str, Any] | None = None
+    boxes: list[Box] = field(default_factory=list)
+    contours: list[Contour] = field(default_factory=list)
+    masks: dict[str, list[Floats]] = field(default_factory=dict)
+    problem: str = ""
+
+
+def import_pillow() -> None:
+    """Check that Pillow is there.
+
+    Raises
+    ------
+    UsageError
+        If it is not.
+    """
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        hint = "pip install 'limbo-compress[inspect]'"
+        raise UsageError(f"pictures need Pillow: {error}", hint=hint) from error
+
+
+def row_size(dataset: Dataset) -> tuple[int, int]:
+    """Return the width and height of a row.
+
+    Raises
+    ------
+    InputError
+        If there are neither images nor masks.
+    """
+    arrays = [dataset.images] if dataset.images is not None else list(dataset.masks.values())
+    if not arrays:
+        raise InputError("there are no images or masks, so there is nothing to show")
+    height, width = arrays[0].shape[1:3]
+    return width, height
+
+
+def picture(dataset: Dataset, place: int) -> NDArray[np.uint8]:
+    """Return the image of a row; if there are no images, its first mask in grey.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        sRGB. Values that are not numbers are black.
+    """
+    if dataset.images is not None:
+        return srgb_levels().take(np.asarray(dataset.images[place]).view(np.uint16))
+    mask = np.asarray(next(iter(dataset.masks.values()))[place])
+    return np.repeat(np.clip(255 * mask + 0.5, 0, 255).astype(np.uint8), 3, axis=2)
+
+
+def colours(categories: Iterable[str]) -> dict[str, Colour]:
+    """Choose the colour of each category, by its place in the order of their names."""
+    return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(sorted(categories))}
+
+
+def read_row(selection: Selection, place: int) -> Row:
+    """Read what is known about a row; what cannot be read is missing."""
+    dataset = selection.dataset
+    number = int(selection.rows[place])
+    masks = {name: _outlines(mask[place]) for name, mask in dataset.masks.items()}
+    if dataset.metadata is None:
+        return Row(number, masks=masks)
+    try:
+        metadata = dataset.metadata[place]
+        categories = tuple(sorted(dataset.categories[place]))
+    except InputError as error:
+        return Row(number, masks=masks, problem=shown(error.problem))
+    try:
+        size = row_size(dataset)
+        with np.errstate(over="ignore"):  # what is far outside may be infinitely far
+            boxes = geometry.boxes(metadata, size)
+            contours = geometry.contours(metadata, size)
+    except ValueError as error:
+        return Row(number, categories, metadata, masks=masks, problem=shown(str(error)))
+    return Row(number, categories, metadata, boxes, contours, masks)
+
+
+def _outlines(mask: Floats) -> list[Floats]:
+    """Return polygons around what a mask covers, shape (points, 2), in pixels of the row.
+
+    That is where it covers at least half of a pixel, or half as much as anywhere in the row.
+    """
+    largest = float(mask.max(initial=0))
+    if not 0 < largest < np.inf:
+        return []
+    cv2 = opencv()
+    covered = (mask[..., 0] >= min(0.5, largest / 2)).astype(np.uint8)
+    found, _ = cv2.findContours(covered, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    # OpenCV counts from the centre of the first pixel.
+    return [polygon.reshape(-1, 2).astype(np.float32) + np.float32(0.5) for polygon in found]

@@ -1,0 +1,33 @@
+"""Files and folders that take their names only when they are complete."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...errors import output_errors
+
+__all__ = ["unfinished"]
+
+
+@contextmanager
+def unfinished(path: str) -> Iterator[str]:
+    """Make a hidden folder beside a path for what is not finished, and remove it in the end.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be made, or what happens inside raises an OSError.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    # Names may have 255 bytes, and that of the path may be as long.
+    work = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.partial")
+    with output_errors(path):
+        os.mkdir(work)
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)

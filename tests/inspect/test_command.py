@@ -1,0 +1,157 @@
+"""The command: options, exit codes, and one clear line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from limbo_compress import __version__
+from tests.inspect.sets import HOSTILE, write_set
+from tests.jobs import Command
+
+COMMAND = Path(sys.executable).with_name("limbo-inspect")
+
+
+def test_version_and_help(inspect: Command) -> None:
+    assert inspect("--version").stdout == f"limbo-inspect {__version__}\n"
+    shown = inspect("--help").stdout
+    for option in ("--json", "--where", "--rows", "--sample", "--sheet", "--html", "--verify"):
+        assert option in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no PREFIX is given"),
+        (["--verify", "out"], "argument --verify: it takes a number of rows or all, not 'out'"),
+        (["--verify", "3"], "no PREFIX is given, or it stands after --verify"),
+        (["PREFIX", "--verify", "0"], "it takes a number of rows or all"),
+        (["PREFIX", "--rows", "x"], "rows are numbers such as 5, 5:20 or -10:, not 'x'"),
+        (["PREFIX", "--where", "("], "'(' is not a regular expression"),
+        (["PREFIX", "--sample", "0"], "a sample is of one row or more"),
+        (["PREFIX", "--sheet", "s.bmp"], "s.bmp: a sheet is a .png or .jpg file"),
+        (["PREFIX", "--no-such-option"], "unrecognized arguments"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    prefix: Path, inspect: Command, arguments: list[str], message: str
+) -> None:
+    done = inspect(*(str(prefix) if word == "PREFIX" else word for word in arguments))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.startswith("limbo-inspect: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["none", "a/b/c", "x" * 5000, "two\nlines", "<script>", "\u202ertl"]
+)
+def test_a_prefix_that_does_not_exist_is_one_line(inspect: Command, name: str) -> None:
+    done = inspect(name)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert len(done.stderr) < 700
+    assert "Traceback" not in done.stderr
+
+
+def test_hostile_labels_and_paths_stay_on_their_lines(tmp_path: Path, inspect: Command) -> None:
+    samples = [
+        {
+            "annotations": [{"category": text}],
+            "provenance": {"license": text, "copyright": [text]},
+        }
+        for text in HOSTILE
+    ]
+    paths = [f"/data/{text.encode('ascii', 'ignore').decode()}/x.json" for text in HOSTILE]
+    paths = [path.replace("\0", "") for path in paths]
+    write_set(tmp_path / "x", np.zeros((len(HOSTILE), 8, 8, 3)), samples, paths)
+    done = inspect("x")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.removesuffix("\n").split("\n")
+    assert len(lines) <= 60
+    for line in lines:
+        assert line.isprintable()
+        assert len(line) < 200
+    assert "<script>window." in done.stdout
+    assert set(json.loads(inspect("x", "--json").stdout)["summary"]["licenses"]) == set(HOSTILE)
+
+
+def test_no_row_is_one_line(prefix: Path, inspect: Command) -> None:
+    done = inspect(prefix, "--where", "no such category")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "limbo-inspect: none of the 12 rows is chosen; choose others\n"
+
+
+def test_damaged_metadata_are_told_by_the_exit_code(
+    prefix: Path, tmp_path: Path, inspect: Command
+) -> None:
+    data = bytearray(Path(f"{prefix}-metadata.pickle").read_bytes())
+    data[data.index(b"image_0000007") + 8] ^= 1
+    (tmp_path / "x-metadata.pickle").write_bytes(data)
+    done = inspect("x")
+    assert done.returncode == 1
+    assert "the metadata of 1 rows are DAMAGED, such as row 7" in done.stdout
+    found = json.loads(inspect("x", "--json").stdout)["summary"]["damaged"]
+    assert list(found) == ["7"]
+
+
+def test_without_pillow_one_line_says_what_to_install(prefix: Path, tmp_path: Path) -> None:
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").write_text("raise ModuleNotFoundError('no Pillow here')")
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for option in ("--sheet=s.png", "--html=gallery"):
+        done = subprocess.run(
+            [COMMAND, prefix, option], cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            "limbo-inspect: pictures need Pillow: no Pillow here;"
+            " pip install 'limbo-compress[inspect]'\n"
+        )
+    summary = subprocess.run([COMMAND, prefix], env=env, capture_output=True, text=True)
+    assert summary.returncode == 0
+
+
+def test_a_summary_loads_neither_pillow_nor_torch_nor_opencv(prefix: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from limbo_compress.cli.start import inspect;"
+        "code = inspect(sys.argv[1:]); print('loaded:', *sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, prefix], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "numpy" in loaded
+    assert not {"PIL", "torch", "cv2", "OpenEXR"} & set(loaded)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("streams", [">/dev/full", ">&-", "2>&-", "<&- >&- 2>&-", "| head -c 0"])
+def test_streams_that_are_full_or_closed(prefix: Path, tmp_path: Path, streams: str) -> None:
+    script = f"({COMMAND} {prefix}; echo $? >code) {streams}"
+    if "|" not in streams:
+        script = f"{COMMAND} {prefix} {streams}; echo $? >code"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("option", "name"), [("--sheet", "s.png"), ("--html", "g")])
+@pytest.mark.parametrize("rows", [40, 300])
+def test_a_full_disk_is_one_line(tmp_path: Path, option: str, name: str, rows: int) -> None:
+    pytest.importorskip("PIL.Image", reason="pictures need Pillow")
+    write_set(tmp_path / "x", np.random.default_rng(0).random((rows, 64, 64, 3)))
+    script = f"ulimit -f 64; exec {COMMAND} x {option} {name}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"limbo-inspect: {tmp_path if option == '--html' else ''}")
+    assert "cannot write it: File too large (ulimit -f allows 65,536 bytes)" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["x-images.npy"]

@@ -1,0 +1,208 @@
+"""The gallery's files; what a browser makes of them is in `test_browser`."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from limbo_compress import InputError, OutputError, compress, load
+from limbo_compress.inspect.selection import choose
+from limbo_compress.inspect.views.gallery import write_gallery
+from tests.inspect.sets import HOSTILE, write_set
+from tests.jobs import Command, job, wait_until
+
+Image = pytest.importorskip("PIL.Image", reason="galleries need Pillow")
+
+SCRIPT = re.compile(r"gallery\.receive\((\"[\w/]+\"),(\".*\")\);\n", re.ASCII)
+
+
+def received(path: Path) -> Any:
+    """What a script hands to the page. It must be nothing but a call with two texts."""
+    match = SCRIPT.fullmatch(path.read_text("ascii"))
+    assert match is not None
+    name, text = map(json.loads, match.groups())
+    assert path.parts[-1 - name.count("/") :] == (*f"{name}.js".split("/"),)
+    return json.loads(text)
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def written(prefix: Path, folder: Path, **chosen: Any) -> Path:
+    assert write_gallery([prefix], choose([prefix], **chosen), folder) == str(folder / "index.html")
+    return folder
+
+
+def test_what_is_in_a_gallery(prefix: Path, tmp_path: Path) -> None:
+    folder = written(prefix, tmp_path / "g", rows="2:")
+    assert sorted(os.listdir(tmp_path)) == ["g"]
+    assert sorted(os.listdir(folder)) == ["data", "gallery.css", "gallery.js", "index.html"]
+    dataset = load(prefix)
+    rows = received(folder / "data" / "rows.js")
+    assert rows["numbers"] == list(range(2, 12))
+    names = [{rows["categories"][n] for n in rows["sets"][each]} for each in rows["set"]]
+    assert names == list(dataset.categories[2:])
+    paths = [
+        f"{rows['folders'][folder]}/{file}"
+        for folder, file in zip(rows["folder"], rows["files"], strict=True)
+    ]
+    assert paths == dataset.paths[2:]
+    renders = ["synthetic" in sample for sample in (dataset.metadata or [])[2:]]
+    assert rows["kinds"] == [1 if is_render else 2 for is_render in renders]
+    assert received(folder / "data" / "summary.js")["rows"] == 10
+    assert len(list((folder / "data" / "pictures").iterdir())) == 10
+    assert pixels(folder / "data" / "pictures" / "0.jpg").shape == (24, 32, 3)
+    assert pixels(folder / "data" / "thumbs" / "0.jpg").shape == (108, 1440, 3)
+
+
+def test_outlines_are_those_of_the_row(prefix: Path, tmp_path: Path) -> None:
+    dataset = load(prefix)
+    (folder,) = {written(prefix, tmp_path / "g")}
+    details = received(folder / "data" / "details" / "0.js")
+    assert len(details) == 12
+    for row, found in enumerate(details):
+        boxes = [[box.category, box.xyxy.tolist()] for box in dataset.boxes(row)]
+        assert [box[0] for box in found["boxes"]] == [box[0] for box in boxes]
+        np.testing.assert_allclose(
+            [box[1] for box in found["boxes"]], [box[1] for box in boxes], atol=0.051
+        )
+        for (category, polygons), contour in zip(
+            found["contours"], dataset.contours(row), strict=True
+        ):
+            assert category == contour.category
+            for line, polygon in zip(polygons, contour.polygons, strict=True):
+                points = np.array(line).reshape(-1, 2)
+                assert 3 <= len(points) < len(polygon)
+                for end in (np.min, np.max):
+                    np.testing.assert_allclose(end(points, axis=0), end(polygon, axis=0), atol=0.31)
+        assert list(found["masks"]) == ["all", "big"]
+
+
+def test_metadata_are_whole_but_for_points(prefix: Path, tmp_path: Path) -> None:
+    metadata = load(prefix).metadata
+    assert metadata is not None
+    for found, sample in zip(
+        received(written(prefix, tmp_path / "g") / "data" / "details" / "0.js"),
+        metadata,
+        strict=True,
+    ):
+        for annotation in sample["annotations"]:
+            if "contours" in annotation:
+                counts = [{"limbo:points": len(line)} for line in annotation["contours"]]
+                annotation["contours"] = counts
+        assert found["metadata"] == sample
+
+
+def test_values_that_javascript_does_not_have(tmp_path: Path) -> None:
+    nested: Any = "deep"
+    for _ in range(300):
+        nested = [nested]
+    sample = {
+        "numbers": [float("nan"), float("-inf"), 2**53, 2**53 + 1, -(2**60_000), 1e308],
+        "nested": nested,
+        "long": "y" * 30_000,
+        "many": list(range(2000)),
+        "keys": {str(key): key for key in range(2000)},
+        "texts": {text: text for text in HOSTILE},
+    }
+    prefix = write_set(tmp_path / "x", np.zeros((1, 8, 8, 3)), [sample])
+    (details,) = received(written(prefix, tmp_path / "g") / "data" / "details" / "0.js")
+    found = details["metadata"]
+    assert found["numbers"] == [
+        *({"limbo:number": "nan"}, {"limbo:number": "-inf"}, 2**53),
+        {"limbo:number": str(2**53 + 1)},
+        {"limbo:number": "an integer of 60001 bits"},
+        1e308,
+    ]
+    assert found["long"] == {"limbo:cut": ["y" * 20_000, 30_000]}
+    assert found["many"] == [*range(500), {"limbo:more": 1500}]
+    assert len(found["keys"]) == 501
+    assert found["texts"] == sample["texts"]
+    assert '"limbo:deep"' in json.dumps(found["nested"])
+
+
+def test_names_and_labels_are_data(tmp_path: Path, inspect: Command) -> None:
+    samples = [
+        {"annotations": [{"category": text}], "image": {"filename": text}} for text in HOSTILE
+    ]
+    usable = [text.replace("\0", "").replace("\ud800", "\udcff") for text in HOSTILE]
+    paths = [f"/data/{text}/{text}.json" for text in usable]
+    prefix = write_set(tmp_path / "x", np.zeros((len(samples), 8, 8, 3)), samples, paths)
+    done = inspect(prefix, "--html", "g")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "g/index.html\n", "")
+    rows = received(tmp_path / "g" / "data" / "rows.js")
+    assert set(rows["categories"]) == set(HOSTILE)
+    assert rows["files"] == [path.rpartition("/")[2] for path in paths]
+    assert received(tmp_path / "g" / "data" / "summary.js")["categories"].keys() == set(HOSTILE)
+    page = (tmp_path / "g" / "index.html").read_text()
+    assert "hacked" not in page
+    assert "Content-Security-Policy" in page
+
+
+@pytest.mark.parametrize("what", [{"metadata": False}, {"images": False, "masks": (("m", "."),)}])
+def test_what_is_missing_is_left_out(campaign: Path, tmp_path: Path, what: dict[str, Any]) -> None:
+    compress(job(campaign, tmp_path, **what))
+    folder = written(tmp_path / "out", tmp_path / "g")
+    rows = received(folder / "data" / "rows.js")
+    assert len(rows["numbers"]) == 12
+    assert (rows["categories"] == []) == (what.get("metadata") is False)
+
+
+def test_metadata_without_an_index(prefix: Path, tmp_path: Path) -> None:
+    samples = list(load(prefix).metadata or [])
+    write_set(tmp_path / "x", np.zeros((12, 24, 32, 3)))
+    (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps(samples))
+    rows = received(written(tmp_path / "x", tmp_path / "g") / "data" / "rows.js")
+    assert (rows["folders"], rows["files"]) == ([""], [""] * 12)
+    assert set(rows["kinds"]) == {1, 2}
+
+
+def test_metadata_alone_have_nothing_to_show(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path, images=False))
+    with pytest.raises(InputError, match="nothing to show"):
+        written(tmp_path / "out", tmp_path / "g")
+    assert os.listdir(tmp_path) == ["out-metadata.pickle"]
+
+
+def test_a_gallery_replaces_a_gallery_and_nothing_else(prefix: Path, tmp_path: Path) -> None:
+    folder = written(prefix, tmp_path / "g")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("g")
+    for name in ("g", "empty", "link"):
+        written(prefix, tmp_path / name, rows="3:5")
+        assert received(tmp_path / name / "data" / "rows.js")["numbers"] == [3, 4]
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["empty", "g", "link"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "index.html").write_text("<!doctype html>")
+    (tmp_path / "file").touch()
+    for name in ("mine", "file"):
+        with pytest.raises(OutputError, match="something else than a gallery is there already"):
+            written(prefix, tmp_path / name)
+    with pytest.raises(OutputError, match=r"missing/g: cannot write it: No such file"):
+        written(prefix, tmp_path / "missing" / "g")
+    assert sorted(os.listdir(folder)) == ["data", "gallery.css", "gallery.js", "index.html"]
+
+
+def test_a_signal_leaves_nothing(tmp_path: Path) -> None:
+    write_set(tmp_path / "x", np.zeros((30_000, 8, 8, 3)))
+    command = [str(Path(sys.executable).with_name("limbo-inspect")), "x", "--html", "g"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: any(tmp_path.glob(".g.*.partial/new/data/thumbs/*")), "a sprite")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (143, "limbo-inspect: stopped by SIGTERM\n")
+    assert os.listdir(tmp_path) == ["x-images.npy"]
