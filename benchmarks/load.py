@@ -33,6 +33,7 @@ LABELS = {
     "copy": "ceiling: numpy copies the rows as stored, float16 (H, W, 3)",
     "copy-planes": "numpy copies the rows to float32 (3, H, W)",
 }
+EPOCHS = 3
 # Between these the README's figures stand.
 _BEGIN, _END = "<!-- figures of make bench-load: begin -->\n", "<!-- end of load -->\n"
 
@@ -89,19 +90,19 @@ def measure(samples: int, repeats: int) -> Results:
             for name in LABELS:
                 if workers and name.startswith("copy"):
                     continue
-                figures = run(name, data.get(name, data["ours"]), workers, 1)
+                figures = run(name, data.get(name, data["ours"]), workers, EPOCHS)
                 results["epochs"].setdefault(f"{name}-{workers}", []).append(figures)
                 print(f"{name:12} {workers} workers: {shown(figures)}", flush=True)
     return results
 
 
 def shown(figures: Results) -> str:
-    return figures.get("problem") or f"{figures['rows'] / min(figures['seconds']):.0f} rows/s"
+    return figures.get("problem") or f"{rate([figures]):.0f} rows/s"
 
 
 def rate(runs: list[Results]) -> float | None:
-    """Rows per second, the median of runs."""
-    seconds = [run["seconds"][0] for run in runs if "seconds" in run]
+    """Rows per second, the median of all epochs."""
+    seconds = [lap for run in runs for lap in run.get("seconds", ())]
     return runs[0]["rows"] / median(seconds) if seconds else None
 
 
@@ -147,7 +148,8 @@ def figures(results: Results) -> list[str]:
         *table(results),
         "",
         f"{results['samples']} generated renders, rows of 224 × 224; medians of"
-        f" {len(results['open']['open'])} rounds; {machine['cpu']}, {machine['cpus']} CPUs.",
+        f" {len(results['open']['open'])} rounds of {EPOCHS} epochs; {machine['cpu']},"
+        f" {machine['cpus']} CPUs.",
     ]
 
 
@@ -167,9 +169,9 @@ def markdown(results: Results) -> str:
             "",
             *figures(results),
             "",
-            "Opening includes importing limbo_compress, with numpy loaded already. The first epoch"
-            " of each run is not timed, so the files are in the page cache. PSS is of the process"
-            " and its workers, and includes what they have mapped of the page cache.",
+            "Opening includes importing limbo_compress, with numpy loaded already. Three epochs of"
+            " each run are timed, after one that is not, so the files are in the page cache. PSS is of"
+            " the process and its workers, and includes what they have mapped of the page cache.",
             "",
             "PSS of limbo-compress without workers in three epochs, one after the other: "
             + _growth(results),

@@ -61,18 +61,16 @@ class Peak:
 
 
 def measure(epoch: Callable[[], Iterable[Any]], epochs: int, peaks_of: int) -> dict[str, Any]:
-    """Time epochs, after one that is not timed, and measure the memory of others."""
-    rows = run(epoch)
-    seconds = []
+    """Time epochs, after others in which the memory is measured and pages are mapped."""
+    rows, peaks, seconds = 0, [], []
+    for _ in range(peaks_of):
+        with Peak() as peak:
+            rows = run(epoch)
+        peaks.append(peak.bytes)
     for _ in range(epochs):
         begun = time.perf_counter()
         run(epoch)
         seconds.append(time.perf_counter() - begun)
-    peaks = []
-    for _ in range(peaks_of):
-        with Peak() as peak:
-            run(epoch)
-        peaks.append(peak.bytes)
     return {"rows": rows, "seconds": seconds, "pss": peaks}
 
 
