@@ -170,7 +170,7 @@ def markdown(results: Results) -> str:
             *figures(results),
             "",
             "Opening includes importing limbo_compress, with numpy loaded already. Three epochs of"
-            " each run are timed, after one that is not, so the files are in the page cache. PSS is of"
+            " each run are timed, after one that is not, so the files are cached. PSS is of"
             " the process and its workers, and includes what they have mapped of the page cache.",
             "",
             "PSS of limbo-compress without workers in three epochs, one after the other: "
