@@ -94,9 +94,21 @@ class Hosts:
         return len(list((self.backing / folder).glob(".out.partial/*.part")))
 
     def forget(self, folder: str) -> None:
-        """Let the locks in a folder look as if nobody had touched them for a minute."""
-        for lock in (self.backing / folder).glob(".out.partial/*/*"):
-            os.utime(lock, (0, 0))
+        """Let the locks in a folder look as if nobody had touched them for a minute.
+
+        On both hosts: a client that writes back later believes its own times.
+        """
+        backing = self.backing / folder
+        locks = [path.relative_to(self.backing) for path in backing.glob(".out.partial/*/*")]
+        for host in (0, 1):
+            touch = [
+                "touch",
+                "--no-create",
+                "--date=@0",
+                *(str(self.share / lock) for lock in locks),
+            ]
+            if locks:
+                subprocess.run([*self.on(host), *touch], check=True)
 
 
 def finish(process: subprocess.Popen[str], *codes: int) -> None:

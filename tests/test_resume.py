@@ -130,7 +130,7 @@ def test_shards_with_a_damaged_part_file_are_done_again(
     assert outputs(data.parent) == expected
 
 
-@pytest.mark.parametrize("lost", ["images.npy", "masks-m.npy", "job.json"])
+@pytest.mark.parametrize("lost", ["images.npy", "masks-m.npy", "job-1.json"])
 def test_a_run_starts_over_if_files_of_the_work_folder_are_lost(data: Path, lost: str) -> None:
     stop_after(9, large(data))
     (data.parent / WORK_DIR / lost).unlink()

@@ -24,6 +24,8 @@ __all__ = ["Lock", "holder_names", "partition_locks", "this_boot"]
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 60.0
 _TRIES = 200
+# While others rename folders beside it, a client may miss a file for a moment.
+_PAUSES_TO_CONFIRM = (0.05, 0.2, 0.5, 0.0)
 _PAUSE_SECONDS = 0.02
 # The longest to wait for others that start at the same time.
 _CLAIMS_SECONDS = 300.0
@@ -125,12 +127,15 @@ class Lock:
             If it does not.
         """
         with output_errors(self._folder):
-            if not self._is_held():
-                raise OutputError(
-                    "another run took over this prefix, because this one had shown no sign of"
-                    " life for a minute",
-                    self._folder,
-                )
+            for pause in _PAUSES_TO_CONFIRM:
+                if self._is_held():
+                    return
+                time.sleep(pause)
+            raise OutputError(
+                "another run took over this prefix, because this one had shown no sign of"
+                " life for a minute",
+                self._folder,
+            )
 
     def _is_held(self) -> bool:
         with _may_be_gone():

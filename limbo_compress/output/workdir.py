@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,8 @@ from .lock import Lock, partition_locks, this_boot
 __all__ = ["WorkDir", "missing", "read_record"]
 
 _CHUNK = 1 << 20
-_RECORD = "job.json"
+_RECORD = "job"
+_RECORD_NAME = re.compile(r"job-\d+\.json")
 _LATE = "late_writers"
 _FORMAT = 5
 # How much of what is on the disk is read again, to see if it is what was written. Reading all rows
@@ -162,6 +164,8 @@ class WorkDir:
         found = read_record(self._job)
         changes = _changes(found, fingerprint)
         is_in_use = self._is_in_use()
+        if changes and self._job.partition and is_in_use and not found:
+            raise OutputError("its record is missing or damaged", self._job.folder, "remove it")
         if found and changes and is_in_use and not self._job.options.fresh:
             hint = "`fresh` starts over"
             if self._job.partition:
@@ -176,13 +180,22 @@ class WorkDir:
         else:
             fingerprint = found | fingerprint
             self.has_late_writers = self._may_have_late_writers(found, dead)
-        path, draft = self._job.work_path(_RECORD), self._job.own_path(_RECORD)
-        with open(draft, "w", encoding="utf-8") as stream:
-            late = {_LATE: self.has_late_writers}
-            json.dump(fingerprint | late | {"runs": runs}, stream)
-        os.replace(draft, path)
+        late = {_LATE: self.has_late_writers}
+        self._write_record(fingerprint | late | {"runs": runs})
         self._is_claimed = True
         return runs
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        """Write the record under a new name, which no client of a network has cached."""
+        older = _record_names(self._job)
+        number = 1 + max(map(_number, older), default=0)
+        draft = self._job.own_path(_RECORD)
+        with open(draft, "w", encoding="utf-8") as stream:
+            json.dump(record, stream)
+        os.replace(draft, self._job.work_path(f"{_RECORD}-{number}.json"))
+        for name in older:
+            with suppress(OSError):
+                os.unlink(self._job.work_path(name))
 
     def _may_have_late_writers(self, record: dict[str, Any], dead: dict[str, bool]) -> bool:
         """Whether a process of a run that was taken over may still be alive, and write."""
@@ -261,7 +274,7 @@ class WorkDir:
         names = {os.path.basename(part.path(self._job.folder)) for part in self.done}
         if names:
             names.update(array.file_name for array in self._job.arrays)
-        return names | {_RECORD}
+        return names.union(_record_names(self._job))
 
     def _folders(self) -> tuple[str, ...]:
         return (self._job.folder, *self._job.linked_folders)
@@ -297,15 +310,24 @@ def read_record(job: Job) -> dict[str, Any]:
     OSError
         If it cannot be read.
     """
-    # Looked up before it is there, its name would be missing for a while on a network.
-    if _RECORD not in os.listdir(job.folder):
+    # Listed: a name that is looked up before it is there is missing for a while on a network.
+    names = _record_names(job)
+    if not names:
         return {}
     try:
-        with open(job.work_path(_RECORD), encoding="utf-8") as stream:
+        with open(job.work_path(max(names, key=_number)), encoding="utf-8") as stream:
             record = json.load(stream)
     except (FileNotFoundError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def _record_names(job: Job) -> list[str]:
+    return [name for name in os.listdir(job.folder) if _RECORD_NAME.fullmatch(name)]
+
+
+def _number(record_name: str) -> int:
+    return int(record_name[len(_RECORD) + 1 : -len(".json")])
 
 
 def _is_within(rows: range | None, all_rows: range) -> bool:

@@ -111,7 +111,7 @@ class Visit:
         self.page.wait_for_selector("#metadata > ul")
 
     def title(self) -> str:
-        return self.page.inner_text("#detail-title")
+        return str(self.page.inner_text("#detail-title"))
 
     def focused(self) -> str:
         find = "document.activeElement.querySelector('b')?.textContent"
