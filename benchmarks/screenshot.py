@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 _PATH = "/data/campaign17/0049/image_0000001.json"
-_SIZE = {"width": 940, "height": 620}
+_WIDTH, _HEIGHT = 940, 620
 
 
 def main(prefix: str, path: str) -> None:
@@ -24,7 +24,8 @@ def main(prefix: str, path: str) -> None:
         subprocess.run([command, prefix, "--html", folder], check=True)
         chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport=_SIZE, color_scheme="light")
+        size: ViewportSize = {"width": _WIDTH, "height": _HEIGHT}
+        page = browser.new_page(viewport=size, color_scheme="light")
         page.goto((Path(folder) / "index.html").as_uri())
         page.wait_for_selector(".cell")
         page.wait_for_load_state("networkidle")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import deflate
 from ..dataset.rows import srgb_table
 from .selection import Selection
 
@@ -31,7 +31,7 @@ class Pixels:
     histogram : ndarray of int, shape (3, 65536)
         How often each float16 value, by its bits, is in each channel.
     digests : ndarray of uint64, shape (rows,)
-        Half of a hash of each image.
+        A checksum of each image, which equal images share.
     oddities : ndarray of uint8, shape (rows,)
         What is odd about each image, as numbered in `ODD`.
     masks : Counter of str
@@ -97,9 +97,10 @@ def _is_constant(row: NDArray[np.uint16]) -> bool:
 
 
 def _digest(row: NDArray[np.uint16]) -> int:
-    # The fastest hash of those without accidental collisions, on most CPUs.
-    digest = hashlib.sha1(np.ascontiguousarray(row).data, usedforsecurity=False).digest()
-    return int.from_bytes(digest[:8], "little")
+    # Two checksums of 32 bits take a tenth of the time of a hash of 64.
+    data = np.ascontiguousarray(row)
+    half = len(data) // 2
+    return deflate.crc32(data[:half].data) << 32 | deflate.crc32(data[half:].data)
 
 
 def channel_statistics(
