@@ -84,8 +84,8 @@ screenshot: demo $(BIN)/installed-browser  ## redraw the picture of the gallery 
 
 torch: $(BIN)/installed-torch  ## install PyTorch, without which its tests are skipped
 
-test: $(BIN)/installed  ## run all tests
-	$(BIN)/python -m pytest
+test: $(BIN)/installed  ## run all tests, some at once
+	$(BIN)/python -m pytest -n 2
 
 test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in Chromium
 	$(BIN)/python -m pytest tests/inspect/test_browser.py

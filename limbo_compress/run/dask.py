@@ -114,8 +114,9 @@ class DaskEngine(Generic[AnyTask, Result]):
             self._client = Client(
                 **self._place, timeout=_CONNECT_SECONDS, set_as_default=False, name=self._job
             )
-        except (OSError, ValueError, TimeoutError) as error:
-            raise WorkerError(f"cannot reach the Dask scheduler {self._name}: {error}") from error
+        except Exception as error:  # Dask raises what its comms raise
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise WorkerError(f"cannot reach the Dask scheduler {self._name}: {reason}") from error
         self._alone_since = time.monotonic()
         self._warn_without_tls()
         return self
