@@ -7,6 +7,7 @@ machine, and ends with its pipe.
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import threading
@@ -19,7 +20,7 @@ from typing import Any, Generic, Self
 from urllib.parse import urlsplit
 
 import cloudpickle
-from distributed import Client, Future
+from distributed import Client, Future, Security
 
 from ..cluster import probe as probe_module
 from ..errors import CompressError, WorkerError
@@ -93,8 +94,8 @@ class DaskEngine(Generic[AnyTask, Result]):
         wait: float,
     ) -> None:
         self._serve: Serve = partial(serve, function, initialize, idle_seconds=_IDLE_SECONDS)
-        self._place = {"address": address} if address else {"scheduler_file": scheduler_file}
-        self._name = address or scheduler_file
+        self._address = address or ""
+        self._file = scheduler_file or ""
         self._wait = wait
         self._job = f"limbo-compress-{time.time_ns():x}"
         self._generation = 0
@@ -110,15 +111,15 @@ class DaskEngine(Generic[AnyTask, Result]):
         self.left_alive = False
 
     def __enter__(self) -> Self:
+        self._address = self._address or _read_address(self._file)
+        self._check_tls()
         try:
             self._client = Client(
-                **self._place, timeout=_CONNECT_SECONDS, set_as_default=False, name=self._job
+                self._address, timeout=_CONNECT_SECONDS, set_as_default=False, name=self._job
             )
         except Exception as error:  # Dask raises what its comms raise
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise WorkerError(f"cannot reach the Dask scheduler {self._name}: {reason}") from error
+            raise self._unreachable(str(error) or type(error).__name__) from error
         self._alone_since = time.monotonic()
-        self._warn_without_tls()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -312,18 +313,46 @@ class DaskEngine(Generic[AnyTask, Result]):
     def _gone(self, error: Exception) -> WorkerError:
         self.left_alive |= self._has_children
         self._has_children = False  # nobody can reach them, they end by themselves
-        return WorkerError(f"the Dask scheduler {self._name} is gone: {error or 'no answer'}")
+        return WorkerError(f"the Dask scheduler {self._address} is gone: {error or 'no answer'}")
 
-    def _warn_without_tls(self) -> None:
-        address = urlsplit(str(self._client.scheduler_info()["address"]))
+    def _unreachable(self, reason: str) -> WorkerError:
+        return WorkerError(f"cannot reach the Dask scheduler {self._address}: {reason}")
+
+    def _check_tls(self) -> None:
+        """Check that there are certificates where they are needed, and warn where there are none.
+
+        A client without them would fail, too, but print a traceback when Python ends.
+        """
+        address = urlsplit(self._address)
+        if address.scheme == "tls":
+            if Security().get_connection_args("client").get("ssl_context") is None:
+                raise self._unreachable(
+                    "Dask's configuration has no certificates (distributed.comm.tls)"
+                )
+            return
         host = address.hostname or ""
         is_near = host in ("localhost", "::1") or host.startswith("127.")
-        if address.scheme == "tcp" and not is_near:
+        if address.scheme in ("", "tcp") and not is_near:
             _log.warning(
                 "the Dask scheduler %s is asked without TLS: anyone on this network can run code"
                 " on its workers",
-                self._name,
+                self._address,
             )
+
+
+def _read_address(path: str) -> str:
+    """Read the address in the file that a scheduler has written.
+
+    Raises
+    ------
+    WorkerError
+        If it is no such file.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return str(json.load(stream)["address"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise WorkerError(f"this is no file of a Dask scheduler: {error}", path) from error
 
 
 def _within(seconds: float, call: Callable[[], object]) -> bool:
