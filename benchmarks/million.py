@@ -20,10 +20,15 @@ from typing import Any
 from benchmarks import bench
 
 BUILD = bench.ROOT / "build" / "million"
-RESULTS = bench.ROOT / "docs" / "bench" / "million.json"
+RESULTS = bench.ROOT / "docs" / "bench" / "million.md"
 _FOLDERS = 1000
 # Filesystems limit the links to one file, ext4 to 65 000.
 _MOST_LINKS = 50_000
+JOBS: dict[str, dict[str, str]] = {
+    "at once": {},
+    "a partition that does everything": {"partition": "0/1"},
+    "the job that publishes what the partition did": {},
+}
 _CATEGORIES = ("30B", "48X", "48Y", "48G")
 _PROGRAM = """
 import json, resource, sys
@@ -72,20 +77,39 @@ def run(folder: Path, **options: Any) -> dict[str, float]:
 def measure(samples: int) -> dict[str, Any]:
     folder = BUILD / f"campaign-{samples}"
     generate(folder, samples)
-    results: dict[str, Any] = {"machine": bench.machine(), "samples": samples}
-    for name, options in (
-        ("at once", {}),
-        ("a partition that does everything", {"partition": "0/1"}),
-        ("the job that publishes it", {}),
-    ):
-        results[name] = figures = run(folder, **options)
-        print(
-            f"{name}: {figures['seconds']:.1f} s, coordinator {figures['cpu']:.1f} s of CPU time,"
-            f" {figures['memory'] / 1e6:.0f} MB",
-            flush=True,
-        )
+    results: dict[str, Any] = {"machine": bench.machine(), "samples": samples, "jobs": {}}
+    for name, options in JOBS.items():
+        results["jobs"][name] = run(folder, **options)
+        print(_row(name, results["jobs"][name]), flush=True)
     results["bytes"] = (BUILD / "out-metadata.pickle").stat().st_size
     return results
+
+
+def _row(name: str, figures: dict[str, float]) -> str:
+    cells = (
+        f"{figures['cpu']:.1f} s | {figures['memory'] / 1e6:.0f} MB | {figures['seconds']:.0f} s"
+    )
+    return f"| {name} | {cells} |"
+
+
+def markdown(results: dict[str, Any]) -> str:
+    machine = results["machine"]
+    return "\n".join(
+        [
+            "# A million samples",
+            "",
+            "Written by `make bench-million`; not to be edited.",
+            "",
+            "| job | CPU time of the coordinator | its memory | time in all |",
+            "| --- | --: | --: | --: |",
+            *(_row(name, figures) for name, figures in results["jobs"].items()),
+            "",
+            f"{results['samples']:,} tiny metadata files in {_FOLDERS:,} folders;"
+            f" {machine['cpu']}, {machine['cpus']} CPUs; {machine['date']}; load before the"
+            f" start: {machine['load']:.1f}.",
+            "",
+        ]
+    )
 
 
 def main() -> None:
@@ -94,7 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = measure(arguments.samples)
     if arguments.samples == parser.get_default("samples"):
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        RESULTS.write_text(markdown(results), encoding="utf-8")
 
 
 if __name__ == "__main__":
