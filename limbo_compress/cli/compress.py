@@ -262,8 +262,11 @@ def _compress(options: Options, quiet: bool) -> Report:
 
 def _silence_dask() -> None:
     """Keep Dask's own messages and tracebacks from stderr; what matters is raised."""
+    import warnings
+
     import distributed  # noqa: F401  # it configures its loggers
 
+    warnings.filterwarnings("ignore", module=r"distributed\b")
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in ("asyncio", "distributed", "tornado"):
             logger = logging.getLogger(name)
