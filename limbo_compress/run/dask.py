@@ -36,12 +36,13 @@ _CONNECT_SECONDS = 10
 _ASK_SECONDS = 1.0
 _SAY_SECONDS = 10.0
 _GONE_SECONDS = 5.0
+_END_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 # A worker is given up if a task takes so long, and so many times longer than any has taken.
 _FROZEN_SECONDS = 60.0
 _FROZEN_FACTOR = 10.0
 # A child without work ends, in case that the coordinator was killed.
-_IDLE_SECONDS = 60.0
+_IDLE_SECONDS = 20.0
 _STARTS = 3
 
 
@@ -211,12 +212,11 @@ class DaskEngine(Generic[AnyTask, Result]):
         self._generation += 1
         workers = list(self._threads)
 
-        def end() -> None:
-            self._client.cancel(futures, force=True)
-            self._client.run(end_children, token, workers=workers, on_error="ignore")
-
-        if not _within(_CLOSE_SECONDS, end):
+        # First of all the children: what was cancelled would only wait for them.
+        end = partial(self._client.run, end_children, token, workers=workers, on_error="ignore")
+        if not _within(_END_SECONDS, end):
             self.left_alive = True
+        _within(_CLOSE_SECONDS, partial(self._client.cancel, futures, force=True))
 
     def _free(self) -> Counter[str]:
         """How many more tasks each worker may get."""
@@ -370,8 +370,9 @@ def _within(seconds: float, call: Callable[[], object]) -> bool:
     return done.wait(seconds)
 
 
-# The children of the threads of this Dask worker.
+# The children of the threads of this Dask worker, and the tokens whose children were ended.
 _children: dict[tuple[str, int], Worker[Any, Any]] = {}
+_ended: set[str] = set()
 
 
 def run_in_child(token: str, serve: Serve, task: Any) -> Any:
@@ -396,6 +397,8 @@ def run_in_child(token: str, serve: Serve, task: Any) -> Any:
         if child.ready and child.pipe.poll():  # an idle child that says something has ended
             child = Worker(serve)
         _children[key] = child
+        if token in _ended:  # a task that waited may begin after that
+            break
         child.send(0, task)
         try:
             while (message := child.receive()) is None:
@@ -403,15 +406,19 @@ def run_in_child(token: str, serve: Serve, task: Any) -> Any:
         except CompressError as error:
             return error
         except EOFError:
-            del _children[key]
+            _children.pop(key, None)
             if child.ready:
                 return Lost(child.ending())
         else:
             return message[1]
+    if token in _ended:
+        end_children(token)
+        return Lost(Ending("was ended", is_from_outside=True))
     return WorkerError(f"worker processes do not even start: the last one {child.ending().text}")
 
 
 def end_children(token: str) -> None:
-    """End all children of a job on a Dask worker, whatever they are doing."""
+    """End all children of a job on a Dask worker, whatever they are doing, and start no more."""
+    _ended.add(token)
     for key in [key for key in _children if key[0] == token]:
         _children.pop(key).kill()
