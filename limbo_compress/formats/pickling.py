@@ -35,7 +35,7 @@ _PROTOCOL = 3
 _PROTO = b"\x80\x03"
 LIST_START = _PROTO + pickle.EMPTY_LIST
 LIST_END = pickle.STOP
-_FRAMED = b"\x80\x04\x95"  # PROTO 4, FRAME
+_FRAMED_LIST_START = b"\x80\x04]\x95"  # PROTO 4, EMPTY_LIST, FRAME
 # How any pickled list begins, also in the protocols with frames.
 _ANY_LIST_START = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\]", re.DOTALL)
 _PUSH_ENDS = pickle.NONE + pickle.BINPERSID
@@ -98,10 +98,26 @@ def load_fragment(data: bytes) -> Any:
     """
     if not data.endswith(pickle.APPEND):
         raise pickle.UnpicklingError("a fragment must end with APPEND")
-    # The unpickler reads a frame (PEP 3154) in one piece. Without it, it would call the stream for
-    # every opcode, which takes 2.5 times as long.
-    size = len(data).to_bytes(8, "little")
-    return PlainUnpickler(io.BytesIO(_FRAMED + size + data[:-1] + LIST_END)).load()
+    (item,) = PlainUnpickler(_FramedFragment(data)).load()
+    return item
+
+
+class _FramedFragment:
+    """A pickled list with one fragment, as a stream.
+
+    The unpickler reads a frame (PEP 3154) in one piece. Without it, it would call the stream for
+    every opcode, which takes 2.5 times as long; to join the bytes takes a tenth more.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._start = io.BytesIO(_FRAMED_LIST_START + len(data).to_bytes(8, "little"))
+        self._rest = [LIST_END, data]
+
+    def read(self, size: int) -> bytes:
+        return self._start.read(size) or (self._rest.pop() if self._rest else b"")
+
+    def readline(self) -> bytes:
+        raise pickle.UnpicklingError("no opcode of a fragment reads a line")
 
 
 def abridge(data: bytes) -> bytes:
