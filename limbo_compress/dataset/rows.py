@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import cache
@@ -17,6 +18,9 @@ from ..formats.pickling import no_garbage_collection
 __all__ = ["Ints", "Items", "Rows", "locate", "split", "srgb_levels", "srgb_table", "starts_of"]
 
 Item = TypeVar("Item")
+
+# How many items to read at once while they are looped over.
+_AHEAD = 32
 
 Ints = NDArray[np.intp]
 
@@ -138,11 +142,14 @@ class Items(Sequence[Item]):
     def __getitem__(self, key: int | slice) -> Item | list[Item]:
         if isinstance(key, slice):
             with no_garbage_collection():
-                return [self._read(row) for row in self._rows[key].tolist()]
+                items = [self._read(row) for row in self._rows[key].tolist()]
+                _call_all_objects_old()
+                return items
         return self._read(int(self._rows[index(key)]))
 
     def __iter__(self) -> Iterator[Item]:
-        return map(self._read, self._rows.tolist())
+        for start in range(0, len(self), _AHEAD):
+            yield from self[start : start + _AHEAD]
 
     def __repr__(self) -> str:
         return f"<{len(self)} items, read one at a time>"
@@ -183,6 +190,17 @@ def srgb_levels() -> NDArray[np.uint8]:
 def _srgb_curve(light: NDArray[np.float64]) -> NDArray[np.float64]:
     curve = 1.055 * light ** (1 / 2.4) - 0.055
     return np.where(light <= 0.0031308, 12.92 * light, curve)
+
+
+def _call_all_objects_old() -> None:
+    """Spare the next garbage collections to look at all objects that were made lately.
+
+    Items are trees, in which there is no garbage, but a collection visits each of their lists. That
+    takes several times as long as reading them.
+    """
+    if gc.get_freeze_count() == 0:  # else a program has objects frozen that are to stay so
+        gc.freeze()
+        gc.unfreeze()
 
 
 def split(strata: NDArray[np.intp], fraction: float, seed: int) -> tuple[Ints, Ints]:
