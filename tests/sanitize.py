@@ -118,8 +118,9 @@ def call_fill_planes(random: Generator) -> None:
     elif place == 2:
         table = np.empty(any_number(random) % 2000, np.float32)
     _modules["_planes"].fill_planes(row.view(np.float16), table, planes)
-    expected = row.view(np.float16).astype(np.float32).T if table is None else table[row.T]
-    assert np.array_equal(planes, expected, equal_nan=True)
+    bits = row.reshape(-1, 3).T
+    expected = bits.copy().view(np.float16).astype(np.float32) if table is None else table[bits]
+    assert np.array_equal(planes.reshape(3, -1), expected, equal_nan=True)
 
 
 def repeat(work: Callable[[Generator], None]) -> str:
