@@ -8,11 +8,12 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
-from .. import CompressError, Options, Partition, UsageError, __version__
+from .. import Options, Partition, UsageError, __version__
 from .console import print_error, print_output
-from .messages import Parser, PrintLogged
+from .messages import Parser, with_messages
 from .progress import Bar, Lines
 
 if TYPE_CHECKING:
@@ -47,20 +48,18 @@ def run(argv: Sequence[str] | None) -> int:
     Stopped
         If a signal arrives.
     """
-    _log.addHandler(PrintLogged(_with_flags))
-    _log.propagate = False
-    try:
-        arguments = _parser().parse_args(argv)
-        if arguments.quiet:
-            _log.setLevel(logging.ERROR)
-        options = _options(arguments)
-        if arguments.status:
-            _print_status(options)
-            return 0
-        report = _compress(options, quiet=arguments.quiet)
-    except CompressError as error:
-        print_error(_with_flags(str(error)))
-        return error.exit_code
+    return with_messages(partial(_run, argv), _with_flags)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    if arguments.quiet:
+        _log.setLevel(logging.ERROR)
+    options = _options(arguments)
+    if arguments.status:
+        _print_status(options)
+        return 0
+    report = _compress(options, quiet=arguments.quiet)
     if not arguments.quiet:
         _print_report(report, options.partition)
     return 0
@@ -108,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_output_options(parser.add_argument_group("what to write"))
     _add_input_options(parser.add_argument_group("input and prefix"))
     _add_run_options(parser.add_argument_group("how to run"))
+    _add_cluster_options(parser.add_argument_group("on a cluster"))
     return parser
 
 
@@ -183,33 +183,6 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
         default="auto",
         help="auto decodes plain PNGs faster than OpenCV, to the same pixels (default: auto)",
     )
-    how.add_argument(
-        "--partition",
-        metavar="I/N",
-        help="do only share I (from 0) of N, for job arrays, and publish nothing; auto: the task of"
-        " the array that this is. The same command without it does what is left and publishes",
-    )
-    how.add_argument(
-        "--status",
-        action="store_true",
-        help="say what is done, what is missing and who is at work, and change nothing",
-    )
-    how.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="let the workers of a Dask cluster do the work (default: DASK_SCHEDULER_ADDRESS,"
-        " unless --workers or --partition is given)",
-    )
-    how.add_argument(
-        "--scheduler-file", metavar="PATH", help="the file that the Dask scheduler has written"
-    )
-    how.add_argument(
-        "--wait",
-        type=float,
-        default=Options.wait,
-        metavar="SECONDS",
-        help="how long to wait for a Dask worker (default: %(default)g)",
-    )
     how.add_argument("--fresh", action="store_true", help="discard unfinished work and start over")
     how.add_argument(
         "--write-rows",
@@ -218,6 +191,36 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
         help="how rows are written (default: auto, whatever suits the filesystem)",
     )
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _add_cluster_options(cluster: argparse._ArgumentGroup) -> None:
+    cluster.add_argument(
+        "--partition",
+        metavar="I/N",
+        help="do only share I (from 0) of N, for job arrays, and publish nothing; auto: the task of"
+        " the array that this is. The same command without it does what is left and publishes",
+    )
+    cluster.add_argument(
+        "--status",
+        action="store_true",
+        help="say what is done, what is missing and who is at work, and change nothing",
+    )
+    cluster.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="let the workers of a Dask cluster do the work (default: DASK_SCHEDULER_ADDRESS,"
+        " unless --workers or --partition is given)",
+    )
+    cluster.add_argument(
+        "--scheduler-file", metavar="PATH", help="the file that the Dask scheduler has written"
+    )
+    cluster.add_argument(
+        "--wait",
+        type=float,
+        default=Options.wait,
+        metavar="SECONDS",
+        help="how long to wait for a Dask worker (default: %(default)g)",
+    )
 
 
 def _options(arguments: argparse.Namespace) -> Options:

@@ -8,11 +8,12 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
-from .. import CompressError, __version__
+from .. import __version__
 from .console import print_error, print_output
-from .messages import Parser, PrintLogged
+from .messages import Parser, with_messages
 from .progress import Bar, Lines
 
 if TYPE_CHECKING:
@@ -45,16 +46,14 @@ def run(argv: Sequence[str] | None) -> int:
     Stopped
         If a signal arrives.
     """
-    _log.addHandler(PrintLogged(_with_flags))
-    _log.propagate = False
-    try:
-        arguments = _parser().parse_args(argv)
-        if arguments.quiet:
-            _log.setLevel(logging.ERROR)
-        report = _export(arguments)
-    except CompressError as error:
-        print_error(_with_flags(str(error)))
-        return error.exit_code
+    return with_messages(partial(_run, argv), _with_flags)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    if arguments.quiet:
+        _log.setLevel(logging.ERROR)
+    report = _export(arguments)
     if not arguments.quiet:
         print_output(_describe(report))
     return 0

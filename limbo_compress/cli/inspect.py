@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import CompressError, UsageError, __version__
-from .console import print_error, print_output
-from .messages import Parser, PrintLogged
+from .. import UsageError, __version__
+from .console import print_output
+from .messages import Parser, with_messages
 from .progress import Bar
 
 if TYPE_CHECKING:
@@ -49,14 +49,7 @@ def run(argv: Sequence[str] | None) -> int:
     Stopped
         If a signal arrives.
     """
-    _log.addHandler(PrintLogged(_with_flags))
-    _log.propagate = False
-    try:
-        arguments = _arguments(argv)
-        return _inspect(arguments)
-    except CompressError as error:
-        print_error(_with_flags(str(error)))
-        return error.exit_code
+    return with_messages(lambda: _inspect(_arguments(argv)), _with_flags)
 
 
 def _with_flags(message: str) -> str:

@@ -7,10 +7,36 @@ import logging
 from collections.abc import Callable
 from typing import NoReturn
 
-from .. import UsageError
+from .. import CompressError, UsageError
 from .console import print_error
 
-__all__ = ["Parser", "PrintLogged"]
+__all__ = ["Parser", "with_messages"]
+
+_log = logging.getLogger("limbo_compress")
+
+
+def with_messages(command: Callable[[], int], with_flags: Callable[[str], str]) -> int:
+    """Run a command, and print what it logs, and the error that ends it.
+
+    Parameters
+    ----------
+    command : callable
+        Returns the exit code.
+    with_flags : callable
+        Puts the command's flags into a message in the place of names in backticks.
+
+    Returns
+    -------
+    int
+        The exit code of the command, or of its error.
+    """
+    _log.addHandler(_PrintLogged(with_flags))
+    _log.propagate = False
+    try:
+        return command()
+    except CompressError as error:
+        print_error(with_flags(str(error)))
+        return error.exit_code
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,14 +46,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, "", f"{self.prog} --help lists the options")
 
 
-class PrintLogged(logging.Handler):
-    """Prints what the package reports during the job through `logging`.
-
-    Parameters
-    ----------
-    with_flags : callable
-        Puts the command's flags into a message in the place of names in backticks.
-    """
+class _PrintLogged(logging.Handler):
+    """Prints what the package reports during the job through `logging`."""
 
     def __init__(self, with_flags: Callable[[str], str]) -> None:
         super().__init__()
