@@ -1,12 +1,23 @@
 """Compiled modules. pyproject.toml has no stable way to declare them yet."""
 
+import sysconfig
+
 from setuptools import Extension, setup
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    raise SystemExit(
+        "limbo-compress needs OpenCV and orjson, which cannot be installed for a free-threaded"
+        " Python; use an ordinary Python of the same version"
+    )
 
 MODULES = [
     Extension(
         f"limbo_compress.{name}",
         [f"limbo_compress/{name.replace('.', '/')}.c"],
-        # No fused multiply-add: it rounds differently, and not every CPU has it.
+        # The stable ABI of Python 3.11: one wheel serves all later versions.
+        define_macros=[("Py_LIMITED_API", "0x030B0000")],
+        py_limited_api=True,
+        # The compiler fuses multiplications and additions only where the code says so.
         extra_compile_args=["-O3", "-ffp-contract=off"],
         # Without a compiler, numpy and OpenCV take over.
         optional=True,
@@ -14,4 +25,4 @@ MODULES = [
     for name in ("imaging._resample", "imaging._unfilter", "dataset._planes")
 ]
 
-setup(ext_modules=MODULES)
+setup(ext_modules=MODULES, options={"bdist_wheel": {"py_limited_api": "cp311"}})

@@ -19,6 +19,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from .cluster.arrays import Partition
     from .cluster.status import Status
     from .coordinator import Report, compress, status
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     )
     from .export.export import ExportReport, export_dataset
     from .formats.parts import SampleIssue
+    from .libraries import installation
     from .options import Options
     from .output.publish import OutputFile
 
@@ -59,11 +62,10 @@ __all__ = [
     "compress",
     "concat",
     "export_dataset",
+    "installation",
     "load",
     "status",
 ]
-
-__version__ = "0.1.0"
 
 # Imported when first used: the command installs its signal handlers before anything heavy, and
 # a program that only reads outputs needs none of the compressor.
@@ -79,12 +81,17 @@ _HOMES = {
     "compress": ".coordinator",
     "concat": ".dataset.dataset",
     "export_dataset": ".export.export",
+    "installation": ".libraries",
     "load": ".dataset.load",
     "status": ".coordinator",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("limbo-compress")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES.get(name, ".errors"), __name__), name)

@@ -15,6 +15,7 @@ from .cluster.status import Status, read_status
 from .errors import CompressError, Stopped, output_errors
 from .faults import machine_errors
 from .formats.parts import Part, SampleIssue
+from .libraries import why_not_compiled
 from .options import Options
 from .output.existing import ExistingOutputs, RowCheck
 from .output.publish import OutputFile, Publisher
@@ -31,6 +32,9 @@ from .samples.discovery import Samples, find_samples
 __all__ = ["Progress", "Report", "compress", "status"]
 
 _log = logging.getLogger(__package__)
+
+# Samples that take about a minute without compiled code.
+_LARGE_JOB = 1000
 
 Progress = Callable[[int, int], None]
 
@@ -105,8 +109,11 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
             for part in workdir.done:
                 publisher.collect(part)
             left = missing(workdir.done, job.rows)
-            if left and not engine.is_local:
-                engine.prepare(_probe(job, paths))
+            if not engine.is_local:
+                if left:
+                    engine.prepare(_probe(job, paths))
+            elif options.images and sum(map(len, left)) >= _LARGE_JOB:
+                _warn_if_not_compiled()
             tasks = _tasks(job, paths, left, engine, existing)
             limit = FailureLimit(options, len(job.rows), left)
             # Closing the results ends all workers before the work folder is left to others.
@@ -166,6 +173,16 @@ def _choose_workers(options: Options) -> tuple[int, int]:
         cpus.LOGIN_NODE_NICENESS,
     )
     return workers, cpus.LOGIN_NODE_NICENESS
+
+
+def _warn_if_not_compiled() -> None:
+    why = why_not_compiled("imaging._resample") or why_not_compiled("imaging._unfilter")
+    if why:
+        _log.warning(
+            "images take two to three times as long here (%s); to have limbo-compress compiled,"
+            " install it from a wheel, or with a C compiler",
+            why,
+        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The libraries that do the work, in versions that are known to do it right.
+"""What does the work here: libraries in versions that are known to do it right, compiled code.
 
 Another package can bring an older copy of one: ``opencv-python`` 4 installs over the files of
 ``opencv-python-headless`` 5, which pip does not notice.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from .errors import MachineError
 
-__all__ = ["check_installed", "load"]
+__all__ = ["check_installed", "installation", "load", "why_not_compiled"]
 
 # The oldest version of each module, as in pyproject.toml. mmh3 does not tell its own.
 _OLDEST = {"numpy": (2,), "cv2": (5,), "orjson": (3, 10), "OpenEXR": (3, 5)}
@@ -65,6 +66,55 @@ def check_installed(name: str) -> None:
         return
     if found:
         _check(name, found[1], spec.origin)
+
+
+def why_not_compiled(module: str) -> str:
+    """Return why a compiled module of this package is not used, or an empty string if it is.
+
+    Parameters
+    ----------
+    module : str
+        Its name inside this package.
+    """
+    try:
+        import_module(f"{__package__}.{module}")
+    except ModuleNotFoundError:
+        return "not compiled"
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
+def installation() -> dict[str, str]:
+    """Say what does the work here, as ``limbo-compress --version`` prints it.
+
+    Returns
+    -------
+    dict of str to str
+        For each part of the work, whether it is compiled, and which libraries do it.
+    """
+    from importlib import metadata  # here because it takes as long to import as the whole package
+
+    def library(package: str) -> str:
+        try:
+            return f"{package} {metadata.version(package)}"
+        except metadata.PackageNotFoundError:
+            return f"{package} is not installed"
+
+    def compiled_or(other: str, module: str, compiled: str = "compiled") -> str:
+        why = why_not_compiled(module)
+        return f"{other} ({why})" if why else compiled
+
+    opencv = library("opencv-python-headless")
+    inflate = library("isal") if find_spec("isal") else f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+    return {
+        "plain PNGs": compiled_or(opencv, "imaging._unfilter", f"compiled, {inflate}"),
+        "other images": opencv,
+        "resampling": compiled_or(library("numpy"), "imaging._resample"),
+        "JSON": library("orjson"),
+        "masks": f"{library('OpenEXR')}, {library('mmh3')}",
+        "tensors": compiled_or(library("numpy"), "dataset._planes"),
+    }
 
 
 def _check(name: str, version: str, path: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .. import Options, Partition, UsageError, __version__
+from .. import Options, Partition, UsageError
 from .console import print_error, print_output
 from .messages import Parser, with_messages
 from .progress import Bar, Lines
@@ -103,7 +103,6 @@ def _parser() -> argparse.ArgumentParser:
         " PREFIX-masks-NAME.npy (samples, H, W, 1) float32 coverage;"
         " PREFIX-metadata.pickle, a list with a dict for each sample, in the same order.",
     )
-    parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
     _add_output_options(parser.add_argument_group("what to write"))
     _add_input_options(parser.add_argument_group("input and prefix"))
     _add_run_options(parser.add_argument_group("how to run"))

@@ -11,7 +11,6 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from .console import print_error, print_output
 from .messages import Parser, with_messages
 from .progress import Bar, Lines
@@ -77,7 +76,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Pictures are the rows in 8-bit sRGB, named by the number of their row. With"
         " --labels, what belongs to no label is left out.",
     )
-    parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
     parser.add_argument("prefix", nargs="+", help="prefix of the outputs of limbo-compress")
     parser.add_argument(
         "--to",

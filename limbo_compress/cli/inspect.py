@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import UsageError, __version__
+from .. import UsageError
 from .console import print_output
 from .messages import Parser, with_messages
 from .progress import Bar
@@ -70,7 +70,6 @@ def _parser() -> Parser:
         usage=f"{_NAME} PREFIX ... [options]",
         description="Look at what limbo-compress wrote. Without options: a summary on one screen.",
     )
-    parser.add_argument("--version", action="version", version=f"{_NAME} {__version__}")
     parser.add_argument("prefix", nargs="*", metavar="PREFIX", help="beginning of the output names")
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
     parser.add_argument("--quiet", action="store_true", help="show no progress")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import CompressError, UsageError
-from .console import print_error
+from .console import print_error, print_output
 
 __all__ = ["Parser", "with_messages"]
 
@@ -40,10 +40,28 @@ def with_messages(command: Callable[[], int], with_flags: Callable[[str], str]) 
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and that knows ``--version``."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_argument(
+            "--version", action=_Version, nargs=0, help="show the version and what is compiled"
+        )
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, "", f"{self.prog} --help lists the options")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for, since that takes longer than the start."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from .. import __version__, installation
+
+        print_output(f"{parser.prog} {__version__}")
+        for part, what in installation().items():
+            print_output(f"{part}: {what}")
+        parser.exit()
 
 
 class _PrintLogged(logging.Handler):

@@ -109,7 +109,7 @@ static struct PyModuleDef definition = {
 PyMODINIT_FUNC PyInit__planes(void)
 {
     if (!__builtin_cpu_supports("avx2")) { /* implies F16C, which gcc 8 cannot test for */
-        PyErr_SetString(PyExc_ImportError, "compiled for CPUs with AVX2");
+        PyErr_SetString(PyExc_ImportError, "this CPU has no AVX2");
         return NULL;
     }
     return PyModule_Create(&definition);

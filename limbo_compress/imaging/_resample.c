@@ -254,7 +254,7 @@ PyMODINIT_FUNC PyInit__resample(void)
 {
 #if defined(__x86_64__)
     if (!__builtin_cpu_supports("avx2")) { /* implies F16C, which gcc 8 cannot test for */
-        PyErr_SetString(PyExc_ImportError, "compiled for CPUs with AVX2");
+        PyErr_SetString(PyExc_ImportError, "this CPU has no AVX2");
         return NULL;
     }
 #endif

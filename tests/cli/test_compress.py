@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import termios
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import limbo_compress
+from benchmarks.campaign import Campaign, write_campaign
+from limbo_compress.libraries import why_not_compiled
 from tests.jobs import REAL_SAMPLES, Command
 
 
@@ -34,9 +37,13 @@ def test_a_command_line_of_the_reference_works(
 
 def test_the_console_script_is_the_same_program() -> None:
     script = Path(sys.executable).with_name("limbo-compress")
+    outputs = []
     for program in ([str(script)], [sys.executable, "-m", "limbo_compress"]):
-        output = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
-        assert output.stdout == f"limbo-compress {limbo_compress.__version__}\n"
+        done = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
+        outputs.append(done.stdout.splitlines())
+    assert outputs[0] == outputs[1]
+    assert outputs[0][0] == f"limbo-compress {limbo_compress.__version__}"
+    assert f"other images: opencv-python-headless {version('opencv-python-headless')}" in outputs[0]
 
 
 def test_quiet_prints_nothing(command: Command, campaign: Path, tmp_path: Path) -> None:
@@ -110,20 +117,45 @@ def test_the_hash_seed_changes_no_byte(command: Command, campaign: Path, tmp_pat
     assert outputs[0] == outputs[1]
 
 
+@pytest.fixture
+def not_compiled(tmp_path: Path) -> dict[str, str]:
+    """The environment of a command that has no compiled code."""
+    package = tmp_path / "interpreted" / "limbo_compress"
+    shutil.copytree(
+        Path(limbo_compress.__file__).parent, package, ignore=shutil.ignore_patterns("*.so")
+    )
+    return {"PYTHONPATH": str(package.parent)}
+
+
 def test_without_compiled_code_the_bytes_are_the_same(
-    command: Command, campaign: Path, tmp_path: Path
+    command: Command, campaign: Path, tmp_path: Path, not_compiled: dict[str, str]
 ) -> None:
-    for name, left_out in (("compiled", ""), ("interpreted", "*.so")):
-        package = tmp_path / name / "limbo_compress"
-        shutil.copytree(
-            Path(limbo_compress.__file__).parent, package, ignore=shutil.ignore_patterns(left_out)
-        )
-        env = {"PYTHONPATH": str(package.parent)}
-        flags = ["--images", "--image-size", 64, 50, "--workers", 2]
-        assert command(*flags, "--prefix", name, campaign, env=env).returncode == 0
-    assert not list((tmp_path / "interpreted").rglob("*.so"))
-    outputs = [tmp_path / f"{name}-images.npy" for name in ("compiled", "interpreted")]
+    flags = ["--images", "--image-size", 64, 50, "--workers", 2]
+    assert command(*flags, "--prefix", "compiled", campaign).returncode == 0
+    assert command(*flags, "--prefix", "other", campaign, env=not_compiled).returncode == 0
+    outputs = [tmp_path / f"{name}-images.npy" for name in ("compiled", "other")]
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
+def test_without_compiled_code_the_version_and_a_large_job_say_so(
+    command: Command, tmp_path: Path, not_compiled: dict[str, str]
+) -> None:
+    assert "resampling: numpy" in command("--version", env=not_compiled).stdout
+    write_campaign(tmp_path / "data", Campaign(samples=1000, distinct=2, size=(16, 16)))
+    slower = "images take two to three times as long here (not compiled)"
+    flags = ["--images", "--image-size", 4, 4, "--workers", 2, "data"]
+    assert slower not in command("--prefix", "small", "--end", 999, *flags, env=not_compiled).stderr
+    assert slower in command("--prefix", "large", *flags, env=not_compiled).stderr.splitlines()[0]
+
+
+@pytest.mark.skipif(why_not_compiled("imaging._resample") != "", reason="there was no C compiler")
+def test_with_compiled_code_the_version_and_a_large_job_say_nothing_of_it(
+    command: Command, tmp_path: Path
+) -> None:
+    assert "resampling: compiled" in command("--version").stdout.splitlines()
+    write_campaign(tmp_path / "data", Campaign(samples=1000, distinct=2, size=(16, 16)))
+    done = command("--images", "--image-size", 4, 4, "--workers", 2, "data")
+    assert "times as long" not in done.stderr
 
 
 def test_a_login_node_is_reported(command: Command, campaign: Path, tmp_path: Path) -> None:

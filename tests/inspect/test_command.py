@@ -19,7 +19,7 @@ COMMAND = Path(sys.executable).with_name("limbo-inspect")
 
 
 def test_version_and_help(inspect: Command) -> None:
-    assert inspect("--version").stdout == f"limbo-inspect {__version__}\n"
+    assert inspect("--version").stdout.splitlines()[0] == f"limbo-inspect {__version__}"
     shown = inspect("--help").stdout
     for option in ("--json", "--where", "--rows", "--sample", "--sheet", "--html", "--verify"):
         assert option in shown
