@@ -6,7 +6,7 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help torch demo picture screenshot test test-browser check parity faults filesystems cluster \
+.PHONY: help dist torch demo picture screenshot test test-browser check parity faults filesystems cluster \
 	sanitize bench bench-full bench-load bench-million bench-export bench-inspect record clean
 
 help:  ## list the targets
@@ -69,6 +69,10 @@ $(BIN)/installed-browser: $(BIN)/installed
 		|| echo "Chromium cannot be installed"
 	@touch $@
 
+$(BIN)/installed-dist: $(BIN)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dist]'
+	@touch $@
+
 BENCH := $(BIN)/installed-bench $(REFERENCE)/installed $(CONTENDERS)/installed
 
 demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the outputs
@@ -81,6 +85,9 @@ picture: demo  ## redraw the picture of the README
 
 screenshot: demo $(BIN)/installed-browser  ## redraw the picture of the gallery in the README
 	$(BIN)/python -m benchmarks.screenshot build/demo/test docs/gallery.webp
+
+dist: $(BIN)/installed-dist  ## build the sdist and a wheel, check them, and test them as users get them
+	$(BIN)/python -m tests.dist
 
 torch: $(BIN)/installed-torch  ## install PyTorch, without which its tests are skipped
 
@@ -136,4 +143,4 @@ record: $(REFERENCE)/installed  ## record the reference's outputs again, for the
 	$(REFERENCE)/bin/python tests/reference/record.py
 
 clean:  ## remove environments, builds and caches
-	rm -rf .venv $(REFERENCE) $(CONTENDERS) build *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(REFERENCE) $(CONTENDERS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,5 +1,6 @@
 """Compiled modules. pyproject.toml has no stable way to declare them yet."""
 
+import os
 import sysconfig
 
 from setuptools import Extension, setup
@@ -19,8 +20,8 @@ MODULES = [
         py_limited_api=True,
         # The compiler fuses multiplications and additions only where the code says so.
         extra_compile_args=["-O3", "-ffp-contract=off"],
-        # Without a compiler, numpy and OpenCV take over.
-        optional=True,
+        # Without a compiler, numpy and OpenCV take over, but a wheel that is published has it all.
+        optional="LIMBO_COMPRESS_MUST_COMPILE" not in os.environ,
     )
     for name in ("imaging._resample", "imaging._unfilter", "dataset._planes")
 ]

@@ -1,0 +1,95 @@
+"""Build what is published, and check it as users get it: ``make dist``.
+
+The sdist and the wheel in ``dist`` are installed into fresh environments without a compiler: the
+wheel on every supported Python of this machine, the sdist on the oldest. The tests run there from an
+unpacked sdist without the package, so that they use the installed one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+from tests.pythons import ROOT, UV, find, supported
+
+BIN = Path(sys.executable).parent
+DIST = ROOT / "dist"
+BUILD = ROOT / "build" / "dist"
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **env: str) -> None:
+    """Run a command that must succeed, with this environment's tools in the PATH."""
+    env["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(command, cwd=cwd, env=os.environ | env, check=True)
+
+
+def build() -> tuple[Path, Path]:
+    """Build the sdist, and from it the wheel; return their paths."""
+    for folder in (DIST, BUILD):
+        shutil.rmtree(folder, ignore_errors=True)
+    build = (sys.executable, "-m", "build", "--installer", "uv", "--outdir", BUILD)
+    run(*build, LIMBO_COMPRESS_MUST_COMPILE="1")
+    (sdist,), (wheel,) = BUILD.glob("*.tar.gz"), BUILD.glob("*.whl")
+    DIST.mkdir()
+    sdist = shutil.copy2(sdist, DIST)
+    if sys.platform == "linux":  # fails if the wheel needs a later glibc than it says
+        policy = f"manylinux_2_17_{platform.machine()}"
+        run("auditwheel", "repair", "--plat", policy, "--wheel-dir", DIST, wheel)
+    else:
+        shutil.copy2(wheel, DIST)
+    (wheel,) = DIST.glob("*.whl")
+    return sdist, wheel
+
+
+def check(sdist: Path, wheel: Path) -> None:
+    """Check what can be seen without installing."""
+    run("twine", "check", "--strict", sdist, wheel)
+    run("check-wheel-contents", wheel)
+    run("abi3audit", "--strict", "--summary", wheel)
+
+
+def unpack_tests(sdist: Path) -> Path:
+    """Unpack the sdist without the package, and return the folder."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(BUILD, filter="data")
+    folder = BUILD / sdist.name.removesuffix(".tar.gz")
+    shutil.rmtree(folder / "limbo_compress")
+    return folder
+
+
+def run_tests(file: Path, version: str, tests: Path) -> str:
+    """Install a file on one Python where nothing can be compiled, run all tests, say how it went."""
+    interpreter = find(version)
+    if interpreter is None:
+        return "not on this machine"
+    environment = BUILD / f"python{version}-{'wheel' if file.suffix == '.whl' else 'sdist'}"
+    python = environment / "bin" / "python"
+    run(*UV, "venv", "--quiet", "--python", interpreter, environment)
+    install = (*UV, "pip", "install", "--quiet", "--python", python, "--compile-bytecode")
+    run(*install, f"{file}[dev]", CC="false")
+    run(environment / "bin" / "limbo-compress", "--version")
+    pytest = (python, "-m", "pytest", "-n", "2", "tests", "--pyargs", "limbo_compress")
+    passed = subprocess.run(pytest, cwd=tests, env=os.environ | {"CC": "false"}).returncode == 0
+    return "passed" if passed else "failed"
+
+
+def main() -> int:
+    """Build, check and test; print a table of outcomes, and return the exit code."""
+    sdist, wheel = build()
+    check(sdist, wheel)
+    tests = unpack_tests(sdist)
+    versions = supported()
+    runs = [(wheel, version) for version in versions] + [(sdist, versions[0])]
+    outcomes = [run_tests(file, version, tests) for file, version in runs]
+    for (file, version), outcome in zip(runs, outcomes, strict=True):
+        print(f"Python {version}  {outcome:20}{file.name}")
+    return int("failed" in outcomes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
