@@ -47,6 +47,9 @@ STAGES_FAST = "stages-fast"
 BARS = ("stages", STAGES_FAST, FLOOR, "floor-inflate-parse")
 SLOW_OPEN = str(Path(__file__).with_name("slow_open"))
 REFERENCE_SAMPLES = 60
+# With masks, the reference takes seconds for a sample.
+MASKED_SAMPLES = {"reference": 10, "ours": 100}
+MASKS = ("--mask", "all", ".")
 # How many of the generated samples are distinct: only these can be cold in the cache.
 DISTINCT = 200
 EMPTY_SAMPLES = 100_000
@@ -112,12 +115,12 @@ class Contender:
         return {key: getattr(self, key) for key in keys}
 
 
-def ours(data: Path, workers: int, end: int, install: Path = PLAIN) -> list[str]:
-    return _command(install, data, end, "--quiet", "--workers", str(workers))
+def ours(data: Path, workers: int, end: int, install: Path = PLAIN, *more: str) -> list[str]:
+    return _command(install, data, end, "--quiet", "--workers", str(workers), *more)
 
 
-def reference(data: Path, end: int) -> list[str]:
-    return _command(REFERENCE, data, end)
+def reference(data: Path, end: int, *more: str) -> list[str]:
+    return _command(REFERENCE, data, end, *more)
 
 
 def _command(install: Path, data: Path, end: int, *more: str) -> list[str]:
@@ -159,7 +162,22 @@ def contenders(data: Path, samples: int, full: bool) -> dict[str, Contender]:
         ours(data, WORKERS, 1),
         environment={"PYTHONPATH": SLOW_OPEN},
     )
-    return result
+    return result | masked_contenders(data, samples, full)
+
+
+def masked_contenders(data: Path, samples: int, full: bool) -> dict[str, Contender]:
+    few, more = (min(number, samples) for number in MASKED_SAMPLES.values())
+    return {
+        "reference-masks": Contender(
+            reference(data, few, *MASKS),
+            few,
+            reference(data, 1, *MASKS),
+            rounds=1 << 30 if full else 1,
+        ),
+        "ours-1-masks": Contender(
+            ours(data, 1, more, FAST, *MASKS), more, ours(data, 1, 1, FAST, *MASKS)
+        ),
+    }
 
 
 def worker_counts() -> list[int]:
