@@ -20,7 +20,8 @@ def test_every_bit_pattern_becomes_the_float_that_numpy_makes_of_it(
     memory = np.empty(12 * pixels + shift, np.uint8)  # at addresses of either kind
     out: Any = memory[shift:].view(np.float32).reshape(3, pixels)
     planes.fill_planes(row, None, out)
-    assert np.array_equal(out, row.astype(np.float32).T, equal_nan=True)
+    with np.errstate(invalid="ignore"):  # on arm64, numpy warns about signalling NaNs
+        assert np.array_equal(out, row.astype(np.float32).T, equal_nan=True)
     table = np.arange(1 << 16, dtype=np.float32)
     planes.fill_planes(row, table, out)
     assert np.array_equal(out, bits.T)
