@@ -1,4 +1,4 @@
-"""Every block of Python and bash in the documents runs."""
+"""Every block of Python and bash in the documents runs, and the site has all public names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sybil import Document, Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
+import limbo_compress
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options, compress
 
@@ -72,3 +73,9 @@ def test_a_block_runs(example: Example, folder: Path) -> None:
     masks = (("big", "^48"),)
     compress(Options((str(data),), prefix="test", images=True, metadata=True, masks=masks))
     example.evaluate()
+
+
+@pytest.mark.parametrize("name", limbo_compress.__all__)
+def test_the_site_has_every_public_name(name: str) -> None:
+    lines = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8").splitlines()
+    assert any(line.endswith(f":: {name}") for line in lines)
