@@ -7,7 +7,8 @@ CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
 .PHONY: help dist torch demo picture screenshot test test-browser check parity faults filesystems cluster \
-	sanitize bench bench-full bench-load bench-million bench-export bench-inspect record clean
+	sanitize bench bench-full bench-load bench-million bench-export bench-inspect docs docs-links record \
+	clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +74,10 @@ $(BIN)/installed-dist: $(BIN)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dist]'
 	@touch $@
 
+$(BIN)/installed-docs: $(BIN)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
 BENCH := $(BIN)/installed-bench $(REFERENCE)/installed $(CONTENDERS)/installed
 
 demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the outputs
@@ -80,7 +85,7 @@ demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the 
 	$(BIN)/limbo-compress --prefix build/demo/test --images --metadata --mask big '^48' -- $(CAMPAIGN)
 	$(BIN)/python -m benchmarks.show build/demo/test
 
-picture: demo  ## redraw the picture of the README
+picture: demo  ## redraw the picture of a mask in docs/compress.md
 	$(BIN)/python -m benchmarks.picture build/demo/test big docs/mask.png
 
 screenshot: demo $(BIN)/installed-browser  ## redraw the picture of the gallery in the README
@@ -138,6 +143,16 @@ bench-export: $(BIN)/installed-bench  ## time exports of 5000 renders to every f
 
 bench-inspect: $(BIN)/installed  ## time limbo-inspect on 5000 renders
 	$(BIN)/python -m benchmarks.inspect
+
+docs: $(BIN)/installed-docs  ## build the documentation into build/docs, and check its links
+	$(BIN)/sphinx-build -W --keep-going -q -E -d build/doctrees docs build/docs
+	@# The links once more, as the code host sees them: in the README, and from each file's own place.
+	$(BIN)/sphinx-build -W --keep-going -q -E -C -d build/doctrees-host -b dummy -D extensions=myst_parser \
+		-D root_doc=README -D myst_heading_anchors=6 -D suppress_warnings=toc,myst.directive_unknown \
+		-D 'include_patterns=**.md' -D 'exclude_patterns=.*,build' . build/host
+
+docs-links: $(BIN)/installed-docs  ## check the links of the documentation to other sites; needs a network
+	$(BIN)/sphinx-build -W --keep-going -q -E -d build/doctrees -b linkcheck docs build/links
 
 record: $(REFERENCE)/installed  ## record the reference's outputs again, for the tests
 	$(REFERENCE)/bin/python tests/reference/record.py

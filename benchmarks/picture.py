@@ -1,4 +1,4 @@
-"""Draw the picture of the README from the demo's outputs: an image and its mask."""
+"""Draw the picture of docs/compress.md from the demo's outputs: an image and its mask."""
 
 from __future__ import annotations
 

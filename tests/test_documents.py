@@ -1,4 +1,4 @@
-"""Every code block of the tutorial, and every Python block of the README, runs."""
+"""Every block of Python and bash in the documents runs, and the site has all public names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sybil import Document, Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
+import limbo_compress
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options, compress
 
@@ -27,9 +28,9 @@ def run_shell(example: Example) -> None:
     )
 
 
-def blocks(name: str) -> list[Example]:
+def blocks(path: Path) -> list[Example]:
     parsers = [CodeBlockParser("python", PythonEvaluator()), CodeBlockParser("bash", run_shell)]
-    document: Document = Sybil(parsers=parsers).parse(ROOT / name)
+    document: Document = Sybil(parsers=parsers).parse(path)
     # As in a script.
     document.namespace["__name__"] = "__main__"
     return list(document.examples())
@@ -48,18 +49,23 @@ def test_the_tutorial_runs(folder: Path) -> None:
     pytest.importorskip("matplotlib", reason="the tutorial needs matplotlib")
     # More threads than free CPUs wait for each other, ten times as long as they work.
     torch.set_num_threads(1)
-    examples = blocks("docs/tutorial.md")
+    examples = blocks(ROOT / "docs" / "tutorial.md")
     assert examples
     for example in examples:
         example.evaluate()
     assert (folder / "batch.png").stat().st_size > 10_000
 
 
-README = blocks("README.md")
+OTHERS = [
+    pytest.param(block, id=f"{path.name} line {block.line}")
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    if path.name != "tutorial.md"
+    for block in blocks(path)
+]
 
 
-@pytest.mark.parametrize("example", README, ids=[f"line {block.line}" for block in README])
-def test_a_block_of_the_readme_runs(example: Example, folder: Path) -> None:
+@pytest.mark.parametrize("example", OTHERS)
+def test_a_block_runs(example: Example, folder: Path) -> None:
     if "torch" in example.parsed:
         pytest.importorskip("torch", reason="this block needs PyTorch")
     data = folder / "campaign17" / "0049"
@@ -67,3 +73,9 @@ def test_a_block_of_the_readme_runs(example: Example, folder: Path) -> None:
     masks = (("big", "^48"),)
     compress(Options((str(data),), prefix="test", images=True, metadata=True, masks=masks))
     example.evaluate()
+
+
+@pytest.mark.parametrize("name", limbo_compress.__all__)
+def test_the_site_has_every_public_name(name: str) -> None:
+    lines = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8").splitlines()
+    assert any(line.endswith(f":: {name}") for line in lines)

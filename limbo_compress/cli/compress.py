@@ -125,13 +125,15 @@ def _add_output_options(what: argparse._ArgumentGroup) -> None:
         nargs="*",
         default=[],
         metavar="NAME PATTERN",
-        help="write masks: the coverage of the labels that each regular expression matches",
+        help="write masks: for each NAME the coverage of the labels in which the regular expression"
+        " PATTERN is found",
     )
     what.add_argument("--metadata", action="store_true", help="write the metadata")
     what.add_argument(
         "--strip-regions",
         action="store_true",
-        help="keep only the categories of the annotations in the metadata",
+        help="keep only the categories of the annotations in the metadata, in the order in which"
+        " they first appear",
     )
 
 
@@ -147,7 +149,12 @@ def _add_input_options(which: argparse._ArgumentGroup) -> None:
     which.add_argument(
         "--end", type=int, metavar="N", help="end before this sample (default: after the last)"
     )
-    which.add_argument("directory", nargs="+", help="directory of Limbo data, searched recursively")
+    which.add_argument(
+        "directory",
+        nargs="+",
+        help="directory of Limbo data, searched recursively; links are followed, names that start"
+        " with a dot are skipped",
+    )
 
 
 def _add_run_options(how: argparse._ArgumentGroup) -> None:
@@ -180,14 +187,16 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
         "--decoder",
         choices=("auto", "opencv"),
         default="auto",
-        help="auto decodes plain PNGs faster than OpenCV, to the same pixels (default: auto)",
+        help="auto decodes plain PNGs (8-bit RGB or RGBA) faster than OpenCV, to the same pixels"
+        " (default: auto)",
     )
     how.add_argument("--fresh", action="store_true", help="discard unfinished work and start over")
     how.add_argument(
         "--write-rows",
         choices=("auto", "mmap", "pwrite"),
         default="auto",
-        help="how rows are written (default: auto, whatever suits the filesystem)",
+        help="how rows are written (default: auto, which is pwrite on network filesystems and FUSE,"
+        " and where space cannot be reserved, else mmap)",
     )
     how.add_argument("--quiet", action="store_true", help="print nothing but errors")
 

@@ -91,20 +91,22 @@ def _parser() -> argparse.ArgumentParser:
         dest="source",
         choices=("rows", "source"),
         default="rows",
-        help="source: link or copy the source images, with boxes in their pixels (default: rows)",
+        help="source: link the source images, or copy them where links are not possible, with boxes"
+        " in their pixels (default: rows)",
     )
     parser.add_argument(
         "--labels",
         type=_labels,
         metavar="NAME=PATTERN,...",
         help="labels by regular expressions, such as 48=^48,30=^30; the first that is found in"
-        " a category counts (default: each category)",
+        " a category counts (default: each category with a box, or one folder for imagefolder)",
     )
     parser.add_argument(
         "--split",
         type=float,
         metavar="FRACTION",
-        help="how much of the rows, of 1, goes to a part train; the others are val",
+        help="how much of the rows, of 1, goes at random to a part train; the others are val, with"
+        " the same balance of labels",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="another seed splits in another way (default: 0)"

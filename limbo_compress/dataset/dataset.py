@@ -66,8 +66,8 @@ class Dataset:
     def images(self) -> Array | None:
         """Images in linear light, float16, shape (rows, height, width, 3); None if there are none.
 
-        A memory map if the rows are consecutive rows of one prefix, else `Rows`, which become an
-        array when they are indexed.
+        A memory map if the rows are consecutive rows of one prefix, else
+        `limbo_compress.dataset.rows.Rows`, which become an array when they are indexed.
         """
         return self._array(names.IMAGES) if names.IMAGES in self._array_names else None
 
@@ -75,7 +75,7 @@ class Dataset:
     def masks(self) -> Mapping[str, Array]:
         """Masks by name: coverage from 0 to 1, float32, shape (rows, height, width, 1).
 
-        Memory maps or `Rows`, as `images`.
+        Each is a memory map or an object that becomes an array when it is indexed, as `images`.
         """
         return _Masks(self._array, self._array_names)
 
@@ -121,7 +121,17 @@ class Dataset:
         return self._items(_categories)
 
     def count(self) -> dict[str, int]:
-        """Count the rows of each category, in the order of their names."""
+        """Count the rows of each category, in the order of their names.
+
+        Returns
+        -------
+        dict of str to int
+
+        Raises
+        ------
+        InputError
+            If there are no metadata.
+        """
         sets, ids = self._category_sets()
         counts: Counter[str] = Counter()
         for categories, rows in zip(sets, np.bincount(ids, minlength=len(sets)), strict=True):
@@ -165,6 +175,10 @@ class Dataset:
         ----------
         rows : array_like of int or bool, shape (rows,), or slice
             Numbers of rows in any order, even repeated; or a mask of all rows.
+
+        Returns
+        -------
+        Dataset
 
         Raises
         ------
@@ -214,6 +228,10 @@ class Dataset:
     def boxes(self, row: int) -> list[Box]:
         """Return the distinct bounding boxes of a row, in pixels of the row.
 
+        Returns
+        -------
+        list of Box
+
         Raises
         ------
         InputError
@@ -224,6 +242,10 @@ class Dataset:
 
     def contours(self, row: int) -> list[Contour]:
         """Return the distinct contours of a row with their holes, in pixels of the row.
+
+        Returns
+        -------
+        list of Contour
 
         Raises
         ------
@@ -239,6 +261,10 @@ class Dataset:
         ----------
         array : str
             ``images`` or ``masks-NAME``.
+
+        Returns
+        -------
+        Rows
 
         Raises
         ------
@@ -265,6 +291,10 @@ class Dataset:
         """Make a map-style dataset for PyTorch's ``DataLoader``.
 
         The parameters are those of `limbo_compress.dataset.torch.Samples`.
+
+        Returns
+        -------
+        Samples
 
         Raises
         ------
@@ -371,6 +401,19 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
 
     An output that one of them lacks, or has in another size, raises an `InputError` when it is
     used.
+
+    Parameters
+    ----------
+    datasets : iterable of Dataset
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    UsageError
+        If there are none.
     """
     parts = list(datasets)
     if not parts:

@@ -24,7 +24,11 @@ def load(prefix: Prefix | Iterable[Prefix]) -> Dataset:
     Parameters
     ----------
     prefix : path or iterable of path
-        What `Options.prefix` was.
+        The `prefix` of the `Options`.
+
+    Returns
+    -------
+    Dataset
 
     Raises
     ------

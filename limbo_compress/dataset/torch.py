@@ -1,4 +1,4 @@
-"""Rows of a `Dataset` as tensors for PyTorch, and the seed tutorial's augmentation.
+"""Rows of a `limbo_compress.Dataset` as tensors for PyTorch, and the seed tutorial's augmentation.
 
 Only this module imports torch; ``pip install 'limbo-compress[torch]'`` brings what it needs.
 """
@@ -54,7 +54,7 @@ _Classes = Collection[str] | Mapping[str, str]
 
 
 class Samples(data.Dataset[Any]):
-    """A map-style dataset over the rows of a `Dataset`; `Dataset.torch` makes one.
+    """A map-style dataset over the rows of another; `limbo_compress.Dataset.torch` makes one.
 
     An item is the image alone, or a tuple of the image and what else was asked for, in this order:
 
@@ -71,10 +71,10 @@ class Samples(data.Dataset[Any]):
     dataset : Dataset
         Must have images.
     labels : set of str, dict of str to str, or array of shape (rows, labels), optional
-        What `Dataset.labels` takes, or its result. With `boxes` it selects the classes: a set
-        makes one class, a dict one for each of its regular expressions. By default, every
-        category is a class, in alphabetical order. A box that matches several classes belongs to
-        the first; one that matches none is left out.
+        What `limbo_compress.Dataset.labels` takes, or its result. With `boxes` it selects the
+        classes: a set makes one class, a dict one for each of its regular expressions. By default,
+        every category is a class, in alphabetical order. A box that matches several classes
+        belongs to the first; one that matches none is left out.
     masks : sequence of str
         Names of masks.
     boxes : bool
@@ -195,7 +195,7 @@ def collate(items: Sequence[Any], *, collate_fn_map: object = None) -> Any:
 
 
 # As its documentation says, this is how a type gets a collate function of its own.
-default_collate_fn_map[_Item] = collate
+default_collate_fn_map.update({_Item: collate})
 
 
 def _join(parts: Sequence[Any]) -> Any:
@@ -395,7 +395,7 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
     ----------
     labels : array of shape (rows, labels)
     images : array of float16, shape (rows, H, W, 3)
-        `Dataset.images`, for example.
+        `limbo_compress.Dataset.images`, for example.
     training : bool
         Whether images are augmented at random, or only normalized.
 

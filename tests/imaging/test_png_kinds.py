@@ -91,7 +91,7 @@ def ancillary(depth: int, colour_type: int) -> Iterator[tuple[list[bytes], list[
 
 
 def by_pillow(data: bytes) -> NDArray[np.uint8]:
-    """As the reference would decode it, and the kinds that it cannot read as the README says."""
+    """As the reference would decode it; what it cannot read as docs/differences.md says."""
     opened: Image.Image = Image.open(io.BytesIO(data))
     if opened.mode.startswith("I"):
         high = (np.array(opened).astype(np.int64) >> 8).astype(np.uint8)
