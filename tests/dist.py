@@ -1,8 +1,8 @@
 """Build what is published, and check it as users get it: ``make dist``.
 
 The sdist and the wheel in ``dist`` are installed into fresh environments without a compiler: the
-wheel on every supported Python of this machine, the sdist on the oldest. The tests run there from an
-unpacked sdist without the package, so that they use the installed one.
+wheel on every supported Python of this machine, the sdist on the oldest. The tests run there from
+an unpacked sdist without the package, so that they use the installed one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def build() -> tuple[Path, Path]:
     run(*build, LIMBO_COMPRESS_MUST_COMPILE="1")
     (sdist,), (wheel,) = BUILD.glob("*.tar.gz"), BUILD.glob("*.whl")
     DIST.mkdir()
-    sdist = shutil.copy2(sdist, DIST)
+    sdist = sdist.rename(DIST / sdist.name)
     if sys.platform == "linux":  # fails if the wheel needs a later glibc than it says
         policy = f"manylinux_2_17_{platform.machine()}"
         run("auditwheel", "repair", "--plat", policy, "--wheel-dir", DIST, wheel)
@@ -63,7 +63,7 @@ def unpack_tests(sdist: Path) -> Path:
 
 
 def run_tests(file: Path, version: str, tests: Path) -> str:
-    """Install a file on one Python where nothing can be compiled, run all tests, say how it went."""
+    """Install a file on one Python where nothing can be compiled, and run all tests."""
     interpreter = find(version)
     if interpreter is None:
         return "not on this machine"
