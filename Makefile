@@ -4,10 +4,13 @@ BIN := .venv/bin
 REFERENCE := .venv-reference
 CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
+# For make bench-against: the last release before this commit.
+BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help torch demo picture screenshot test test-browser check parity faults filesystems cluster \
-	sanitize bench bench-full bench-load bench-million bench-export bench-inspect record clean
+	sanitize bench bench-against bench-full bench-load bench-million bench-export bench-inspect record \
+	clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -116,6 +119,18 @@ filesystems: $(BIN)/installed  ## run, kill and resume the command on other file
 
 bench: $(BENCH)  ## measure the speed in a few minutes; DATA=DIR for your own samples
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data '$(DATA)')
+
+# Both are installed as users do it: compiled for themselves, and not editable.
+bench-against: $(BIN)/installed  ## compare the speed with another version: BASE=v0.1.0, or the last release
+	@test -n '$(BASE)' || { echo 'There is no release yet: name a commit with BASE=' >&2; exit 1; }
+	rm -rf build/against
+	git clone --quiet --no-checkout . build/against/source
+	git -C build/against/source checkout --quiet --detach "$$(git rev-parse '$(BASE)^{commit}')"
+	$(PYTHON) -m venv build/against/base
+	build/against/base/bin/python -m pip install --quiet 'build/against/source[fast,masks]'
+	$(PYTHON) -m venv build/against/checkout
+	build/against/checkout/bin/python -m pip install --quiet '.[fast,masks]'
+	$(BIN)/python -m benchmarks.against '$(BASE)'
 
 bench-full: $(BENCH)  ## measure thoroughly; without DATA=DIR, update docs/bench and the README
 	$(BIN)/python -m benchmarks.bench --full $(if $(DATA),--data '$(DATA)')
