@@ -93,11 +93,16 @@ test: $(BIN)/installed  ## run all tests, some at once
 test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in Chromium
 	$(BIN)/python -m pytest tests/inspect/test_browser.py
 
-check: $(BIN)/installed  ## check lint, formatting, types and import contracts
+check: $(BIN)/installed  ## check lint, formatting, types, import contracts and the files for GitHub
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --pedantic --quiet .github
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 parity: $(BIN)/installed $(REFERENCE)/installed  ## run the reference on the same data and compare the outputs
 	$(BIN)/python -m benchmarks.parity $(REFERENCE)/bin/limbo-compress \
