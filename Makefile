@@ -4,14 +4,16 @@ BIN := .venv/bin
 REFERENCE := .venv-reference
 CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
+# For make bench-against: the last release before this commit.
+BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help dist torch demo picture screenshot test test-browser check parity faults filesystems cluster \
-	sanitize bench bench-full bench-load bench-million bench-export bench-inspect docs docs-links record \
-	clean
+	sanitize bench bench-against bench-full bench-load bench-million bench-export bench-inspect docs \
+	docs-links record clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(BIN)/installed: pyproject.toml setup.py $(wildcard limbo_compress/*/*.c)
 	$(PYTHON) -m venv .venv
@@ -102,11 +104,16 @@ test: $(BIN)/installed  ## run all tests, some at once
 test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in Chromium
 	$(BIN)/python -m pytest tests/inspect/test_browser.py
 
-check: $(BIN)/installed  ## check lint, formatting, types and import contracts
+check: $(BIN)/installed  ## check lint, formatting, types, import contracts and the files for GitHub
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --pedantic --quiet .github
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 parity: $(BIN)/installed $(REFERENCE)/installed  ## run the reference on the same data and compare the outputs
 	$(BIN)/python -m benchmarks.parity $(REFERENCE)/bin/limbo-compress \
@@ -128,6 +135,18 @@ filesystems: $(BIN)/installed  ## run, kill and resume the command on other file
 
 bench: $(BENCH)  ## measure the speed in a few minutes; DATA=DIR for your own samples
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data '$(DATA)')
+
+# Both are installed as users do it: compiled for themselves, and not editable.
+bench-against: $(BIN)/installed  ## compare the speed with another version: BASE=v0.1.0, or the last release
+	@test -n '$(BASE)' || { echo 'There is no release yet: name a commit with BASE=' >&2; exit 1; }
+	rm -rf build/against
+	git clone --quiet --no-checkout . build/against/source
+	git -C build/against/source checkout --quiet --detach "$$(git rev-parse '$(BASE)^{commit}')"
+	$(PYTHON) -m venv build/against/base
+	build/against/base/bin/python -m pip install --quiet 'build/against/source[fast,masks]'
+	$(PYTHON) -m venv build/against/checkout
+	build/against/checkout/bin/python -m pip install --quiet '.[fast,masks]'
+	$(BIN)/python -m benchmarks.against '$(BASE)'
 
 bench-full: $(BENCH)  ## measure thoroughly; without DATA=DIR, update docs/bench and the README
 	$(BIN)/python -m benchmarks.bench --full $(if $(DATA),--data '$(DATA)')
