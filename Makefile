@@ -8,9 +8,9 @@ CAMPAIGN := build/demo/campaign
 BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help dist torch demo picture screenshot test test-browser check parity faults filesystems cluster \
-	sanitize bench bench-against bench-full bench-load bench-million bench-export bench-inspect docs \
-	docs-links record clean
+.PHONY: help dist torch demo picture screenshot test test-all test-lowest test-browser check parity \
+	faults filesystems cluster sanitize bench bench-against bench-full bench-load bench-million \
+	bench-export bench-inspect docs docs-links record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,12 @@ torch: $(BIN)/installed-torch  ## install PyTorch, without which its tests are s
 
 test: $(BIN)/installed  ## run all tests, some at once
 	$(BIN)/python -m pytest -n 2
+
+test-all: $(BIN)/installed  ## run all tests on every supported Python of this machine, and test-lowest
+	$(BIN)/python -m tests.pythons
+
+test-lowest: $(BIN)/installed  ## run all tests on the oldest Python with the lowest versions allowed
+	$(BIN)/python -m tests.pythons --lowest
 
 test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in Chromium
 	$(BIN)/python -m pytest tests/inspect/test_browser.py

@@ -7,8 +7,8 @@ from setuptools import Extension, setup
 
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
     raise SystemExit(
-        "limbo-compress needs OpenCV and orjson, which cannot be installed for a free-threaded"
-        " Python; use an ordinary Python of the same version"
+        "limbo_compress does not run on free-threaded Python, for which OpenCV and orjson have no"
+        " wheels; install it on an ordinary build (python3.14, not python3.14t)"
     )
 
 MODULES = [

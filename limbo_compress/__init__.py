@@ -15,6 +15,7 @@ tools. The command lines are ``limbo-compress``, which is also ``python -m limbo
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,10 @@ _HOMES = {
     "load": ".dataset.load",
     "status": ".coordinator",
 }
+_FREE_THREADED = (
+    "limbo_compress does not run on free-threaded Python, for which OpenCV and orjson have no"
+    " wheels; install it on an ordinary build (python3.14, not python3.14t)"
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -94,4 +99,6 @@ def __getattr__(name: str) -> Any:
         return version("limbo-compress")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _HOMES and "t" in sys.abiflags:
+        raise ImportError(_FREE_THREADED)
     return getattr(import_module(_HOMES.get(name, ".errors"), __name__), name)

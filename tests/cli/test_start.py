@@ -52,3 +52,12 @@ def test_a_signal_at_the_exit_changes_nothing(campaign: Path, tmp_path: Path) ->
     done = run_command(tmp_path, *arguments, module="tests.cli.signalled")
     assert (done.returncode, done.stderr) == (0, "")
     assert os.listdir(tmp_path) == ["compressed-metadata.pickle"]
+
+
+def test_free_threaded_python_is_refused_in_one_line(campaign: Path, tmp_path: Path) -> None:
+    done = run_command(tmp_path, "--metadata", campaign, module="tests.cli.free_threaded")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("limbo-compress: cannot start: ")
+    assert "does not run on free-threaded Python" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == []
