@@ -8,7 +8,7 @@ CAMPAIGN := build/demo/campaign
 BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help dist torch demo picture screenshot test test-all test-lowest test-browser check parity \
+.PHONY: help wheel dist torch demo picture screenshot test test-all test-lowest test-browser check parity \
 	faults filesystems cluster sanitize bench bench-against bench-full bench-load bench-million \
 	bench-export bench-inspect docs docs-links record clean
 
@@ -93,7 +93,10 @@ picture: demo  ## redraw the picture of a mask in docs/compress.md
 screenshot: demo $(BIN)/installed-browser  ## redraw the picture of the gallery in the README
 	$(BIN)/python -m benchmarks.screenshot build/demo/test docs/gallery.webp
 
-dist: $(BIN)/installed-dist  ## build the sdist and a wheel, check them, and test them as users get them
+wheel: $(BIN)/installed-dist  ## build the sdist and a wheel into dist, and check them
+	$(BIN)/python -m tests.dist --no-tests
+
+dist: $(BIN)/installed-dist  ## do the same, and run all tests where nothing can be compiled
 	$(BIN)/python -m tests.dist
 
 torch: $(BIN)/installed-torch  ## install PyTorch, without which its tests are skipped
