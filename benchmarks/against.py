@@ -40,15 +40,18 @@ def jobs(version: str, data: Path) -> dict[str, Contender]:
     prefix = str(compress_once(version, data))
     command, *arguments = bench.ours(data, 2, SAMPLES, install)
     commands = {
-        "1 sample": bench.ours(data, 1, 1, install),
-        f"{SAMPLES} samples, 1 worker": bench.ours(data, 1, SAMPLES, install),
-        f"{SAMPLES} samples, 2 workers": [command, *arguments],
-        "the same, and a mask": [command, "--mask", "big", "^48", *arguments],
-        "load labels and all metadata": [str(install / "python"), "-c", _READ, prefix],
-        "limbo-inspect": [str(install / "limbo-inspect"), prefix],
+        "1 sample": (1, bench.ours(data, 1, 1, install)),
+        f"{SAMPLES} samples, 1 worker": (SAMPLES, bench.ours(data, 1, SAMPLES, install)),
+        f"{SAMPLES} samples, 2 workers": (SAMPLES, [command, *arguments]),
+        "the same, and a mask": (SAMPLES, [command, "--mask", "big", "^48", *arguments]),
+        "load labels and all metadata": (SAMPLES, [str(install / "python"), "-c", _READ, prefix]),
+        "limbo-inspect": (SAMPLES, [str(install / "limbo-inspect"), prefix]),
     }
     # Each runs once before it is timed.
-    return {name: Contender(line, SAMPLES, one_sample=line) for name, line in commands.items()}
+    return {
+        name: Contender(line, samples, one_sample=line)
+        for name, (samples, line) in commands.items()
+    }
 
 
 def measure(data: Path, rounds: int) -> dict[str, dict[str, Contender]]:
