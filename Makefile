@@ -6,8 +6,8 @@ CONTENDERS := .venv-contenders
 CAMPAIGN := build/demo/campaign
 
 .DEFAULT_GOAL := help
-.PHONY: help torch demo picture screenshot test test-browser check parity faults filesystems cluster \
-	sanitize bench bench-full bench-load bench-million bench-export bench-inspect record clean
+.PHONY: help torch demo picture screenshot test test-browser coverage check parity faults filesystems \
+	cluster sanitize bench bench-full bench-load bench-million bench-export bench-inspect record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,15 @@ test: $(BIN)/installed  ## run all tests, some at once
 
 test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in Chromium
 	$(BIN)/python -m pytest tests/inspect/test_browser.py
+
+coverage: $(BIN)/installed  ## run all tests, and show which lines they reach, in build/coverage, too
+	@mkdir -p build/coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet --fail-under=0
+	$(BIN)/coverage report --format=markdown --fail-under=0 >build/coverage/report.md
+	$(BIN)/coverage report
 
 check: $(BIN)/installed  ## check lint, formatting, types and import contracts
 	$(BIN)/ruff check
