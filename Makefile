@@ -8,9 +8,9 @@ CAMPAIGN := build/demo/campaign
 BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help wheel dist torch demo picture screenshot test test-all test-lowest test-browser check parity \
-	faults filesystems cluster sanitize bench bench-against bench-full bench-load bench-million \
-	bench-export bench-inspect docs docs-links record clean
+.PHONY: help wheel dist torch demo picture screenshot test test-all test-lowest test-browser coverage \
+	check parity faults filesystems cluster sanitize bench bench-against bench-full bench-load \
+	bench-million bench-export bench-inspect docs docs-links record clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -112,6 +112,15 @@ test-lowest: $(BIN)/installed  ## run all tests on the oldest Python with the lo
 
 test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in Chromium
 	$(BIN)/python -m pytest tests/inspect/test_browser.py
+
+coverage: $(BIN)/installed  ## run all tests, and show which lines they reach, in build/coverage, too
+	@mkdir -p build/coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage html --quiet --fail-under=0
+	$(BIN)/coverage report --format=markdown --fail-under=0 >build/coverage/report.md
+	$(BIN)/coverage report
 
 check: $(BIN)/installed  ## check lint, formatting, types, import contracts and the files for GitHub
 	$(BIN)/ruff check

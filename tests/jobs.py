@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ __all__ = [
     "job",
     "outputs",
     "run_command",
+    "run_on_terminal",
     "wait_until",
 ]
 
@@ -70,6 +74,27 @@ def run_command(
         timeout=120,
         check=False,
     )
+
+
+def run_on_terminal(folder: Path, *command: object) -> str:
+    """Run a command whose stderr is a terminal, and return what it shows there."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    subprocess.run(
+        [*map(str, command)],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        timeout=120,
+        check=True,
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # Linux, once all is read
+        while data := os.read(ours, 1 << 16):
+            shown += data
+    os.close(ours)
+    return shown.decode()
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:

@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,49 @@ def test_few_descriptors_make_no_bad_sample(data: Path, descriptors: int, worker
         assert "failures.jsonl" not in outputs(data.parent)
         return
     check_one_line(done, data.parent)
+
+
+def of_another_user(processes: int) -> tuple[str, ...]:
+    """What runs a command as a user of its own, who may have so many processes and threads."""
+    user = 1_000_000 + os.getpid()
+    rights = "=-all,+dac_override"  # to the files of this test
+    prefix = (
+        *("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"),
+        *(f"--inh-caps{rights}", f"--ambient-caps{rights}", "prlimit", f"--nproc={processes}"),
+    )
+    try:
+        done = subprocess.run([*prefix, "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("setpriv is not installed")
+    if done.returncode:
+        pytest.skip("only root may run a command as another user")
+    return prefix
+
+
+@pytest.fixture
+def open_data(campaign: Path) -> Iterator[Path]:
+    """A copy of the campaign in a folder that is open to all users."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(shutil.copytree(campaign, Path(name, "data")))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 5, 7])
+def test_few_processes_make_no_bad_sample(open_data: Path, processes: int) -> None:
+    """A worker needs two of them, since its thread counts as well."""
+    command = (sys.executable, "-m", "limbo_compress", *FLAGS, "--workers", "3", str(open_data))
+    done = subprocess.run(
+        [*of_another_user(processes), *command],
+        cwd=open_data.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode == 0:
+        assert "failures.jsonl" not in outputs(open_data.parent)
+        return
+    check_one_line(done, open_data.parent)
 
 
 OLD_OPENCV = """

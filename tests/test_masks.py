@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,18 +130,11 @@ def test_a_null_byte_in_a_mask_name_is_refused(tmp_path: Path) -> None:
         Options((str(tmp_path),), masks=(("a\0", "."),))
 
 
-def test_without_the_extra_the_error_says_what_to_install(campaign: Path, tmp_path: Path) -> None:
-    program = (
-        "import sys; sys.modules['OpenEXR'] = None;"
-        "from limbo_compress.cli.start import main; sys.exit(main())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "--mask", "all", ".", "--", str(campaign)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_without_the_extra_the_error_says_what_to_install(
+    command: Command, campaign: Path, tmp_path: Path
+) -> None:
+    arguments = ("OpenEXR", "main", "--mask", "all", ".", "--", campaign)
+    done = command(*arguments, module="tests.without")
     assert done.returncode == 2
     assert done.stderr == (
         "limbo-compress: --mask needs OpenEXR and mmh3; pip install 'limbo-compress[masks]'\n"

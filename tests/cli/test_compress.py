@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import pty
 import shutil
 import subprocess
 import sys
-import termios
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import pytest
 import limbo_compress
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress.libraries import why_not_compiled
-from tests.jobs import REAL_SAMPLES, Command
+from tests.jobs import REAL_SAMPLES, Command, run_on_terminal
 
 
 def test_a_command_line_of_the_reference_works(
@@ -170,20 +168,8 @@ def test_a_login_node_is_reported(command: Command, campaign: Path, tmp_path: Pa
 
 
 def test_a_terminal_shows_a_bar(campaign: Path, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    process = subprocess.run(
-        [sys.executable, "-m", "limbo_compress", "--metadata", campaign],
-        cwd=tmp_path,
-        stderr=theirs,
-        stdout=subprocess.DEVNULL,
-        timeout=120,
-        check=True,
-    )
-    os.close(theirs)
-    bar = os.read(ours, 1 << 16).decode()
-    os.close(ours)
-    assert process.returncode == 0
+    command = (sys.executable, "-m", "limbo_compress", "--metadata", campaign)
+    bar = run_on_terminal(tmp_path, *command)
     assert "100%" in bar
     assert "12/12" in bar
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from pycocotools.coco import COCO
 import limbo_compress
 from limbo_compress import InputError, OutputError, UsageError, compress, export_dataset, load
 from tests.export.sources import box, compressed, reference, write_sample
-from tests.jobs import Command, files, job, run_command, wait_until
+from tests.jobs import Command, files, job, run_command, run_on_terminal, wait_until
 
 FORMATS = ("coco", "yolo", "parquet", "webdataset", "imagefolder")
 HOSTILE = (
@@ -252,8 +250,8 @@ def test_a_box_in_another_mode_is_one_line(export: Command, tmp_path: Path, to: 
 
 @pytest.mark.parametrize("library", ["PIL", "pycocotools", "yaml"])
 def test_a_missing_library_is_one_line(prefix: Path, tmp_path: Path, library: str) -> None:
-    arguments = (library, prefix, "--to", "yolo", "-o", "out")
-    done = run_command(tmp_path, *arguments, module="tests.export.without")
+    arguments = (library, "export", prefix, "--to", "yolo", "-o", "out")
+    done = run_command(tmp_path, *arguments, module="tests.without")
     assert f"needs the library {library}; pip install 'limbo-compress[export]'" in failed(
         done, 2, tmp_path
     )
@@ -470,25 +468,9 @@ def test_closed_or_full_streams_do_not_matter(prefix: Path, tmp_path: Path, stre
 
 
 def test_a_terminal_shows_a_bar(prefix: Path, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    arguments = [str(prefix), "--to", "yolo", "-o", str(tmp_path / "out")]
-    subprocess.run(
-        [sys.executable, "-m", "tests.export.command", *arguments],
-        stderr=theirs,
-        stdout=subprocess.DEVNULL,
-        timeout=120,
-        check=True,
-    )
-    os.close(theirs)
-    shown = b""
-    try:
-        while data := os.read(ours, 1 << 16):
-            shown += data
-    except OSError:  # Linux, once all is read
-        pass
-    os.close(ours)
-    assert b"12/12" in shown
+    arguments = (prefix, "--to", "yolo", "-o", "out")
+    bar = run_on_terminal(tmp_path, sys.executable, "-m", "tests.export.command", *arguments)
+    assert "12/12" in bar
 
 
 def test_the_console_script_is_the_same_program() -> None:

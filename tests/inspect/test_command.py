@@ -13,7 +13,7 @@ import pytest
 
 from limbo_compress import __version__
 from tests.inspect.sets import HOSTILE, write_set
-from tests.jobs import Command
+from tests.jobs import Command, run_on_terminal
 
 COMMAND = Path(sys.executable).with_name("limbo-inspect")
 
@@ -99,6 +99,10 @@ def test_damaged_metadata_are_told_by_the_exit_code(
     assert "the metadata of 1 rows are DAMAGED, such as row 7" in done.stdout
     found = json.loads(inspect("x", "--json").stdout)["summary"]["damaged"]
     assert list(found) == ["7"]
+
+
+def test_a_terminal_shows_a_bar(prefix: Path, tmp_path: Path) -> None:
+    assert "12/12" in run_on_terminal(tmp_path, COMMAND, prefix)
 
 
 def test_without_pillow_one_line_says_what_to_install(prefix: Path, tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""What happens to the processes that look at rows."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from limbo_compress import WorkerError
+from limbo_compress.cluster.cpus import default_workers
+from limbo_compress.inspect.selection import Selection, choose
+from limbo_compress.inspect.work import in_stretches
+
+
+def crash(selection: Selection, place: int) -> None:
+    if place == 6:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+@pytest.mark.skipif(default_workers() == 1, reason="with one CPU, there are no workers")
+def test_rows_that_end_every_worker_are_told(prefix: Path) -> None:
+    problem = "a worker process was killed by SIGSEGV, at row 6 and the 2 after it"
+    with pytest.raises(WorkerError, match=problem):
+        list(in_stretches(crash, choose([prefix]), 3))

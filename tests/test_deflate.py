@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from limbo_compress import load
+from tests.jobs import Command, outputs
+
+
+def test_without_isal_the_bytes_are_the_same(
+    command: Command, campaign: Path, tmp_path: Path
+) -> None:
+    flags = ("--images", "--image-size", 32, 24, "--metadata", "--workers", 2, campaign)
+    assert command("--prefix", "fast", *flags).returncode == 0
+    plain = ("isal", "main", "--prefix", "plain", *flags)
+    assert command(*plain, module="tests.without").returncode == 0
+    assert outputs(tmp_path, "plain") == outputs(tmp_path, "fast")
+    assert load(tmp_path / "plain").metadata[0] == load(tmp_path / "fast").metadata[0]
