@@ -75,7 +75,9 @@ def run_tests(file: Path, version: str, tests: Path) -> str:
     run(*install, f"{file}[dev]", CC="false")
     run(environment / "bin" / "limbo-compress", "--version")
     pytest = (python, "-m", "pytest", "-n", "2", "tests", "--pyargs", "limbo_compress")
-    passed = subprocess.run(pytest, cwd=tests, env=os.environ | {"CC": "false"}).returncode == 0
+    # The commands that tests start use modules of the tests as well.
+    env = os.environ | {"CC": "false", "PYTHONPATH": str(tests)}
+    passed = subprocess.run(pytest, cwd=tests, env=env, check=False).returncode == 0
     return "passed" if passed else "failed"
 
 
