@@ -17,6 +17,8 @@ help:  ## list the targets
 
 $(BIN)/installed: pyproject.toml setup.py $(wildcard limbo_compress/*/*.c)
 	$(PYTHON) -m venv .venv
+	@# Modules that were compiled for one version of Python would be found first.
+	rm -f limbo_compress/*/*.so
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@# pip compiles only what it copies. Where Python may not write bytecode, every start would compile.
 	$(BIN)/python -m compileall -q limbo_compress
@@ -116,11 +118,12 @@ test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in
 coverage: $(BIN)/installed  ## run all tests, and show which lines they reach, in build/coverage, too
 	@mkdir -p build/coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage html --quiet --fail-under=0
-	$(BIN)/coverage report --format=markdown --fail-under=0 >build/coverage/report.md
-	$(BIN)/coverage report
+	@# A test that fails is no reason to show nothing.
+	$(BIN)/coverage run -m pytest -n 2; failed=$$?; \
+		$(BIN)/coverage combine --quiet; \
+		$(BIN)/coverage html --quiet --fail-under=0; \
+		$(BIN)/coverage report --format=markdown --fail-under=0 >build/coverage/report.md; \
+		$(BIN)/coverage report && exit $$failed
 
 check: $(BIN)/installed  ## check lint, formatting, types, import contracts and the files for GitHub
 	$(BIN)/ruff check
