@@ -146,6 +146,15 @@ def test_without_compiled_code_the_version_and_a_large_job_say_so(
     assert slower in command("--prefix", "large", *flags, env=not_compiled).stderr.splitlines()[0]
 
 
+def test_compiled_code_that_cannot_be_loaded_is_named(
+    command: Command, campaign: Path, tmp_path: Path, not_compiled: dict[str, str]
+) -> None:
+    module = Path(not_compiled["PYTHONPATH"], "limbo_compress", "imaging", "_resample.abi3.so")
+    module.write_bytes(b"damaged")
+    assert f"({module}: " in command("--version", env=not_compiled).stdout
+    assert command("--images", campaign, env=not_compiled).returncode == 0
+
+
 @pytest.mark.skipif(why_not_compiled("imaging._resample") != "", reason="there was no C compiler")
 def test_with_compiled_code_the_version_and_a_large_job_say_nothing_of_it(
     command: Command, tmp_path: Path
