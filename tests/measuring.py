@@ -22,7 +22,7 @@ _one_at_a_time = RLock()
 
 
 def coverage_init(plugins: Plugins, options: dict[str, Any]) -> None:
-    """Be called by coverage.py in each process that it measures."""
+    """Replace what saves and sends; coverage.py calls this in each process that it measures."""
     Coverage.save = _save_if_possible  # type: ignore[assignment]
     Connection.send = _save_and_send  # type: ignore[assignment]
 

@@ -143,7 +143,7 @@ class Items(Sequence[Item]):
         if isinstance(key, slice):
             with no_garbage_collection():
                 items = [self._read(row) for row in self._rows[key].tolist()]
-                _call_all_objects_old()
+                _mark_all_objects_old()
                 return items
         return self._read(int(self._rows[index(key)]))
 
@@ -192,8 +192,8 @@ def _srgb_curve(light: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(light <= 0.0031308, 12.92 * light, curve)
 
 
-def _call_all_objects_old() -> None:
-    """Spare the next garbage collections to look at all objects that were made lately.
+def _mark_all_objects_old() -> None:
+    """Keep the next garbage collections from visiting all objects that were made lately.
 
     Items are trees, in which there is no garbage, but a collection visits each of their lists. That
     takes several times as long as reading them.

@@ -87,7 +87,7 @@ FOR_VECTORS static void resize_columns(const double *strip, Py_ssize_t low, cons
         const double *source = strip + (vertical->starts[o] - low) * COLUMNS;
         vector sums[SUMS] = {0};
         for (Py_ssize_t t = 0; t < vertical->taps; t++, source += COLUMNS, weights++) {
-            vector weight = *weights - (vector){0};
+            vector weight = *weights - (vector){0}; /* in all lanes */
             for (int k = 0; k < SUMS; k++)
                 sums[k] = multiply_add(weight, *(const vector *)(source + k * LANES), sums[k]);
         }
