@@ -16,7 +16,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from tests.pythons import ABSENT, ROOT, UV, find, supported
+from tests.pythons import ABSENT, ROOT, UV, exit_code, find, supported
 
 BIN = Path(sys.executable).parent
 DIST = ROOT / "dist"
@@ -93,7 +93,7 @@ def main(is_tested: bool) -> int:
     outcomes = [run_tests(file, version, tests) for file, version in runs]
     for (file, version), outcome in zip(runs, outcomes, strict=True):
         print(f"Python {version}  {outcome:20}{file.name}")
-    return int("failed" in outcomes)
+    return exit_code(outcomes)
 
 
 if __name__ == "__main__":
