@@ -15,7 +15,7 @@ from .cluster.status import Status, read_status
 from .errors import CompressError, Stopped, output_errors
 from .faults import machine_errors
 from .formats.parts import Part, SampleIssue
-from .libraries import why_not_compiled
+from .libraries import NOT_COMPILED, why_not_compiled
 from .options import Options
 from .output.existing import ExistingOutputs, RowCheck
 from .output.publish import OutputFile, Publisher
@@ -178,10 +178,11 @@ def _choose_workers(options: Options) -> tuple[int, int]:
 def _warn_if_not_compiled() -> None:
     why = why_not_compiled("imaging._resample") or why_not_compiled("imaging._unfilter")
     if why:
+        hint = "; install limbo-compress from a wheel, or with a C compiler"
         _log.warning(
-            "images take two to three times as long here (%s); to have limbo-compress compiled,"
-            " install it from a wheel, or with a C compiler",
+            "images take two to three times as long here (%s)%s",
             why,
+            hint if why == NOT_COMPILED else "",
         )
 
 

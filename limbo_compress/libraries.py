@@ -15,7 +15,9 @@ from typing import Any
 
 from .errors import MachineError
 
-__all__ = ["check_installed", "installation", "load", "why_not_compiled"]
+__all__ = ["NOT_COMPILED", "check_installed", "installation", "load", "why_not_compiled"]
+
+NOT_COMPILED = "not compiled"
 
 # The oldest version of each module, as in pyproject.toml. mmh3 does not tell its own.
 _OLDEST = {"numpy": (2,), "cv2": (5,), "orjson": (3, 10), "OpenEXR": (3, 5)}
@@ -79,7 +81,7 @@ def why_not_compiled(module: str) -> str:
     try:
         import_module(f"{__package__}.{module}")
     except ModuleNotFoundError:
-        return "not compiled"
+        return NOT_COMPILED
     except ImportError as error:
         return str(error)
     return ""

@@ -140,7 +140,7 @@ def test_without_compiled_code_the_version_and_a_large_job_say_so(
 ) -> None:
     assert "resampling: numpy" in command("--version", env=not_compiled).stdout
     write_campaign(tmp_path / "data", Campaign(samples=1000, distinct=2, size=(16, 16)))
-    slower = "images take two to three times as long here (not compiled)"
+    slower = "images take two to three times as long here (not compiled); install limbo-compress"
     flags = ["--images", "--image-size", 4, 4, "--workers", 2, "data"]
     assert slower not in command("--prefix", "small", "--end", 999, *flags, env=not_compiled).stderr
     assert slower in command("--prefix", "large", *flags, env=not_compiled).stderr.splitlines()[0]
