@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = [
@@ -21,12 +21,15 @@ __all__ = [
     "Stopped",
     "UsageError",
     "WorkerError",
+    "nearest",
     "output_errors",
     "shown",
 ]
 
 # Longer paths are shortened in the middle, so that a message stays one readable line.
 _MAX_SHOWN = 300
+# More names than this make no better advice.
+_MAX_NEAREST = 20
 
 
 def shown(path: str) -> str:
@@ -42,6 +45,27 @@ def shown(path: str) -> str:
         return line
     half = _MAX_SHOWN // 2
     return f"{line[:half]}…{line[-half:]}"
+
+
+def nearest(wanted: Iterable[str], known: Iterable[str]) -> str:
+    """List the known names for a message, the most similar to the wanted ones first, at most 20.
+
+    Examples
+    --------
+    >>> nearest(["30b"], ["48G", "background", "30B"])
+    '30B, background, 48G'
+    >>> nearest(["30b"], [])
+    'none'
+    """
+    from difflib import SequenceMatcher  # here because only a warning needs it
+
+    def similarity(name: str) -> float:
+        folded = name.casefold()
+        return max(SequenceMatcher(None, text.casefold(), folded).ratio() for text in wanted)
+
+    wanted = list(wanted)
+    ranked = sorted(sorted(known), key=similarity, reverse=True)
+    return ", ".join(map(shown, ranked[:_MAX_NEAREST])) or "none"
 
 
 class CompressError(Exception):
