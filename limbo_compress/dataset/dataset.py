@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
+import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from .. import names
 from ..errors import InputError, UsageError
 from . import geometry
+from .classes import Wanted, listed, matching, unseen
 from .geometry import Box, Contour
 from .metadata import Metadata
-from .rows import Ints, Items, Rows, locate, split, starts_of
+from .rows import Ints, Items, MappedRows, Rows, locate, split, starts_of
 from .source import Source
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from .torch import Samples
 
-__all__ = ["Dataset", "concat", "search_categories"]
+__all__ = ["Dataset", "concat"]
 
 Item = TypeVar("Item")
 Array = NDArray[Any] | Rows
@@ -61,6 +63,20 @@ class Dataset:
         outputs = [*self._array_names, *(["metadata"] if self._has_metadata else [])]
         prefixes = ", ".join(source.prefix for source in self._sources)
         return f"<Dataset of {len(self)} rows of {prefixes}: {', '.join(outputs)}>"
+
+    @property
+    def row_size(self) -> tuple[int, int]:
+        """Width and height of the rows, in pixels.
+
+        Raises
+        ------
+        InputError
+            If there are neither images nor masks.
+        """
+        if not self._array_names:
+            raise InputError("without images or masks, the size of a row is not known")
+        _, height, width, _ = self.rows(self._array_names[0]).shape
+        return width, height
 
     @property
     def images(self) -> Array | None:
@@ -138,8 +154,25 @@ class Dataset:
             counts.update(dict.fromkeys(categories, int(rows)))
         return {category: rows for category, rows in sorted(counts.items()) if rows}
 
-    def labels(self, wanted: str | Iterable[str] | Mapping[str, str]) -> NDArray[np.float32]:
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All categories of the prefixes, in alphabetical order.
+
+        They do not depend on the chosen rows, so a category has one number in all views of the
+        same prefixes, in exports of them, and in every process.
+
+        Raises
+        ------
+        InputError
+            If there are no metadata.
+        """
+        found = (source.metadata.category_sets for source in self._sources)
+        return tuple(sorted(frozenset().union(*(names for sets in found for names in sets))))
+
+    def labels(self, wanted: Wanted) -> NDArray[np.float32]:
         """Make labels of categories: 1 where a row has one of them, else 0.
+
+        What matches no category of the prefixes gets zeros, and a warning names it.
 
         Parameters
         ----------
@@ -157,14 +190,33 @@ class Dataset:
         InputError
             If there are no metadata.
         UsageError
-            If an expression is not valid.
+            If an expression is not valid, or these are not categories.
+        """
+        if not isinstance(wanted, str | Mapping):
+            wanted = listed(wanted)
+        known = self.classes
+        table = self.has_any(matching(wanted, known))
+        if problem := unseen(wanted, known):
+            warnings.warn(f"labels: {problem}", stacklevel=2)
+        return table
+
+    def has_any(self, labels: Sequence[frozenset[str]]) -> NDArray[np.float32]:
+        """Make labels as `labels` does, but of a set of categories for each.
+
+        Parameters
+        ----------
+        labels : sequence of frozenset of str
+
+        Returns
+        -------
+        ndarray of float32, shape (rows, labels)
+
+        Raises
+        ------
+        InputError
+            If there are no metadata.
         """
         sets, ids = self._category_sets()
-        known = frozenset().union(*sets)
-        if isinstance(wanted, Mapping):
-            labels = [search_categories(pattern, known) for pattern in wanted.values()]
-        else:
-            labels = [frozenset([wanted] if isinstance(wanted, str) else wanted)]
         table = [[not label.isdisjoint(categories) for label in labels] for categories in sets]
         return np.array(table, np.float32).reshape(len(sets), len(labels))[ids]
 
@@ -208,7 +260,7 @@ class Dataset:
         seed : int, optional
             The same seed divides the same rows in the same way.
         stratify : array_like, shape (rows,) or (rows, labels), optional
-            Labels: rows with equal ones are divided by the fraction, too.
+            Labels, or such as `categories`: rows with equal ones are divided by the fraction, too.
 
         Returns
         -------
@@ -218,10 +270,13 @@ class Dataset:
         Raises
         ------
         UsageError
-            If the fraction is not from 0 to 1, or there is not one label for each row.
+            If the fraction is not from 0 to 1, the seed is negative, or there is not one label for
+            each row.
         """
-        if not 0 <= fraction <= 1:
-            raise UsageError(f"split takes a fraction from 0 to 1, not {fraction}")
+        if not (isinstance(fraction, Real) and 0 <= fraction <= 1):
+            raise UsageError(f"split takes a fraction from 0 to 1, not {fraction!r}")
+        if not (isinstance(seed, Integral) and seed >= 0):
+            raise UsageError(f"split takes a seed of 0 or more, not {seed!r}")
         first, second = split(self._strata(stratify), fraction, seed)
         return self.select(first), self.select(second)
 
@@ -238,7 +293,7 @@ class Dataset:
             If the metadata do not say them in the way that Limbo does, or there are no images or
             masks, which give the size of a row.
         """
-        return self._geometry(geometry.boxes, row)
+        return self._geometry(geometry.boxes, _abridged, row)
 
     def contours(self, row: int) -> list[Contour]:
         """Return the distinct contours of a row with their holes, in pixels of the row.
@@ -252,7 +307,7 @@ class Dataset:
         InputError
             As by `boxes`.
         """
-        return self._geometry(geometry.contours, row)
+        return self._geometry(geometry.contours, _sample, row)
 
     def rows(self, array: str) -> Rows:
         """Return the rows of an array, which are read in batches: ``rows("images")[[7, 3, 5]]``.
@@ -271,22 +326,22 @@ class Dataset:
         InputError
             If a prefix has no such array, or one of another shape.
         """
-        arrays = [source.array(array) for source in self._sources]
-        shapes = {found.shape[1:] for found in arrays}
+        shapes = {source.array(array).shape[1:] for source in self._sources}
         if len(shapes) > 1:
             sizes = " and ".join(f"{width} × {height}" for height, width, _ in sorted(shapes))
             raise InputError(f"rows of {sizes} pixels cannot be joined: {names.array_file(array)}")
-        return Rows(arrays, self._rows)
+        return Rows(self._sources, array, self._rows)
 
     def torch(
         self,
-        labels: Collection[str] | Mapping[str, str] | NDArray[Any] | None = None,
-        masks: Sequence[str] = (),
+        labels: Wanted | ArrayLike | None = None,
+        masks: str | Sequence[str] = (),
         boxes: bool = False,
         color: str = "linear",
         dtype: torch.dtype | None = None,
         transform: Callable[..., Any] | None = None,
         tv_tensors: bool = False,
+        classes: Iterable[str] | None = None,
     ) -> Samples:
         """Make a map-style dataset for PyTorch's ``DataLoader``.
 
@@ -306,7 +361,7 @@ class Dataset:
         except ModuleNotFoundError as error:
             hint = "pip install 'limbo-compress[torch]'"
             raise UsageError(f"this needs PyTorch: {error}", hint=hint) from error
-        return Samples(self, labels, masks, boxes, color, dtype, transform, tv_tensors)
+        return Samples(self, labels, masks, boxes, color, dtype, transform, tv_tensors, classes)
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -334,7 +389,9 @@ class Dataset:
         if not self._is_stretch:
             return self.rows(name)
         start = int(self._rows[0]) if len(self) else 0
-        return self._sources[0].array(name)[start : start + len(self)]
+        found = self._sources[0].array(name)[start : start + len(self)].view(MappedRows)
+        found.reopen = Dataset._array, (self, name)
+        return found
 
     def _items(self, read: Callable[[Metadata, int], Item]) -> Items[Item]:
         def item(row: int) -> Item:
@@ -353,24 +410,34 @@ class Dataset:
             sets += metadata.category_sets
         return sets, np.concatenate(ids)[self._rows]
 
-    def _strata(self, labels: ArrayLike | None) -> Ints:
+    def _strata(self, labels: ArrayLike | Sequence[Hashable] | None) -> Ints:
         if labels is None:
             return np.zeros(len(self), np.intp)
-        values = np.asarray(labels)
+        try:
+            values = np.asarray(labels)
+        except ValueError as error:
+            raise UsageError(f"stratify takes labels: {error}") from error
         if values.shape[:1] != (len(self),):
             raise UsageError(f"stratify takes {len(self)} labels, not {values.shape}")
-        _, strata = np.unique(values.reshape(len(self), -1), axis=0, return_inverse=True)
-        return strata.reshape(-1)
+        if not len(self):
+            return np.zeros(0, np.intp)
+        values = values.reshape(len(self), -1)
+        if values.dtype == object:  # sets of categories, for example, have no order
+            known: dict[Hashable, int] = {}
+            strata = [known.setdefault(tuple(row), len(known)) for row in values]
+            return np.array(strata, np.intp)
+        _, inverse = np.unique(values, axis=0, return_inverse=True)
+        return inverse.reshape(-1)
 
     def _geometry(
-        self, read: Callable[[dict[str, Any], tuple[int, int]], list[Item]], row: int
+        self,
+        find: Callable[[dict[str, Any], tuple[int, int]], list[Item]],
+        read: Callable[[Metadata, int], dict[str, Any]],
+        row: int,
     ) -> list[Item]:
-        metadata = self._items(_sample)[row]
-        if not self._array_names:
-            raise InputError("without images or masks, the size of a row is not known")
-        _, height, width, _ = self.rows(self._array_names[0]).shape
+        metadata = self._items(read)[row]
         try:
-            return read(metadata, (width, height))
+            return find(metadata, self.row_size)
         except ValueError as error:
             raise InputError(f"row {row}: {error}", self._items(_where)[row]) from error
 
@@ -447,17 +514,3 @@ def _where(metadata: Metadata, row: int) -> str:
         return metadata.path(row)
     except InputError as error:
         return error.path
-
-
-def search_categories(pattern: str, categories: Iterable[str]) -> frozenset[str]:
-    """Return the categories in which a regular expression is found.
-
-    Raises
-    ------
-    UsageError
-        If it is not a valid expression.
-    """
-    try:
-        return frozenset(category for category in categories if re.search(pattern, category))
-    except (re.error, TypeError) as error:
-        raise UsageError(f"labels: {pattern!r} is not a regular expression: {error}") from error

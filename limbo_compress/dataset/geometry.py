@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "Contour", "boxes", "contours"]
+__all__ = ["Box", "Contour", "boxes", "contours", "inside"]
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
 
+# Boxes are rounded to so many decimals of a pixel, before it is asked whether they have an area.
+_DECIMALS = 2
 _BOX_MODE = "XYWH_ABS"
 _CONTOUR_MODE = "XY_ABS"
 
@@ -60,12 +62,37 @@ def boxes(metadata: dict[str, Any], size: Size) -> list[Box]:
     ValueError
         If a box is not in the mode ``XYWH_ABS``, or not four numbers, or `image.res` is missing.
     """
-    found: dict[tuple[Any, ...], Box] = {}
-    for category, box in _annotated(metadata, "bbox", "bbox_mode", _BOX_MODE):
-        xywh = _numbers(box, "bbox", (4,))
-        xyxy = np.concatenate([xywh[:2], xywh[:2] + xywh[2:]]) * np.tile(_scale(metadata, size), 2)
-        found.setdefault((category, *xywh.tolist()), Box(category, xyxy.astype(np.float32)))
-    return list(found.values())
+    annotated = [
+        (category, tuple(_numbers(box, "bbox", (4,)).tolist()))
+        for category, box in _annotated(metadata, "bbox", "bbox_mode", _BOX_MODE)
+    ]
+    if not annotated:
+        return []
+    distinct = list(dict.fromkeys(annotated))
+    corners = np.array([xywh for _, xywh in distinct])
+    with np.errstate(over="ignore"):  # what is far outside may be infinitely far
+        corners[:, 2:] += corners[:, :2]
+        xyxy = (corners * np.tile(_scale(metadata, size), 2)).astype(np.float32)
+    return [Box(category, box) for (category, _), box in zip(distinct, xyxy, strict=True)]
+
+
+def inside(xyxy: Floats, size: Size) -> NDArray[np.float64] | None:
+    """Cut a box off at the edges of the row; None if nothing is left that has an area.
+
+    Parameters
+    ----------
+    xyxy : ndarray of float32, shape (4,)
+        As of a `Box`.
+    size : (int, int)
+        Width and height of the row, in pixels.
+
+    Returns
+    -------
+    ndarray of float64, shape (4,), or None
+        Left, top, right and bottom, to a hundredth of a pixel.
+    """
+    corners = xyxy.astype(np.float64).reshape(2, 2).clip(0, size).round(_DECIMALS)
+    return corners.ravel() if (corners[1] > corners[0]).all() else None
 
 
 def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:

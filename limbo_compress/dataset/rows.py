@@ -1,4 +1,4 @@
-"""Rows: of several parts together, selected but not read, divided at random; and their colours."""
+"""Rows: of several parts together, selected but not read, divided at random; and their colors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,31 @@ from operator import index
 from typing import Any, TypeVar, overload
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike, NDArray
 
+from ..errors import UsageError
 from ..formats.pickling import no_garbage_collection
+from .source import Source
 
-__all__ = ["Ints", "Items", "Rows", "locate", "split", "srgb_levels", "srgb_table", "starts_of"]
+__all__ = [
+    "Ints",
+    "Items",
+    "MappedRows",
+    "Rows",
+    "locate",
+    "split",
+    "srgb_levels",
+    "srgb_table",
+    "starts_of",
+]
 
 Item = TypeVar("Item")
 
 # How many items to read at once while they are looped over.
 _AHEAD = 32
+
+_HINT = "`np.asarray(rows)` is a copy in memory"
 
 Ints = NDArray[np.intp]
 
@@ -48,16 +63,31 @@ def locate(starts: Sequence[int], row: int) -> tuple[int, int]:
     return part, row - starts[part]
 
 
-class Rows:
+class MappedRows(np.memmap[Any, np.dtype[Any]]):
+    """Consecutive rows of one array, memory mapped.
+
+    Pickled, they are what opens them again, which the `Dataset` that made them knows: numpy would
+    pickle the whole file. Views of them are pickled as numpy does.
+    """
+
+    reopen: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+
+    def __reduce__(self) -> Any:
+        return self.reopen or super().__reduce__()
+
+
+class Rows(NDArrayOperatorsMixin):
     """Selected rows of one or more arrays, as one array that is read when it is indexed.
 
     Integers give views of single rows. Everything else gives copies, for which the rows are read in
-    the order in which they are stored.
+    the order in which they are stored. Functions of numpy, and arithmetic, read all rows.
 
     Parameters
     ----------
-    arrays : sequence of ndarray
-        One after the other; they differ at most in their number of rows.
+    sources : sequence of Source
+        Their arrays follow each other; they differ at most in their number of rows.
+    array : str
+        ``images`` or ``masks-NAME``.
     rows : ndarray of int
         The selected rows, counted over all arrays.
 
@@ -68,13 +98,17 @@ class Rows:
     ndim : int
     """
 
-    def __init__(self, arrays: Sequence[NDArray[Any]], rows: Ints) -> None:
-        self._arrays = arrays
+    def __init__(self, sources: Sequence[Source], array: str, rows: Ints) -> None:
+        self._arguments = sources, array, rows
+        self._arrays = [source.array(array) for source in sources]
         self._rows = rows
-        self._starts = starts_of(arrays)
-        self.shape: tuple[int, ...] = (len(rows), *arrays[0].shape[1:])
-        self.dtype = arrays[0].dtype
+        self._starts = starts_of(self._arrays)
+        self.shape: tuple[int, ...] = (len(rows), *self._arrays[0].shape[1:])
+        self.dtype = self._arrays[0].dtype
         self.ndim = len(self.shape)
+
+    def __reduce__(self) -> tuple[type[Rows], tuple[Any, ...]]:
+        return Rows, self._arguments
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -82,21 +116,46 @@ class Rows:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return map(self._row, self._rows.tolist())
 
+    def __repr__(self) -> str:
+        return f"<rows of shape {self.shape}, read when they are indexed>"
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("rows that were selected cannot become an array without a copy")
         values: NDArray[Any] = self._read(self._rows).astype(dtype or self.dtype, copy=False)
         return values
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if any(isinstance(out, Rows) for out in kwargs.get("out", ())):
+            raise UsageError("the rows of outputs cannot be changed", hint=_HINT)
+        values = (np.asarray(value) if isinstance(value, Rows) else value for value in inputs)
+        return getattr(ufunc, method)(*values, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(np.ndarray, name) and not name.startswith("__"):
+            raise _NotAnArrayError(f"rows that are not read yet have no `{name}`", hint=_HINT)
+        raise AttributeError(name)
+
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        first, *others = key if isinstance(key, tuple) else (key,)
+        first, *others = (key if isinstance(key, tuple) else (key,)) or (Ellipsis,)
         values: NDArray[Any]
         if first is None or first is Ellipsis:
-            values = self._read(self._rows)[key]
-        elif np.ndim(rows := self._rows[first]) == 0:
-            values = self._row(int(rows))[tuple(others)]
-        else:
+            values = self._read(self._rows)
+            return values[key]  # type: ignore[no-any-return]
+        rows = self._rows[first]
+        if np.ndim(rows) == 0:
+            values = self._row(int(rows))[None][(0, *others)]
+        elif isinstance(first, slice):
             values = self._read(rows)[(slice(None), *others)]
+        else:
+            values = self._read(rows.ravel())
+            places = np.arange(rows.size).reshape(rows.shape)
+            # Next to other indices, these count together with them, as in numpy.
+            values = (
+                values[(places, *others)]
+                if others
+                else values.reshape(*rows.shape, *self.shape[1:])
+            )
         return values
 
     def _row(self, row: int) -> NDArray[Any]:
@@ -105,12 +164,14 @@ class Rows:
         return values
 
     def _read(self, rows: Ints) -> NDArray[Any]:
-        if rows.ndim != 1:
-            raise IndexError("rows are selected by a number, a slice, or one dimension of either")
         values = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for place in np.argsort(rows, kind="stable").tolist():
             values[place] = self._row(int(rows[place]))
         return values
+
+
+class _NotAnArrayError(UsageError, AttributeError):
+    """For what only arrays have. As an AttributeError, it lets `hasattr` be false."""
 
 
 class Items(Sequence[Item]):
@@ -224,7 +285,7 @@ def split(strata: NDArray[np.intp], fraction: float, seed: int) -> tuple[Ints, I
     sizes = np.bincount(strata, minlength=1)
     wanted = fraction * sizes
     quotas = np.floor(wanted).astype(np.intp)
-    # What is missing goes to the strata with the largest remainders, where equal by lot.
+    # What is missing goes to the strata with the largest remainders, at random among equal ones.
     missing = round(fraction * len(strata)) - quotas.sum()
     by_remainder = np.lexsort((generator.random(len(sizes)), quotas - wanted))
     quotas[by_remainder[:missing]] += 1

@@ -6,10 +6,12 @@ Only this module imports torch; ``pip install 'limbo-compress[torch]'`` brings w
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
@@ -19,8 +21,9 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from .. import names
 from ..errors import UsageError
-from .dataset import search_categories
-from .rows import srgb_table
+from .classes import Wanted, find_classes, unseen
+from .geometry import inside
+from .rows import srgb_levels, srgb_table
 
 try:
     from . import _planes as compiled
@@ -28,7 +31,7 @@ except ImportError:  # installed without a C compiler, or for another kind of CP
     compiled = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from .dataset import Dataset
     from .rows import Rows
@@ -50,7 +53,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _COLORS = ("linear", "srgb")
-_Classes = Collection[str] | Mapping[str, str]
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class Samples(data.Dataset[Any]):
@@ -62,7 +65,10 @@ class Samples(data.Dataset[Any]):
     - the masks, ``(masks, H, W)``;
     - the labels, ``(labels,)`` float32, or with `boxes` a target for detection:
       ``{"boxes": (n, 4) float32, "labels": (n,) int64}``. Boxes are x1, y1, x2, y2 in pixels of
-      the row. Classes count from 1, because 0 is the background in torchvision's detectors.
+      the row, cut off at its edges; one of which nothing is left is left out. Classes count
+      from 1, because 0 is the background in torchvision's detectors.
+
+    A slice or a list of numbers gives a batch, as `collate` makes it.
 
     Every tensor is contiguous and in memory of its own, which the items of a batch share.
 
@@ -70,62 +76,88 @@ class Samples(data.Dataset[Any]):
     ----------
     dataset : Dataset
         Must have images.
-    labels : set of str, dict of str to str, or array of shape (rows, labels), optional
-        What `limbo_compress.Dataset.labels` takes, or its result. With `boxes` it selects the
-        classes: a set makes one class, a dict one for each of its regular expressions. By default,
-        every category is a class, in alphabetical order. A box that matches several classes
-        belongs to the first; one that matches none is left out.
-    masks : sequence of str
+    labels : set of str, dict of str to str, or array_like of shape (rows,) or (rows, labels)
+        What `limbo_compress.Dataset.labels` takes, or numbers for each row, also as a tensor or
+        a list. With `boxes` it selects the classes: a set makes one class, a dict one for each of
+        its regular expressions. A box that matches several classes belongs to the first; one that
+        matches none is left out. Optional.
+    masks : str or sequence of str
         Names of masks.
     boxes : bool
         Whether items have a target for detection. Its ``DataLoader`` needs `collate`.
     color : {"linear", "srgb"}
         Linear light, as stored, or sRGB, as networks pretrained on ImageNet expect.
     dtype : torch.dtype, optional
-        Of images and masks; float32 by default.
+        Of images and masks: a floating point type, float32 by default, or uint8, for which values
+        from 0 to 1 are rounded to 0 to 255.
     transform : callable, optional
         Applied to the image, or with `tv_tensors` to all parts of the item together.
     tv_tensors : bool
         Whether images, masks and boxes are torchvision's ``tv_tensors``.
+    classes : iterable of str, optional
+        With `boxes`: the categories that are classes, in the order of their numbers. By default,
+        `limbo_compress.Dataset.classes`, which is the same for all views of the same prefixes.
+
+    Attributes
+    ----------
+    classes : dict of str to int, or None
+        With `boxes`: the number of each category that belongs to a class.
 
     Raises
     ------
     UsageError
-        If the dataset has no such part, or if torchvision is needed and missing.
+        If the dataset has no such part, if an argument is not understood, or if torchvision is
+        needed and missing.
     """
 
     def __init__(
         self,
         dataset: Dataset,
-        labels: _Classes | NDArray[Any] | None = None,
-        masks: Sequence[str] = (),
+        labels: Wanted | ArrayLike | None = None,
+        masks: str | Sequence[str] = (),
         boxes: bool = False,
         color: str = "linear",
         dtype: torch.dtype | None = None,
         transform: Callable[..., Any] | None = None,
         tv_tensors: bool = False,
+        classes: Iterable[str] | None = None,
     ) -> None:
-        _check(dataset, masks, color)
-        if tv_tensors:
-            _import_tv_tensors()
         self.dataset = dataset
-        self.masks = tuple(masks)
+        self.masks = (masks,) if isinstance(masks, str) else tuple(masks)
         self.color = color
-        self.dtype = dtype or torch.float32
+        self.dtype = torch.float32 if dtype is None else dtype
         self.transform = transform
         self.tv_tensors = tv_tensors
-        self.classes = _classes(dataset, labels) if boxes else None
-        self.labels = None if boxes or labels is None else _label_rows(dataset, labels)
+        _check(dataset, self.masks, color, self.dtype)
+        if tv_tensors:
+            _import_tv_tensors()
+        if classes is not None and not (boxes and labels is None):
+            raise UsageError("`classes` go with `boxes`, and without `labels`")
+        if isinstance(labels, Iterator):
+            labels = list(labels)
+        self.classes = _class_numbers(dataset, labels, classes) if boxes else None
+        self._merges = labels is not None
+        self.labels = None
+        if labels is not None and not boxes:
+            rows: Any = dataset.labels(labels) if _is_wanted(labels) else labels
+            self.labels = _number_rows(rows, len(dataset))
         self._buffers = _Buffers()
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, row: int) -> Any:
-        """Read the item of a row. A negative row counts from the end."""
-        return self.__getitems__([row])[0]
+    def __getitem__(self, row: Any) -> Any:
+        """Read the item of a row, or a batch of rows. A negative row counts from the end."""
+        if isinstance(row, slice) or np.ndim(row):
+            rows = np.arange(len(self))[row if isinstance(row, slice) else np.asarray(row)]
+            if rows.ndim != 1 or not len(rows):
+                raise UsageError(f"rows of shape {rows.shape} make no batch")
+            return collate(self.__getitems__(rows.tolist()))
+        (item,) = self.__getitems__([row])
+        # Whoever keeps items one by one does not expect that a batch of them is their memory.
+        return _Item(item) if isinstance(item, _BatchItem) else item
 
-    def __getitems__(self, rows: Sequence[int]) -> list[Any]:
+    def __getitems__(self, rows: Iterable[int]) -> list[Any]:
         """Read the items of a batch in the order of the file, and return them as asked for."""
         every = range(len(self))
         wanted = [every[row] for row in rows]
@@ -142,17 +174,33 @@ class Samples(data.Dataset[Any]):
     def _answer(self, row: int) -> list[Any]:
         """What a network should say of a row, if that was asked for."""
         if self.classes is not None:
-            return [_target(self.dataset, row, self.classes)]
+            return [_target(self.dataset, row, self.classes, self._merges)]
         return [] if self.labels is None else [self.labels[row].clone()]
 
     def _item(self, parts: list[Any]) -> Any:
         if self.tv_tensors:
             parts = self._as_tv_tensors(parts)
         if self.transform and self.tv_tensors:
-            return self.transform(*parts)
+            return self._transformed(parts)
         if self.transform:
             parts[0] = self.transform(parts[0])
-        return _Item(parts) if len(parts) > 1 else parts[0]
+        return _BatchItem(parts) if len(parts) > 1 else parts[0]
+
+    def _transformed(self, parts: list[Any]) -> Any:
+        assert self.transform is not None
+        if self.classes is None or not self.masks:
+            return self.transform(*parts)
+        # torchvision's SanitizeBoundingBoxes takes masks for those of the boxes, and drops some.
+        hint = "leave `masks` out, or pass only the image and the target to it"
+        problem = "a transform changes the number of masks, as SanitizeBoundingBoxes does"
+        try:
+            item = self.transform(*parts)
+        except IndexError as error:
+            raise UsageError(f"{problem}: {error}", hint=hint) from error
+        masks = item[1] if isinstance(item, tuple) and len(item) > 1 else None
+        if isinstance(masks, Tensor) and masks.shape[:1] != (len(self.masks),):
+            raise UsageError(problem, hint=hint)
+        return item
 
     def _as_tv_tensors(self, parts: list[Any]) -> list[Any]:
         tv_tensors = _import_tv_tensors()
@@ -166,7 +214,13 @@ class Samples(data.Dataset[Any]):
 
 
 class _Item(tuple[Any, ...]):
-    """A tuple that PyTorch's ``default_collate`` hands to `collate`."""
+    """A tuple that PyTorch's ``default_collate`` passes to `collate`."""
+
+    __slots__ = ()
+
+
+class _BatchItem(_Item):
+    """One of the items of a batch, on its way to `collate`: nobody else has its memory."""
 
     __slots__ = ()
 
@@ -190,20 +244,21 @@ def collate(items: Sequence[Any], *, collate_fn_map: object = None) -> Any:
         Each part of the items: tensors stacked, targets as a list.
     """
     if isinstance(items[0], tuple):
-        return [_join(column) for column in zip(*items, strict=True)]
+        is_batch = all(isinstance(item, _BatchItem) for item in items)
+        return [_join(column, is_batch) for column in zip(*items, strict=True)]
     return _join(items)
 
 
 # As its documentation says, this is how a type gets a collate function of its own.
-default_collate_fn_map.update({_Item: collate})
+default_collate_fn_map.update({_Item: collate, _BatchItem: collate})
 
 
-def _join(parts: Sequence[Any]) -> Any:
-    """Stack tensors; those that follow each other in memory, as `_read` makes them, are joined."""
+def _join(parts: Sequence[Any], is_batch: bool = False) -> Any:
+    """Stack tensors, unless those of a batch follow each other in memory, as `_read` makes them."""
     first = parts[0]
     if isinstance(first, dict):
         return list(parts)
-    if type(first) is Tensor and _follow_each_other(parts):
+    if is_batch and type(first) is Tensor and _follow_each_other(parts):
         return first.as_strided((len(parts), *first.shape), (first.numel(), *first.stride()))
     return data.default_collate(list(parts))
 
@@ -227,15 +282,13 @@ def _srgb_table_of_floats() -> NDArray[np.float32]:
 
 
 class _Buffers:
-    """Memory for batches. What no tensor uses any more is used again.
+    """Memory for batches. What no tensor has any more is used again.
 
     The system gives fresh memory page by page, which takes as long as filling it.
     """
 
-    _MOST = 4
-
     def __init__(self) -> None:
-        self._buffers: list[NDArray[np.uint8]] = []
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=4)
 
     def __reduce__(self) -> tuple[type[_Buffers], tuple[()]]:
         return type(self), ()  # each process has its own
@@ -243,25 +296,25 @@ class _Buffers:
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return a tensor whose values are not set, aligned for the compiled code."""
         size = math.prod(shape) * dtype.itemsize
-        buffer = self._take(size)
+        buffer = self._take(size + _ALIGNMENT)
         start = -buffer.ctypes.data % _ALIGNMENT
-        return torch.from_numpy(buffer[start : start + size]).view(dtype).reshape(shape)
+        # The storage of the tensor, and nothing else, holds this view as long as it lives.
+        view = buffer[start : start + size]
+        weakref.finalize(view, self._free.append, buffer).atexit = False
+        return torch.from_numpy(view).view(dtype).reshape(shape)
 
     def _take(self, size: int) -> NDArray[np.uint8]:
-        # Buffers leave the list while they are looked at: another thread cannot take the same one.
-        for _ in range(len(self._buffers)):
-            buffer = self._buffers.pop(0)
-            is_free = sys.getrefcount(buffer) == _REFERENCES and len(buffer) == size + _ALIGNMENT
-            self._buffers.append(buffer)
-            if is_free:
+        for _ in range(len(self._free)):
+            try:
+                buffer = self._free.popleft()
+            except IndexError:  # another thread was faster
+                break
+            if len(buffer) == size:
                 return buffer
-        buffer = np.empty(size + _ALIGNMENT, np.uint8)
-        self._buffers = [*self._buffers[1 - self._MOST :], buffer]
-        return buffer
+            self._free.append(buffer)
+        return np.empty(size, np.uint8)
 
 
-# Of a buffer that no tensor uses: the variable that holds it, and the argument of `getrefcount`.
-_REFERENCES = 2
 _ALIGNMENT = 64
 
 
@@ -286,16 +339,31 @@ def _copy(row: NDArray[Any], color: str, planes: Tensor) -> None:
         table = _srgb_table_of_floats() if color == "srgb" else None
         compiled.fill_planes(row, table, planes.numpy())
         return
-    if color == "srgb":
+    if planes.dtype == torch.uint8:
+        row = _levels(row, color)
+    elif color == "srgb":
         # Every index is in the table: "clip" only spares numpy the check.
         row = srgb_table().take(row.view(np.uint16), mode="clip")
     # Transposing as float16 and converting then is twice as fast as both at once.
     planes.copy_(torch.from_numpy(row.transpose(2, 0, 1).copy()))
 
 
-def _check(dataset: Dataset, masks: Sequence[str], color: str) -> None:
+def _levels(row: NDArray[Any], color: str) -> NDArray[np.uint8]:
+    """Return values from 0 to 1 as 0 to 255, rounded."""
+    if color == "srgb":
+        return srgb_levels().take(row.view(np.uint16), mode="clip")
+    levels: NDArray[np.uint8] = np.rint(row.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
+    return levels
+
+
+def _check(dataset: Dataset, masks: Sequence[str], color: str, dtype: torch.dtype) -> None:
     if dataset.images is None:
         raise UsageError("the dataset has no images", hint="compress it with `images`")
+    if dtype not in (torch.uint8, *_FLOATS):
+        named = ", ".join(map(str, (*_FLOATS, torch.uint8)))
+        raise UsageError(
+            f"values from 0 to 1 do not fit the dtype {dtype}, expected one of {named}"
+        )
     missing = [name for name in masks if name not in dataset.masks]
     if missing:
         present = ", ".join(dataset.masks) or "none"
@@ -312,38 +380,62 @@ def _import_tv_tensors() -> Any:
     return tv_tensors
 
 
-def _label_rows(dataset: Dataset, labels: _Classes | NDArray[Any]) -> Tensor:
-    rows = labels if isinstance(labels, np.ndarray) else dataset.labels(labels)
-    if len(rows) != len(dataset):
-        raise UsageError(f"there are labels for {len(rows)} rows, but {len(dataset)} samples")
-    return torch.tensor(rows, dtype=torch.float32)
-
-
-def _classes(dataset: Dataset, labels: _Classes | NDArray[Any] | None) -> dict[str, int]:
-    """Class number of each category that belongs to a class."""
-    categories = sorted(dataset.count())
-    if labels is None:
-        return {category: number for number, category in enumerate(categories, 1)}
-    if isinstance(labels, np.ndarray):
-        raise UsageError("the classes of boxes are a set of categories or a dict of patterns")
-    if not isinstance(labels, Mapping):
-        return dict.fromkeys([labels] if isinstance(labels, str) else labels, 1)
-    found: dict[str, int] = {}
-    for number, pattern in reversed(list(enumerate(labels.values(), 1))):
-        found |= dict.fromkeys(search_categories(pattern, categories), number)
+def _number_rows(labels: ArrayLike, rows: int) -> Tensor:
+    """Return labels, a number or several for each row, as float32."""
+    try:
+        given = torch.as_tensor(labels if isinstance(labels, Tensor) else np.asarray(labels))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"labels are neither categories nor numbers: {error}") from error
+    if given.dim() == 0 or len(given) != rows:
+        shape = "one number" if given.dim() == 0 else f"{len(given)} rows"
+        raise UsageError(f"there are labels for {shape}, but {rows} samples")
+    found = given.detach().to("cpu", torch.float32, copy=True)
+    is_exact = given.is_floating_point() or torch.equal(found.to(given.dtype), given.cpu())
+    if given.is_complex() or np.ma.is_masked(labels) or not is_exact:
+        raise UsageError("labels are missing, complex, or too large for float32")
     return found
 
 
-def _target(dataset: Dataset, row: int, classes: Mapping[str, int]) -> dict[str, Tensor]:
-    boxes, numbers = [], []
-    for category, xyxy in dataset.boxes(row):
-        number = classes.get(category or "")
-        if number is not None:
-            boxes.append(xyxy)
-            numbers.append(number)
+def _is_wanted(labels: object) -> TypeGuard[Wanted]:
+    """Whether these are categories or patterns. What holds numbers never is."""
+    if isinstance(labels, str | Mapping):
+        return True
+    if hasattr(labels, "__array__") or not isinstance(labels, Iterable):
+        return False
+    return any(isinstance(item, str) for item in labels)
+
+
+def _class_numbers(
+    dataset: Dataset, labels: Wanted | ArrayLike | None, classes: Iterable[str] | None
+) -> dict[str, int]:
+    """Return the number of each category that belongs to a class, from 1."""
+    known = dataset.classes
+    if labels is not None and not _is_wanted(labels):
+        raise UsageError("the classes of boxes are a set of categories or a dict of patterns")
+    found = find_classes(known, labels, classes)
+    asked = labels if classes is None else found.names
+    if asked is not None and (problem := unseen(asked, known)):
+        warnings.warn(f"boxes: {problem}", stacklevel=5)
+    return {category: place + 1 for category, place in found.places.items()}
+
+
+def _target(
+    dataset: Dataset, row: int, classes: Mapping[str, int], merges: bool
+) -> dict[str, Tensor]:
+    """Return the boxes of a row and their classes, as exports have them.
+
+    With labels, several categories may name the same object, which counts once.
+    """
+    size = dataset.row_size
+    found: dict[tuple[int, object], NDArray[np.float64]] = {}
+    for place, (category, xyxy) in enumerate(dataset.boxes(row)):
+        corners = inside(xyxy, size)
+        if corners is not None and category is not None and category in classes:
+            key = (classes[category], corners.tobytes() if merges else place)
+            found.setdefault(key, corners)
     return {
-        "boxes": torch.from_numpy(np.array(boxes, np.float32).reshape(-1, 4)),
-        "labels": torch.tensor(numbers, dtype=torch.int64),
+        "boxes": torch.from_numpy(np.array(list(found.values()), np.float32).reshape(-1, 4)),
+        "labels": torch.tensor([number for number, _ in found], dtype=torch.int64),
     }
 
 
@@ -351,9 +443,9 @@ def augmentation(training: bool = True) -> nn.Module:
     """The seed tutorial's augmentation, for batches on any device.
 
     Each image of a batch is normalized with ImageNet's statistics. For training it is then
-    rotated by up to 90°, scaled by 0.8 to 1.2, sheared by up to 20° and flipped left to right
-    half of the time, each image by random values of its own. What comes in from outside of the
-    image has ImageNet's mean colour.
+    rotated by up to 90°, scaled by 0.8 to 1.2, sheared by up to 20° along each axis and flipped
+    left to right half of the time, each image by random values of its own. What comes in from
+    outside of the image has ImageNet's mean color.
 
     Parameters
     ----------
@@ -379,7 +471,8 @@ def augmentation(training: bool = True) -> nn.Module:
     steps = [kornia.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
     if training:
         # After normalization, the zeros that fill the outside are ImageNet's mean.
-        affine = kornia.RandomAffine(90.0, scale=(0.8, 1.2), shear=20.0, p=1.0)
+        shear = (-20.0, 20.0, -20.0, 20.0)  # a single number would shear along x only
+        affine = kornia.RandomAffine(90.0, scale=(0.8, 1.2), shear=shear, p=1.0)
         steps += [affine, kornia.RandomHorizontalFlip()]
     return nn.Sequential(*steps)
 
@@ -393,8 +486,8 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     Parameters
     ----------
-    labels : array of shape (rows, labels)
-    images : array of float16, shape (rows, H, W, 3)
+    labels : array_like or tensor, shape (rows,) or (rows, labels)
+    images : array or tensor of floating point numbers, shape (rows, H, W, 3)
         `limbo_compress.Dataset.images`, for example.
     training : bool
         Whether images are augmented at random, or only normalized.
@@ -402,16 +495,21 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
     Raises
     ------
     UsageError
-        If the lengths differ, or if kornia is not installed.
+        If the lengths differ, if these are not labels and images, or if kornia is not installed.
     """
 
     def __init__(
-        self, labels: NDArray[Any], images: NDArray[Any] | Rows, training: bool = True
+        self, labels: ArrayLike, images: NDArray[Any] | Rows | Tensor, training: bool = True
     ) -> None:
-        if len(labels) != len(images):
-            raise UsageError(f"there are {len(labels)} labels for {len(images)} images")
-        self.labels = torch.tensor(np.asarray(labels), dtype=torch.float32)
-        self.images = images
+        self.images = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
+        shape: Any = getattr(images, "shape", ())
+        dtype = getattr(self.images, "dtype", None)
+        if len(shape) != 4 or shape[3] != 3 or np.dtype(dtype).kind != "f":
+            expected = "an array of floating point numbers, shape (rows, height, width, 3)"
+            raise UsageError(
+                f"images of shape {tuple(shape)} and dtype {dtype}, expected {expected}"
+            )
+        self.labels = _number_rows(labels, len(images))
         self.augment = augmentation(training)
         self._buffers = _Buffers()
 
@@ -420,7 +518,8 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
         """Read and augment one row."""
-        return self.__getitems__([row])[0]
+        (item,) = self.__getitems__([row])
+        return _Item(item)
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Read the rows of a batch in the order of the file, and augment them together."""
@@ -428,4 +527,4 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         wanted = [every[row] for row in rows]
         images = _read([self.images], wanted, "linear", torch.float32, self._buffers)
         parts = zip(images, self.augment(images), self.labels[wanted], strict=True)
-        return [_Item(item) for item in parts]
+        return [_BatchItem(item) for item in parts]

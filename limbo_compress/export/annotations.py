@@ -94,9 +94,9 @@ def _distinct(metadata: dict[str, Any], size: Size) -> Iterator[Annotation]:
     boxes, contours = geometry.boxes(metadata, size), geometry.contours(metadata, size)
     for category, xyxy, polygons in _objects(boxes, contours):
         tags.pop(category or "", None)
-        box = _inside(xyxy, size)
-        if box is not None:
-            yield _annotation(category, box, polygons, size)
+        corners = geometry.inside(xyxy, size)
+        if corners is not None:
+            yield _annotation(category, _xywh(corners), polygons, size)
     for tag in tags:
         yield Annotation(tag, tag)
 
@@ -164,13 +164,9 @@ def _overlap(first: Floats, second: Floats) -> float:
     return float(np.nan_to_num(shared / (areas.sum() - shared)))
 
 
-def _inside(xyxy: Floats, size: Size) -> XYWH | None:
-    """Cut a box off at the edges of the picture; None if nothing is left."""
-    corners = xyxy.astype(np.float64).reshape(2, 2).clip(0, size).round(_DECIMALS)
-    (left, top), (width, height) = corners[0].tolist(), np.diff(corners, axis=0)[0].tolist()
-    if not (width > 0 and height > 0):
-        return None
-    return left, top, round(width, _DECIMALS), round(height, _DECIMALS)
+def _xywh(corners: NDArray[np.float64]) -> XYWH:
+    left, top, right, bottom = corners.tolist()
+    return left, top, round(right - left, _DECIMALS), round(bottom - top, _DECIMALS)
 
 
 def _annotation(category: str | None, box: XYWH, polygons: Polygons, size: Size) -> Annotation:

@@ -17,9 +17,7 @@ _INFO = {"description": "A Limbo data set, exported by limbo-export"}
 _LICENCE = "license"
 
 
-def write(
-    folder: str, rows: Iterable[Row], labels: Sequence[str] | None, parts: Sequence[str]
-) -> None:
+def write(folder: str, rows: Iterable[Row], labels: Sequence[str], parts: Sequence[str]) -> None:
     """Write rows as COCO. The id of an image is the number of its row.
 
     Parameters
@@ -27,23 +25,21 @@ def write(
     folder : str
         An empty folder.
     rows : iterable of Row
-    labels : sequence of str, optional
-        The categories; by default, those that have a box, sorted.
+    labels : sequence of str
+        The categories, in the order of their numbers.
     parts : sequence of str
         Each gets a file of annotations of its own.
     """
     os.mkdir(os.path.join(folder, "images"))
-    used: set[str] = set()
     licences: dict[str, int] = {}
     with Spool(folder) as spool:
         for row in rows:
             assert row.picture is not None
             row.picture.write(os.path.join(folder, "images", row.file_name))
-            used.update(label for label, _, _ in row.objects)
             if _LICENCE in row.provenance:
                 licences.setdefault(row.provenance[_LICENCE], len(licences) + 1)
             spool.add(row)
-        categories = {label: number for number, label in enumerate(labels or sorted(used), 1)}
+        categories = {label: number for number, label in enumerate(labels, 1)}
         for part in parts:
             name = f"annotations-{part}.json" if part else "annotations.json"
             with open(os.path.join(folder, name), "xb") as stream:

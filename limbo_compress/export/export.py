@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from .. import names
 from ..cluster.cpus import default_workers
-from ..dataset.dataset import Dataset, search_categories
+from ..dataset.classes import Classes, find_classes, matching, unseen
+from ..dataset.dataset import Dataset
 from ..dataset.rows import Ints
 from ..dataset.rows import split as split_rows
 from ..errors import InputError, OutputError, UsageError, output_errors, shown
@@ -143,15 +144,16 @@ def export_dataset(
     from .annotations import printable  # only now is it known that the libraries are there
     from .rows import read_rows
 
-    reader = _reader(dataset, target, labels, split, seed, source)
+    classes = _classes(dataset, target, labels)
+    reader = _reader(dataset, target, classes, labels, split, seed, source)
     writer: Any = import_module(f".{to}", __package__)
-    classes = None if labels is None else [printable(label) for label in labels]
+    names = None if classes is None else [printable(name) for name in classes.names]
     parts = ("",) if split is None else (_TRAIN, _VAL)
     counted = _Counted()
     with _work_folder(out) as folder:
         rows = read_rows(reader, workers or default_workers(), progress)
         with closing(rows), output_errors(out):
-            writer.write(folder, counted.count(rows), classes, parts)
+            writer.write(folder, counted.count(rows), names, parts)
     if target.needs_metadata and not counted.boxes:
         _log.warning("no row has a box with a label: were the regions left out of the metadata?")
     return ExportReport(out, counted.rows, counted.boxes)
@@ -203,9 +205,20 @@ def _hint(hint: str) -> Iterator[None]:
         raise
 
 
+def _classes(dataset: Dataset, target: _Format, labels: Mapping[str, str] | None) -> Classes | None:
+    """Number the classes; None if the format needs none, and there are no labels."""
+    if labels is None and not target.needs_metadata:
+        return None
+    _check_metadata(dataset)
+    if labels is not None and (problem := unseen(labels, dataset.classes)):
+        _log.warning("labels: %s", problem)
+    return find_classes(dataset.classes, labels)
+
+
 def _reader(
     dataset: Dataset,
     target: _Format,
+    classes: Classes | None,
     labels: Mapping[str, str] | None,
     split: float | None,
     seed: int,
@@ -215,10 +228,7 @@ def _reader(
     from .annotations import printable
     from .rows import RowReader
 
-    if labels is None:
-        classes, row_labels = None, np.full(len(dataset), -1)
-    else:
-        classes, row_labels = _classes(dataset, labels), _row_labels(dataset, labels)
+    row_labels = np.full(len(dataset), -1) if labels is None else _row_labels(dataset, labels)
     numbers = np.arange(len(dataset))
     if target.by_label and labels is not None:
         numbers = _with_label(row_labels, list(labels))
@@ -229,31 +239,20 @@ def _reader(
         numbers=numbers,
         parts=_parts(chosen, split, seed),
         labels=named[chosen],
-        classes=classes,
+        classes=_label_of_category(classes) if labels and classes else None,
         from_source=source,
         with_pictures=target.with_pictures,
         with_annotations=target.with_annotations,
     )
 
 
-def _classes(dataset: Dataset, labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the label of each category that belongs to one: the first that finds it."""
-    if not labels:
-        raise UsageError("`labels` names no label")
-    _check_metadata(dataset)
-    known = dataset.count()
-    classes: dict[str, str] = {}
-    for label, pattern in labels.items():
-        found = search_categories(pattern, known)
-        if not found:
-            _log.warning("label %s: no category has %s", shown(label), shown(pattern))
-        classes = dict.fromkeys(found, label) | classes
-    return classes
+def _label_of_category(classes: Classes) -> dict[str, str]:
+    return {category: classes.names[place] for category, place in classes.places.items()}
 
 
 def _row_labels(dataset: Dataset, labels: Mapping[str, str]) -> Ints:
     """Return the number of the first label of each row, or -1."""
-    table = dataset.labels(labels)
+    table = dataset.has_any(matching(labels, dataset.classes))
     found = np.where(table.any(axis=1), table.argmax(axis=1), -1)
     if len(found) and (found < 0).all():
         categories = ", ".join(dataset.count()) or "none"

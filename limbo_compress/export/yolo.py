@@ -7,14 +7,12 @@ from collections.abc import Iterable, Sequence
 
 import yaml
 
-from .rows import Row, Spool
+from .rows import Row
 
 __all__ = ["write"]
 
 
-def write(
-    folder: str, rows: Iterable[Row], labels: Sequence[str] | None, parts: Sequence[str]
-) -> None:
+def write(folder: str, rows: Iterable[Row], labels: Sequence[str], parts: Sequence[str]) -> None:
     """Write rows for the trainers of the YOLO family.
 
     Parameters
@@ -22,9 +20,8 @@ def write(
     folder : str
         An empty folder.
     rows : iterable of Row
-    labels : sequence of str, optional
-        The classes, in the order of their numbers; by default, the categories that have a box,
-        sorted.
+    labels : sequence of str
+        The classes, in the order of their numbers.
     parts : sequence of str
         Each gets folders of its own; a single one without a name serves for training and
         validation.
@@ -32,21 +29,14 @@ def write(
     for kind in ("images", "labels"):
         for part in parts:
             os.makedirs(os.path.join(folder, kind, part))
-    used: set[str] = set()
-    with Spool(folder) as spool:
-        for row in rows:
-            assert row.picture is not None
-            row.picture.write(os.path.join(folder, "images", row.part, row.file_name))
-            used.update(label for label, _, _ in row.objects)
-            spool.add(row)
-        # The numbers of the classes are known only now.
-        classes = list(labels or sorted(used))
-        numbers = {label: number for number, label in enumerate(classes)}
-        for row in spool:
-            path = os.path.join(folder, "labels", row.part, f"{row.name}.txt")
-            with open(path, "x", encoding="ascii") as stream:
-                stream.writelines(_lines(row, numbers))
-    _write_yaml(os.path.join(folder, "data.yaml"), classes, parts)
+    numbers = {label: number for number, label in enumerate(labels)}
+    for row in rows:
+        assert row.picture is not None
+        row.picture.write(os.path.join(folder, "images", row.part, row.file_name))
+        path = os.path.join(folder, "labels", row.part, f"{row.name}.txt")
+        with open(path, "x", encoding="ascii") as stream:
+            stream.writelines(_lines(row, numbers))
+    _write_yaml(os.path.join(folder, "data.yaml"), labels, parts)
 
 
 def _lines(row: Row, numbers: dict[str, int]) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -9,12 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..dataset.classes import matching, unseen
 from ..dataset.dataset import Dataset
 from ..dataset.load import load
 from ..dataset.rows import Ints
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, shown
 
 __all__ = ["Selection", "choose"]
+
+_log = logging.getLogger("limbo_compress")
 
 _ROWS = re.compile(r"(-?\d+)|(-?\d*):(-?\d*)(?::(-?\d*))?")
 
@@ -75,7 +79,10 @@ def choose(
     dataset = load(prefixes)
     places = np.arange(len(dataset))[_parse_rows(rows, len(dataset))]
     for pattern in where:
-        has = dataset.labels({"": pattern.removeprefix("!")})[places, 0] == 1
+        wanted = {"": pattern.removeprefix("!")}
+        if problem := unseen(wanted, dataset.classes):
+            _log.warning("--where %s: %s", shown(pattern), problem)
+        has = dataset.has_any(matching(wanted, dataset.classes))[places, 0] == 1
         places = places[~has if pattern.startswith("!") else has]
     if sample is not None:
         places = _sample(places, sample, seed)

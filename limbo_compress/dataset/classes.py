@@ -1,0 +1,134 @@
+"""Which categories are meant, and the numbers of classes: the same in every view and export."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from ..errors import UsageError, nearest, shown
+
+__all__ = ["Classes", "Wanted", "find_classes", "listed", "matching", "unseen"]
+
+# A message stays one readable line.
+_MOST_NAMED = 20
+
+Wanted = str | Iterable[str] | Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of boxes.
+
+    Attributes
+    ----------
+    names : tuple of str
+        In the order of their numbers.
+    places : dict of str to int
+        For each category that belongs to a class, the place of the class in `names`.
+    """
+
+    names: tuple[str, ...]
+    places: dict[str, int]
+
+
+def find_classes(
+    known: Collection[str], labels: Wanted | None = None, names: Iterable[str] | None = None
+) -> Classes:
+    """Number the classes of boxes.
+
+    Parameters
+    ----------
+    known : collection of str
+        All categories of the prefixes, so that the numbers do not depend on the chosen rows.
+    labels : set of str, or dict of str to str, optional
+        One class of several categories; or for each class a regular expression that is searched
+        for in the categories. A category belongs to the first class that finds it.
+    names : iterable of str, optional
+        Categories in the order of their numbers, each a class. By default, all that are known, in
+        alphabetical order.
+
+    Raises
+    ------
+    UsageError
+        If they are something else.
+    """
+    if labels is None:
+        if isinstance(names, set | frozenset):
+            raise UsageError("a set has no order to number classes by", hint="give a list of names")
+        chosen = sorted(known) if names is None else listed(names)
+        if len(set(chosen)) < len(chosen):
+            raise UsageError(f"a class is named twice: {shown(', '.join(chosen))}")
+        return Classes(tuple(chosen), {name: place for place, name in enumerate(chosen)})
+    places: dict[str, int] = {}
+    for place, categories in enumerate(matching(labels, known)):
+        places = dict.fromkeys(sorted(categories), place) | places
+    one_class = labels if isinstance(labels, Mapping) else [", ".join(sorted(places))]
+    return Classes(tuple(one_class), places)
+
+
+def matching(wanted: Wanted, known: Iterable[str]) -> list[frozenset[str]]:
+    """Return the categories that each label means.
+
+    Parameters
+    ----------
+    wanted : set of str, or dict of str to str
+        Categories, which make a single label; or for each label a regular expression that is
+        searched for in the known categories.
+    known : iterable of str
+
+    Raises
+    ------
+    UsageError
+        If it is neither, or an expression is not valid.
+    """
+    if not isinstance(wanted, Mapping):
+        return [frozenset(listed(wanted))]
+    if not wanted:
+        raise UsageError("`labels` names no label")
+    return [_search(pattern, known) for pattern in wanted.values()]
+
+
+def listed(names: str | Iterable[str]) -> list[str]:
+    """Return names of categories as a list; a text is one name.
+
+    Raises
+    ------
+    UsageError
+        If they are something else, such as an array of labels.
+    """
+    if isinstance(names, str):
+        return [names]
+    found: list[object] = []
+    # An array holds a value for each row, even one of texts.
+    if isinstance(names, Iterable) and not hasattr(names, "__array__"):
+        found = list(names)
+    if not found or not all(isinstance(name, str) for name in found):
+        what = shown(f"{type(names).__name__} {names!r}".replace("\n", " "))
+        raise UsageError(f"expected names of categories, not {what}", hint='such as {"48G", "48X"}')
+    return [str(name) for name in found]
+
+
+def unseen(wanted: Wanted, known: Collection[str]) -> str:
+    """Describe the wanted categories and patterns that match nothing; empty if there are none."""
+    if isinstance(wanted, Mapping):
+        missing = [_text(pattern) for pattern in wanted.values() if not _search(pattern, known)]
+        problem = "no category matches"
+    else:
+        missing = sorted(set(listed(wanted)).difference(known))
+        problem = "no sample has the category"
+    if not missing:
+        return ""
+    named = " or ".join(map(shown, missing[:_MOST_NAMED]))
+    return f"{problem} {named}; the categories: {nearest(missing, known)}"
+
+
+def _text(pattern: str | re.Pattern[str]) -> str:
+    return pattern if isinstance(pattern, str) else pattern.pattern
+
+
+def _search(pattern: str, known: Iterable[str]) -> frozenset[str]:
+    try:
+        return frozenset(category for category in known if re.search(pattern, category))
+    except (re.error, TypeError) as error:
+        raise UsageError(f"labels: {pattern!r} is not a regular expression: {error}") from error
