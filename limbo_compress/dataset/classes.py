@@ -120,7 +120,7 @@ def unseen(wanted: Wanted, known: Collection[str]) -> str:
     if not missing:
         return ""
     named = " or ".join(map(shown, missing[:_MOST_NAMED]))
-    return f"{problem} {named}; the categories: {nearest(missing, known)}"
+    return f"{problem} {named}; the nearest: {nearest(missing, known)}"
 
 
 def _text(pattern: str | re.Pattern[str]) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,14 +26,32 @@ if TYPE_CHECKING:
 
     from .torch import Samples
 
-__all__ = ["Dataset", "concat"]
+__all__ = ["Dataset", "Sample", "concat"]
 
 Item = TypeVar("Item")
 Array = NDArray[Any] | Rows
 
 
+class Sample(NamedTuple):
+    """What the outputs have of one sample.
+
+    Attributes
+    ----------
+    image : ndarray of float16, shape (height, width, 3), or None
+    masks : dict of str to ndarray of float32, shape (height, width, 1)
+    metadata : dict or None
+    """
+
+    image: NDArray[Any] | None
+    masks: dict[str, NDArray[Any]]
+    metadata: dict[str, Any] | None
+
+
 class Dataset:
     """Some rows of the outputs of one or more prefixes. Row i of each belongs to the same sample.
+
+    ``dataset[i]`` is the `Sample` of a row; of several rows, ``dataset[2:5]``, it is what `select`
+    returns.
 
     `limbo_compress.load` makes one. It is cheap to pickle, as it holds prefixes and numbers of
     rows, and each process opens the files for itself.
@@ -63,6 +81,26 @@ class Dataset:
         outputs = [*self._array_names, *(["metadata"] if self._has_metadata else [])]
         prefixes = ", ".join(source.prefix for source in self._sources)
         return f"<Dataset of {len(self)} rows of {prefixes}: {', '.join(outputs)}>"
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self._row, range(len(self)))
+
+    @overload
+    def __getitem__(self, key: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, key: ArrayLike | slice) -> Dataset: ...
+
+    def __getitem__(self, key: Any) -> Sample | Dataset:
+        """Return the sample of a row or, for several rows, what `select` returns."""
+        if isinstance(key, slice) or np.ndim(key):
+            return self.select(key)
+        return self._row(range(len(self))[key])
+
+    def _repr_html_(self) -> str:
+        from .notebook import sheet  # here because only notebooks need OpenCV
+
+        return sheet(self)
 
     @property
     def row_size(self) -> tuple[int, int]:
@@ -384,6 +422,13 @@ class Dataset:
     @property
     def _has_metadata(self) -> bool:
         return any(source.has_metadata for source in self._sources)
+
+    def _row(self, row: int) -> Sample:
+        return Sample(
+            None if self.images is None else self.images[row],
+            {name: mask[row] for name, mask in self.masks.items()},
+            None if self.metadata is None else self.metadata[row],
+        )
 
     def _array(self, name: str) -> Array:
         if not self._is_stretch:

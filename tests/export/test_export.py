@@ -136,7 +136,7 @@ def test_labels_that_no_row_has(export: Command, prefix: Path, tmp_path: Path, t
 def test_a_label_that_no_category_has_is_told(export: Command, prefix: Path) -> None:
     done = export(prefix, "--to", "yolo", "-o", "out", "--labels", "48=^48,no=^x{1,2}y")
     assert done.returncode == 0
-    assert "limbo-export: labels: no category matches ^x{1,2}y; the categories: " in done.stderr
+    assert "limbo-export: labels: no category matches ^x{1,2}y; the nearest: " in done.stderr
 
 
 @pytest.mark.parametrize("to", FORMATS)
