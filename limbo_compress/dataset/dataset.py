@@ -287,7 +287,10 @@ class Dataset:
         return Dataset(self._sources, selected)
 
     def split(
-        self, fraction: float, seed: int = 0, stratify: ArrayLike | None = None
+        self,
+        fraction: float,
+        seed: int = 0,
+        stratify: ArrayLike | Sequence[Hashable] | None = None,
     ) -> tuple[Dataset, Dataset]:
         """Divide the rows at random into two data sets, as for training and evaluation.
 

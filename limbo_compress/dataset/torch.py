@@ -383,16 +383,17 @@ def _import_tv_tensors() -> Any:
 def _number_rows(labels: ArrayLike, rows: int) -> Tensor:
     """Return labels, a number or several for each row, as float32."""
     try:
-        given = torch.as_tensor(labels if isinstance(labels, Tensor) else np.asarray(labels))
+        given = labels if isinstance(labels, Tensor) else torch.from_numpy(np.array(labels))
     except (TypeError, ValueError) as error:
         raise UsageError(f"labels are neither categories nor numbers: {error}") from error
     if given.dim() == 0 or len(given) != rows:
         shape = "one number" if given.dim() == 0 else f"{len(given)} rows"
         raise UsageError(f"there are labels for {shape}, but {rows} samples")
+    if given.is_complex() or np.ma.is_masked(labels):
+        raise UsageError("labels are complex numbers, or some are masked")
     found = given.detach().to("cpu", torch.float32, copy=True)
-    is_exact = given.is_floating_point() or torch.equal(found.to(given.dtype), given.cpu())
-    if given.is_complex() or np.ma.is_masked(labels) or not is_exact:
-        raise UsageError("labels are missing, complex, or too large for float32")
+    if not given.is_floating_point() and not torch.equal(found.to(given.dtype), given.cpu()):
+        raise UsageError("labels are too large for float32")
     return found
 
 

@@ -6,18 +6,20 @@ import json
 import multiprocessing
 import os
 import pickle
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from limbo_compress import Dataset, InputError, UsageError, compress, concat, load
-from limbo_compress.dataset.rows import split
+from limbo_compress import CompressError, Dataset, InputError, UsageError, compress, concat, load
+from limbo_compress.dataset.rows import split, srgb_levels
 from tests.jobs import job
 
 MASKS = (("all", "."), ("big", "^48"))
@@ -118,6 +120,65 @@ def test_selecting_reads_nothing(dataset: Dataset) -> None:
     assert rows.dtype == np.float16
 
 
+def test_selected_rows_calculate_like_an_array(
+    dataset: Dataset, images: NDArray[np.float16]
+) -> None:
+    rows: Any = dataset.select([7, 2]).images
+    expected = images[[7, 2]]
+    np.testing.assert_array_equal(rows * 2, expected * 2)
+    np.testing.assert_array_equal(expected - rows, np.zeros_like(expected))
+    np.testing.assert_array_equal(rows == rows[0], expected == expected[0])
+    assert np.mean(rows) == np.mean(expected)
+    assert not hasattr(rows, "mean")
+    for use in (lambda: rows.mean(), lambda: np.add(rows, 1, out=rows)):
+        with pytest.raises(CompressError, match=r"np\.asarray"):
+            use()
+
+
+def test_a_data_set_is_indexed_and_iterated(
+    dataset: Dataset, images: NDArray[np.float16], samples: list[dict[str, Any]], prefix: Path
+) -> None:
+    sample = dataset[-1]
+    np.testing.assert_array_equal(sample.image, images[-1])
+    np.testing.assert_array_equal(sample.masks["big"], dataset.masks["big"][-1])
+    assert sample.metadata == samples[-1]
+    assert [found.metadata for found in dataset] == samples
+    for rows in (slice(2, 5), [2, 3, 4], np.arange(12) // 3 == 1):
+        check_rows(dataset[rows], np.arange(12)[rows].tolist(), images, samples, prefix)
+    with pytest.raises(IndexError):
+        dataset[12]
+
+
+def test_a_notebook_shows_a_small_sheet(dataset: Dataset, tmp_path: Path) -> None:
+    assert dataset.images is not None
+    shown = dataset._repr_html_()
+    assert shown.count("<img ") == 8
+    assert ", ".join(sorted(dataset.categories[0])) in shown
+    assert f"{len(dataset)} rows" in shown
+    image = cv2.imdecode(
+        np.frombuffer(b64decode(shown.split("base64,")[1].split('"')[0]), np.uint8),
+        cv2.IMREAD_COLOR_RGB,
+    )
+    assert image is not None
+    assert image.shape == (84, 112, 3)
+    expected = srgb_levels().take(np.asarray(dataset.images[0]).view(np.uint16))
+    assert abs(image.mean() - expected.mean()) < 3
+    (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps([{"<b>": 1}]))
+    assert "<img" not in load(tmp_path / "x")._repr_html_()
+
+
+@pytest.mark.parametrize("rows", [None, [0, 5], slice(2, 9)])
+def test_arrays_are_cheap_to_pickle(dataset: Dataset, rows: Any) -> None:
+    view = dataset if rows is None else dataset.select(rows)
+    for array in (view.images, view.masks["big"]):
+        pickled = pickle.dumps(array)
+        assert len(pickled) < 2000
+        np.testing.assert_array_equal(pickle.loads(pickled), array)
+    assert dataset.images is not None
+    part = dataset.images[3:5]
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(part)), part)
+
+
 def test_selected_rows_are_indexed_like_an_array(
     dataset: Dataset, images: NDArray[np.float16]
 ) -> None:
@@ -127,6 +188,9 @@ def test_selected_rows_are_indexed_like_an_array(
     keys: list[Any] = [
         *(0, -1, np.int64(2), slice(1, 3), [3, 0, 3], np.array([True, False, True, True])),
         *((1, 5), (slice(0, 2), 5, 6), ([1, 2], ..., 0), ..., (..., 1), None, (None, 2)),
+        *(([0, 1], [2, 3]), (slice(0, 3), [2, 3]), (3, slice(None), [0, 1]), (), []),
+        *(([0, 1], slice(None), 2), (3, [0, 1], slice(None), [0, 1]), ([0, 1], None, 3)),
+        *(np.array([[0, 1], [3, 2]]), (np.array([[0, 1], [3, 2]]), 5), True),
     ]
     for key in keys:
         np.testing.assert_array_equal(rows[key], expected[key])
@@ -174,6 +238,24 @@ def test_categories_are_counted(dataset: Dataset, samples: list[dict[str, Any]])
 def test_a_bad_expression_is_named(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match=r"'\(' is not a regular expression"):
         dataset.labels({"x": "("})
+    wrong: Any
+    for wrong in (np.zeros(12), [1, 2], {1}, None, 7, {"48G", 1}, set(), {}, np.array(["48G"])):
+        with pytest.raises(UsageError, match=r"names (of categories|no label)"):
+            dataset.labels(wrong)
+
+
+def test_labels_that_nothing_has_are_told(dataset: Dataset) -> None:
+    for wanted, told in (
+        ({"48Z"}, "no sample has the category 48Z; the nearest: 48"),
+        ({"30b", "48G"}, "no sample has the category 30b; the nearest: 30B, 30"),
+        (["^48"], r"no sample has the category \^48; the nearest: 48"),
+        ({"a": "^84", "b": "^48"}, r"no category matches \^84; the nearest: 48"),
+    ):
+        with pytest.warns(UserWarning, match=told) as warnings:
+            dataset.labels(wanted)
+        assert len(warnings) == 1
+    few = dataset.select([0])  # what other rows have is no mistake
+    assert not few.labels(set(dataset.classes) - dataset.categories[0]).any()
 
 
 @given(st.lists(st.integers(0, 4), max_size=60), st.floats(0, 1), st.integers(0, 2**32), st.data())
@@ -204,6 +286,11 @@ def test_a_split_by_labels(dataset: Dataset) -> None:
     for stratify in (labels, labels[:, 0], ["real" if label else "" for label in labels[:, 0]]):
         train, test = dataset.split(2 / 3, stratify=stratify)
         assert (train.labels("real").sum(), test.labels("real").sum()) == (2, 1)
+    train, test = dataset.split(0.5, stratify=dataset.categories)
+    for category in dataset.classes:
+        assert abs(train.labels(category).sum() - test.labels(category).sum()) <= 3
+    empty = dataset.select([])
+    assert [len(part) for part in empty.split(0.5, stratify=empty.labels("real"))] == [0, 0]
 
 
 @pytest.mark.parametrize(

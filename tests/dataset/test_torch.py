@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from limbo_compress import InputError, Options, UsageError, compress, load
+from limbo_compress import InputError, Options, UsageError, compress, concat, load
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: make torch")
 
+from torch.utils import data  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from limbo_compress.dataset import torch as torch_module  # noqa: E402
@@ -85,10 +86,72 @@ def test_memory_is_used_again_only_when_no_tensor_has_it(dataset: Any) -> None:
     assert len(places) < 5
 
 
-def test_an_epoch_whose_batches_are_all_kept_has_every_row(dataset: Any) -> None:
-    loader = DataLoader(dataset.torch(), batch_size=2)
-    batches = list(loader)
-    assert torch.equal(torch.cat(batches), torch.stack([planes(row) for row in dataset.images]))
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A data set of 219 rows, all values of which are the number of the row."""
+    prefix = tmp_path_factory.mktemp("numbered") / "set"
+    values = np.arange(219, dtype=np.float16)[:, None, None, None]
+    np.save(f"{prefix}-images.npy", np.broadcast_to(values, (219, 6, 8, 3)))
+    return load(prefix)
+
+
+def numbers(dataset: Any) -> Any:
+    return dataset.torch(labels=np.arange(len(dataset)))
+
+
+def check_numbers(batches: Any, rows: list[int]) -> None:
+    """Check that each image of kept batches is of the row that its label says."""
+    kept = list(batches)
+    for images, labels in kept:
+        assert torch.equal(images, labels[:, None, None, None].expand_as(images))
+    assert sorted(int(label) for _, labels in kept for label in labels) == sorted(rows)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_batches_that_are_kept_do_not_share_memory(numbered: Any, workers: int) -> None:
+    loader = DataLoader(numbers(numbered), batch_size=8, shuffle=True, num_workers=workers)
+    for _ in range(20 if workers == 0 else 2):
+        check_numbers(loader, [*range(219)])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_joined_sets_and_views_do_not_share_memory(numbered: Any, workers: int) -> None:
+    joined: Any = data.ConcatDataset([numbers(numbered), data.Subset(numbers(numbered), range(50))])
+    loader = DataLoader(joined, batch_size=8, shuffle=True, num_workers=workers)
+    check_numbers(loader, [*range(219), *range(50)])
+    half = data.random_split(numbers(numbered), [100, 119])[0]
+    check_numbers(DataLoader(half, batch_size=7, num_workers=workers), list(half.indices))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_items_that_are_kept_stay_as_they_are(numbered: Any, batch_size: int) -> None:
+    samples = numbers(numbered)
+    kept: Any = [samples[row] for row in range(6)]
+    for images, _ in DataLoader(kept, batch_size=batch_size):
+        images.zero_()  # as a training step may, in place
+    assert [int(image.max()) for image, _ in kept] == [*range(6)]
+
+
+def test_a_batch_sampler_may_take_the_place_of_the_batch_size(numbered: Any) -> None:
+    batches = data.BatchSampler(data.RandomSampler(range(219)), 8, drop_last=False)
+    loader = DataLoader(numbers(numbered), sampler=batches, batch_size=None)
+    check_numbers(loader, [*range(219)])
+
+
+def test_several_rows_make_a_batch(numbered: Any) -> None:
+    samples = numbers(numbered)
+    for rows, expected in (
+        (slice(2, 5), [2, 3, 4]),
+        ([7, -1], [7, 218]),
+        (np.arange(219) > 216, [217, 218]),
+        (torch.tensor([3, 1]), [3, 1]),
+    ):
+        images, labels = samples[rows]
+        assert labels.tolist() == expected
+        assert images[:, 0, 0, 0].tolist() == expected
+    with pytest.raises(UsageError, match="no batch"):
+        samples[5:5]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -97,6 +160,62 @@ def test_a_dtype_is_kept(dataset: Any, dtype: Any) -> None:
     assert torch.equal(image, planes(dataset.images[0]).to(dtype))
     image.zero_()
     assert dataset.images[0].any()
+
+
+@pytest.mark.parametrize("color", ["linear", "srgb"])
+def test_bytes_are_levels_of_the_color(dataset: Any, color: str) -> None:
+    images, masks = dataset.torch(dtype=torch.uint8, color=color, masks="big")[:]
+    exact, covered = dataset.torch(dtype=torch.float64, color=color, masks="big")[:]
+    assert images.dtype == masks.dtype == torch.uint8
+    # The table of sRGB has 11 bits, so that values near the middle may round to either side.
+    assert (images.double() - 255 * exact).abs().max() < (0.5001 if color == "linear" else 0.6)
+    assert torch.equal(masks, (255 * covered).round().to(torch.uint8))
+    assert images.max() > 200
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, np.float32, "float32"])
+def test_a_dtype_that_holds_no_fractions_is_refused(dataset: Any, dtype: Any) -> None:
+    with pytest.raises(UsageError, match="do not fit the dtype"):
+        dataset.torch(dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.tensor, np.array, list, tuple, iter, "series", torch.nn.Parameter]
+)
+def test_numbers_are_labels_of_the_rows(dataset: Any, kind: Any) -> None:
+    values: Any = [row / 4 for row in range(12)]
+    if kind == "series":
+        pandas = pytest.importorskip("pandas")
+        given = pandas.Series(values, index=range(12, 0, -1))
+    else:
+        given = kind(torch.tensor(values)) if kind is torch.nn.Parameter else kind(values)
+    samples = dataset.torch(labels=given)
+    assert [float(label) for _, label in map(samples.__getitem__, range(12))] == values
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (torch.zeros(11), "labels for 11 rows, but 12 samples"),
+        (torch.tensor(1.0), "labels for one number"),
+        ({1, 2}, "neither categories nor numbers"),
+        (b"48", "neither categories nor numbers"),
+        (np.array(["48G"] * 12), "neither categories nor numbers"),
+        ([None] * 12, "neither categories nor numbers"),
+        (["48G", 1], "expected names of categories"),
+        (np.ma.masked_equal(np.arange(12), 3), "some are masked"),
+        (np.full(12, 2**25 + 1), "too large for float32"),
+        (np.full(12, 1j), "complex"),
+        ({}, "names no label"),
+    ],
+)
+def test_what_is_neither_is_refused(dataset: Any, labels: Any, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        dataset.torch(labels=labels)
+
+
+def test_a_text_is_one_mask(dataset: Any) -> None:
+    assert torch.equal(dataset.torch(masks="big")[0][1], dataset.torch(masks=["big"])[0][1])
 
 
 def test_parts_stand_in_their_order(dataset: Any) -> None:
@@ -182,6 +301,68 @@ def test_a_sample_without_boxes_has_an_empty_target(dataset: Any) -> None:
     assert target["labels"].shape == (0,)
 
 
+@pytest.mark.parametrize("seed", range(100))
+def test_a_category_has_one_number_in_all_views(dataset: Any, seed: int) -> None:
+    expected = {name: number for number, name in enumerate(dataset.classes, 1)}
+    train, test = dataset.split(0.5, seed=seed)
+    few = train.select([seed % 6])
+    views = [train, test, few, concat([few, test]), pickle.loads(pickle.dumps(test))]
+    assert all(view.torch(boxes=True).classes == expected for view in views)
+
+
+def test_classes_are_chosen_and_numbered_by_their_names(dataset: Any) -> None:
+    samples = dataset.torch(boxes=True, classes=["48X", "30B"])
+    assert samples.classes == {"48X": 1, "30B": 2}
+    for row in range(12):
+        expected = [
+            samples.classes[b.category] for b in dataset.boxes(row) if b.category in samples.classes
+        ]
+        assert samples[row][1]["labels"].tolist() == expected
+    with pytest.warns(UserWarning, match="no sample has the category 48Z"):
+        assert dataset.torch(boxes=True, classes="48Z").classes == {"48Z": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"classes": {"48X"}}, "a set has no order"),
+        ({"classes": ["48X", "48X"]}, "named twice"),
+        ({"classes": [1]}, "expected names of categories"),
+        ({"classes": ["48X"], "labels": {"48X"}}, "without `labels`"),
+        ({"classes": ["48X"], "boxes": False}, "go with `boxes`"),
+    ],
+)
+def test_classes_that_make_no_sense_are_refused(dataset: Any, arguments: Any, problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        dataset.torch(**{"boxes": True} | arguments)
+
+
+def test_boxes_end_at_the_edges(tmp_path: Path) -> None:
+    boxes = {
+        "inside": [2, 3, 4, 5],
+        "over the edge": [-0.16, -2, 8, 30],
+        "everything": [-5, -5, 99, 99],
+        "empty": [3, 3, 0, 4],
+        "thin": [3, 3, 0.001, 4],
+        "negative": [9, 9, -4, 3],
+        "outside": [50, 3, 4, 4],
+        "beyond all": [1e308, 0, 1e308, 4],
+    }
+    annotations = [
+        {"category": name, "bbox": box, "bbox_mode": "XYWH_ABS"} for name, box in boxes.items()
+    ]
+    samples = [{"image": {"res": [20, 10]}, "annotations": annotations}]
+    (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps(samples))
+    np.save(tmp_path / "x-images.npy", np.zeros((1, 10, 20, 3), np.float16))
+    dataset = load(tmp_path / "x")
+    _, target = dataset.torch(boxes=True)[0]
+    assert dict(zip(target["labels"].tolist(), target["boxes"].tolist(), strict=True)) == {
+        dataset.classes.index("inside") + 1: [2, 3, 6, 8],
+        dataset.classes.index("over the edge") + 1: [0, 0, pytest.approx(7.84), 10],
+        dataset.classes.index("everything") + 1: [0, 0, 20, 10],
+    }
+
+
 def test_collate_stacks_images_and_lists_targets(dataset: Any) -> None:
     samples = dataset.torch(boxes=True, masks=["all"])
     loader = DataLoader(samples, batch_size=12, collate_fn=collate)
@@ -244,6 +425,15 @@ def test_a_replaced_file_is_noticed(prefix: str, tmp_path: Path) -> None:
         samples[0]
 
 
+def test_the_class_of_the_tutorial_is_cheap_to_pickle(dataset: Any) -> None:
+    pytest.importorskip("kornia", reason="kornia is not installed: make torch")
+    for view in (dataset, dataset.select([0, 5])):
+        rows = TorchDataset(view.labels({"30B"}), view.images)
+        pickled = pickle.dumps(rows)
+        assert len(pickled) < 10_000
+        assert torch.equal(pickle.loads(pickled)[1][0], rows[1][0])
+
+
 def test_samples_are_cheap_to_pickle(dataset: Any) -> None:
     samples = dataset.torch(masks=["all"], labels={"30B"})
     pickled = pickle.dumps(samples)
@@ -258,6 +448,29 @@ def test_augmentation_changes_each_image_by_itself() -> None:
     augmented = augmentation()(images)
     assert augmented.shape == images.shape
     assert not any(torch.equal(augmented[0], other) for other in augmented[1:])
+
+
+def test_the_augmentation_draws_what_the_seed_draws() -> None:
+    pytest.importorskip("kornia", reason="kornia is not installed: make torch")
+    torch.manual_seed(0)
+    steps: Any = augmentation()
+    _, affine, flip = steps
+    images = torch.Size([4000, 3, 24, 32])
+    drawn = affine.forward_parameters(images)
+    for values, low, high in (
+        (drawn["angle"], -90, 90),
+        (drawn["scale"][:, 0], 0.8, 1.2),
+        (drawn["shear_x"], -20, 20),
+        (drawn["shear_y"], -20, 20),
+    ):
+        edges = torch.linspace(low, high, 11)
+        counts = torch.histogram(values, edges).hist
+        assert counts.sum() == 4000, (low, high)
+        assert counts.min() > 300
+    assert torch.equal(drawn["scale"][:, 0], drawn["scale"][:, 1])
+    assert not drawn["translations"].any()
+    assert affine.p == 1
+    assert 0.45 < flip.forward_parameters(images)["batch_prob"].mean() < 0.55
 
 
 def test_the_outside_is_filled_with_the_mean() -> None:
@@ -276,8 +489,20 @@ def test_the_class_of_the_seed_tutorial(dataset: Any) -> None:
     assert torch.equal(image, planes(dataset.images[4]))
     assert torch.allclose(normalized, (image - mean) / std, atol=1e-5)
     assert label.tolist() == labels[4].tolist()
+    tensors = TorchDataset(
+        torch.from_numpy(labels), torch.from_numpy(np.array(dataset.images)), training=False
+    )
+    assert all(torch.equal(*pair) for pair in zip(tensors[4], plain[4], strict=True))
     training = TorchDataset(labels, dataset.images)
     ((images, augmented, batch_labels),) = DataLoader(training, batch_size=12)
     assert images.shape == augmented.shape == (12, 3, 24, 32)
     assert batch_labels.tolist() == labels.tolist()
     assert not torch.allclose(augmented, (images - mean) / std, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((2, 3, 6, 8), np.float16), np.zeros((2, 6, 8, 3), np.uint8), [1, 2], None]
+)
+def test_what_is_no_image_is_refused_by_the_class_of_the_tutorial(images: Any) -> None:
+    with pytest.raises(UsageError, match="images of shape"):
+        TorchDataset(np.zeros(2), images)
