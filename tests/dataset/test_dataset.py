@@ -130,9 +130,10 @@ def test_selected_rows_calculate_like_an_array(
     np.testing.assert_array_equal(rows == rows[0], expected == expected[0])
     assert np.mean(rows) == np.mean(expected)
     assert not hasattr(rows, "mean")
-    for use in (lambda: rows.mean(), lambda: np.add(rows, 1, out=rows)):
-        with pytest.raises(CompressError, match=r"np\.asarray"):
-            use()
+    with pytest.raises(CompressError, match=r"np\.asarray"):
+        rows.mean()
+    with pytest.raises(CompressError, match=r"np\.asarray"):
+        rows += 1
 
 
 def test_a_data_set_is_indexed_and_iterated(
