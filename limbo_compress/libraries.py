@@ -90,33 +90,57 @@ def why_not_compiled(module: str) -> str:
 def installation() -> dict[str, str]:
     """Say what does the work here, as ``limbo-compress --version`` prints it.
 
+    Imports the libraries to ask them: what is installed over the files of one changes neither its
+    name nor its version in the list of packages.
+
     Returns
     -------
     dict of str to str
         For each part of the work, whether it is compiled, and which libraries do it.
     """
-    from importlib import metadata  # here because it takes as long to import as the whole package
-
-    def library(package: str) -> str:
-        try:
-            return f"{package} {metadata.version(package)}"
-        except metadata.PackageNotFoundError:
-            return f"{package} is not installed"
 
     def compiled_or(other: str, module: str, compiled: str = "compiled") -> str:
         why = why_not_compiled(module)
         return f"{other} ({why})" if why else compiled
 
-    opencv = library("opencv-python-headless")
-    inflate = library("isal") if find_spec("isal") else f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+    opencv = _describe("cv2")
+    inflate = _describe("isal") if find_spec("isal") else f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
     return {
         "plain PNGs": compiled_or(opencv, "imaging._unfilter", f"compiled, {inflate}"),
         "other images": opencv,
-        "resampling": compiled_or(library("numpy"), "imaging._resample"),
-        "JSON": library("orjson"),
-        "masks": f"{library('OpenEXR')}, {library('mmh3')}",
-        "tensors": compiled_or(library("numpy"), "dataset._planes"),
+        "resampling": compiled_or(_describe("numpy"), "imaging._resample"),
+        "JSON": _describe("orjson"),
+        "masks": f"{_describe('OpenEXR')}, {_describe('mmh3')}",
+        "tensors": compiled_or(_describe("numpy"), "dataset._planes"),
     }
+
+
+def _describe(name: str) -> str:
+    """Return the package and the version of a module, as the module itself tells them."""
+    package = _PACKAGES.get(name, name)
+    try:
+        module = import_module(name)
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            return f"{name} is missing"
+        return f"{name} cannot be imported: {error}"
+    version = str(getattr(module, "__version__", ""))
+    if name == "cv2":
+        return _describe_opencv(module, version)
+    if not version:  # as mmh3
+        from importlib import metadata  # here because it takes as long to import as this package
+
+        version = metadata.version(package)
+    return f"{package} {version}"
+
+
+def _describe_opencv(cv2: Any, version: str) -> str:
+    """Name the wheel that OpenCV is from, by the flags in its ``version.py``."""
+    wheel: Any = getattr(cv2, "version", None)
+    if not str(getattr(wheel, "opencv_version", "")).startswith(f"{version}."):
+        return f"OpenCV {version or 'of unknown version'}, {cv2.__file__}"  # of no wheel
+    contrib, headless = "contrib-" * wheel.contrib, "-headless" * wheel.headless
+    return f"opencv-{contrib}python{headless} {wheel.opencv_version}"
 
 
 def _check(name: str, version: str, path: str) -> None:

@@ -44,6 +44,51 @@ def test_the_console_script_is_the_same_program() -> None:
     assert f"other images: opencv-python-headless {version('opencv-python-headless')}" in outputs[0]
 
 
+@pytest.mark.parametrize(
+    ("module", "shown"),
+    [
+        (
+            {
+                "__init__": "from . import version\n__version__ = '4.10.0'",
+                "version": "opencv_version = '4.10.0.84'\ncontrib = False\nheadless = False",
+            },
+            "opencv-python 4.10.0.84",
+        ),
+        (
+            {
+                "__init__": "from . import version\n__version__ = '5.0.0'",
+                "version": "opencv_version = '5.0.0.93'\ncontrib = headless = True",
+            },
+            "opencv-contrib-python-headless 5.0.0.93",
+        ),
+        ({"__init__": "__version__ = '4.6.0'"}, "OpenCV 4.6.0, {file}"),
+        ({"__init__": ""}, "OpenCV of unknown version, {file}"),
+        (
+            {"__init__": "raise ImportError('no libGL.so.1')"},
+            "cv2 cannot be imported: no libGL.so.1",
+        ),
+    ],
+    ids=["over ours", "over ours, contrib", "of no wheel", "empty", "damaged"],
+)
+def test_the_version_is_that_of_the_opencv_in_use(
+    command: Command, tmp_path: Path, module: dict[str, str], shown: str
+) -> None:
+    """All packages of OpenCV install the module cv2, over each other's files."""
+    package = tmp_path / "installed over" / "cv2"
+    package.mkdir(parents=True)
+    for name, text in module.items():
+        (package / f"{name}.py").write_text(text)
+    done = command("--version", env={"PYTHONPATH": str(package.parent)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"other images: {shown.format(file=package / '__init__.py')}" in done.stdout.splitlines()
+
+
+def test_a_missing_library_is_named(command: Command) -> None:
+    done = command("cv2", "main", "--version", module="tests.without")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "other images: cv2 is missing" in done.stdout.splitlines()
+
+
 def test_quiet_prints_nothing(command: Command, campaign: Path, tmp_path: Path) -> None:
     done = command("--quiet", "--metadata", campaign, campaign / "0000", "--workers", 2)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
