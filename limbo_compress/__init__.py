@@ -13,12 +13,11 @@ tools. The command lines are ``limbo-compress``, which is also ``python -m limbo
 ``limbo-export``.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+# With -m, this runs while the current folder may still hide modules such as typing.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     __version__: str
 
@@ -92,7 +91,7 @@ _FREE_THREADED = (
 )
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         from importlib.metadata import version
 
