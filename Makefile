@@ -1,5 +1,7 @@
 # Everything is installed into .venv and its siblings; nothing outside this folder changes.
 PYTHON ?= python3
+# Prints the version of an interpreter, as in Python 3.12; 3.14t is a free-threaded build.
+VERSION := import sys; print("Python %d.%d" % sys.version_info[:2] + getattr(sys, "abiflags", ""))
 BIN := .venv/bin
 REFERENCE := .venv-reference
 CONTENDERS := .venv-contenders
@@ -10,31 +12,52 @@ BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 .DEFAULT_GOAL := help
 .PHONY: help wheel dist torch demo picture screenshot test test-all test-lowest test-browser coverage \
 	check parity faults filesystems cluster sanitize bench bench-against bench-full bench-load \
-	bench-million bench-export bench-inspect docs docs-links record clean
+	bench-million bench-export bench-inspect docs docs-links record clean FORCE
+.DELETE_ON_ERROR:
+# Two targets must not install into .venv at the same time.
+.NOTPARALLEL:
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(BIN)/installed: pyproject.toml setup.py $(wildcard limbo_compress/*/*.c)
-	$(PYTHON) -m venv .venv
-	@# Modules that were compiled for one version of Python would be found first.
-	rm -f limbo_compress/*/*.so
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
-	@# pip compiles only what it copies. Where Python may not write bytecode, every start would compile.
-	$(BIN)/python -m compileall -q limbo_compress
-	@touch $@
+# Creates an environment anew if PYTHON is another version, or if its interpreter is gone.
+%/pyvenv.cfg: FORCE
+	@found="$$($(PYTHON) -c '$(VERSION)' 2>/dev/null)"; \
+	case "$$found" in \
+		Python\ 3.1[1-9]|Python\ 3.[2-9][0-9]) ;; \
+		*) echo "$(PYTHON): found $${found:-no Python}; limbo-compress needs Python 3.11 or later, not" \
+			"free-threaded; name one, as in: make PYTHON=python3.12" >&2; exit 1;; \
+	esac; \
+	if [ ! -e $@ ] || [ "$$($*/bin/python -c '$(VERSION)' 2>/dev/null)" != "$$found" ]; then \
+		echo "Creating $* with $$found"; \
+		$(PYTHON) -m venv --clear $*; \
+	fi
 
-$(REFERENCE)/installed:
-	$(PYTHON) -m venv $(REFERENCE)
+# The demo needs what users need. The developers' tools are added to it.
+$(BIN)/installed-demo: EXTRAS := fast,masks
+$(BIN)/installed: EXTRAS := dev
+$(BIN)/installed-demo: TAKES := 250 MB
+$(BIN)/installed: TAKES := 1 GB, which takes a few minutes
+$(BIN)/installed-demo $(BIN)/installed: .venv/pyvenv.cfg pyproject.toml setup.py \
+		$(wildcard limbo_compress/*/*.c)
+	@echo 'Installing limbo-compress[$(EXTRAS)] into .venv: $(TAKES)'
+	@# Modules that were compiled for one version of Python would be found first.
+	@rm -f limbo_compress/*/*.so
+	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@# pip compiles only what it copies. Where Python may not write bytecode, every start would compile.
+	@$(BIN)/python -m compileall -q limbo_compress
+	@touch $(BIN)/installed-demo $@
+
+$(REFERENCE)/installed: $(REFERENCE)/pyvenv.cfg
 	$(REFERENCE)/bin/python -m pip install --quiet limbo-ml==0.4.0
 	@touch $@
 
 # One environment each, because they need conflicting versions. A tool that cannot be installed is
 # skipped, and the benchmark says so. PyPI's torch brings many gigabytes for GPUs, which no benchmark
 # needs; to avoid them, set PIP_INDEX_URL and PIP_EXTRA_INDEX_URL to an index with CPU wheels.
-$(CONTENDERS)/installed: benchmarks/constraints.txt Makefile
+$(CONTENDERS)/installed: benchmarks/constraints.txt Makefile $(CONTENDERS)/plain/pyvenv.cfg
 	for name in plain pool datasets litdata streaming; do \
-		$(PYTHON) -m venv $(CONTENDERS)/$$name; \
+		$(PYTHON) -m venv --clear $(CONTENDERS)/$$name; \
 		case $$name in \
 			plain) packages=;; \
 			pool) packages='pillow scikit-image imagecat';; \
@@ -84,9 +107,12 @@ $(BIN)/installed-docs: $(BIN)/installed
 
 BENCH := $(BIN)/installed-bench $(REFERENCE)/installed $(CONTENDERS)/installed
 
-demo: $(BIN)/installed  ## generate a small campaign, compress it, and show the outputs
+demo: $(BIN)/installed-demo  ## generate a small campaign, compress it, and show the outputs
+	@echo 'Generating 100 samples in $(CAMPAIGN)'
 	$(BIN)/python -m benchmarks.campaign $(CAMPAIGN) --samples 100 --distinct 20
+	@echo 'Compressing them into build/demo'
 	$(BIN)/limbo-compress --prefix build/demo/test --images --metadata --mask big '^48' -- $(CAMPAIGN)
+	@echo 'Reading the outputs back'
 	$(BIN)/python -m benchmarks.show build/demo/test
 
 picture: demo  ## redraw the picture of a mask in docs/compress.md

@@ -1,0 +1,103 @@
+"""The Makefile creates the right environment, and installs no more than a target needs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import pythons
+
+MAKEFILE = Path(__file__).parents[1] / "Makefile"
+CONFIGURATION = Path(".venv", "pyvenv.cfg")
+HERE = "{}.{}".format(*sys.version_info[:2])
+
+pytestmark = pytest.mark.skipif(
+    not MAKEFILE.exists() or not shutil.which("make"), reason="make or the Makefile is not here"
+)
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("Makefile", "pyproject.toml", "setup.py"):
+        shutil.copy(MAKEFILE.with_name(name), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MAKEFLAGS", raising=False)  # of the make that runs the tests
+    return tmp_path
+
+
+def make(*arguments: object, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", f"PYTHON={python}", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def installed(target: str) -> list[str]:
+    """The extras that a target would install, in an environment that is there."""
+    done = make("--dry-run", "--assume-old", CONFIGURATION, target)
+    assert done.returncode == 0, done.stderr
+    return [
+        line.split("'")[1] for line in done.stdout.splitlines() if "pip install --quiet -" in line
+    ]
+
+
+def other_python(*versions: str) -> str:
+    for version in versions:
+        if python := pythons.find(version):
+            return python
+    return pytest.skip(f"none of Python {', '.join(versions)} is on this machine")
+
+
+def test_the_demo_installs_what_users_do_and_other_targets_add_to_it() -> None:
+    assert (installed("demo"), installed("test")) == ([".[fast,masks]"], [".[dev]"])
+    Path(".venv", "bin").mkdir(parents=True)
+    Path(".venv", "bin", "installed-demo").touch()
+    assert (installed("demo"), installed("test")) == ([], [".[dev]"])
+    Path(".venv", "bin", "installed").touch()
+    assert (installed("demo"), installed("test")) == ([], [])
+
+
+def check_refused(python: str, found: str) -> None:
+    done = make("demo", python=python)
+    assert done.returncode == 2
+    line, *of_make = done.stderr.splitlines()
+    assert line.startswith(f"{python}: found {found}; limbo-compress needs Python 3.11 or later")
+    assert "make PYTHON=" in line
+    assert len(of_make) == 1
+    assert not Path(".venv").exists()
+
+
+def test_a_python_that_is_too_old_is_refused_in_one_line() -> None:
+    check_refused(other_python("3.10"), "Python 3.10")
+
+
+def test_a_python_that_is_not_there_is_refused_in_one_line() -> None:
+    check_refused("./no-python", "no Python")
+
+
+def test_an_environment_whose_interpreter_is_gone_is_created_anew() -> None:
+    assert make(CONFIGURATION).stdout == f"Creating .venv with Python {HERE}\n"
+    marker = Path(".venv", "marker")
+    marker.touch()
+    assert make(CONFIGURATION).stdout == ""
+    assert marker.exists()
+    python = Path(".venv", "bin", "python")
+    python.unlink()
+    python.symlink_to("no-python")
+    assert make(CONFIGURATION).stdout == f"Creating .venv with Python {HERE}\n"
+    assert not marker.exists()
+
+
+def test_an_environment_of_another_python_is_created_anew() -> None:
+    versions = [version for version in pythons.supported() if version != HERE]
+    other = other_python(*versions)
+    subprocess.run([other, "-m", "venv", "--without-pip", ".venv"], check=True)
+    assert make(CONFIGURATION).stdout == f"Creating .venv with Python {HERE}\n"
+    assert list(Path(".venv", "lib").glob("python3.*")) == [Path(".venv", "lib", f"python{HERE}")]
