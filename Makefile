@@ -20,7 +20,7 @@ BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Creates an environment anew if PYTHON is another version, or if its interpreter is gone.
+# Creates an environment, again if PYTHON is another version or if its interpreter is gone.
 %/pyvenv.cfg: FORCE
 	@found="$$($(PYTHON) -c '$(VERSION)' 2>/dev/null)"; \
 	case "$$found" in \

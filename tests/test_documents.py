@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options, compress
 
 ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 
 def run_shell(example: Example) -> None:
@@ -49,30 +53,59 @@ def test_the_tutorial_runs(folder: Path) -> None:
     pytest.importorskip("matplotlib", reason="the tutorial needs matplotlib")
     # More threads than free CPUs wait for each other, ten times as long as they work.
     torch.set_num_threads(1)
-    examples = blocks(ROOT / "docs" / "tutorial.md")
+    examples = blocks(TUTORIAL)
     assert examples
     for example in examples:
         example.evaluate()
     assert (folder / "batch.png").stat().st_size > 10_000
 
 
-OTHERS = [
-    pytest.param(block, id=f"{path.name} line {block.line}")
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    if path.name != "tutorial.md"
-    for block in blocks(path)
-]
+@pytest.fixture(scope="module")
+def limbo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the Limbo data, with the campaign that the documents compress; read-only."""
+    folder = tmp_path_factory.mktemp("limbo")
+    campaign = Campaign(samples=24, distinct=8, photographs=6, size=(90, 70))
+    write_campaign(folder / "campaign17" / "0049", campaign)
+    return folder
 
 
-@pytest.mark.parametrize("example", OTHERS)
-def test_a_block_runs(example: Example, folder: Path) -> None:
-    if "torch" in example.parsed:
-        pytest.importorskip("torch", reason="this block needs PyTorch")
-    data = folder / "campaign17" / "0049"
-    write_campaign(data, Campaign(samples=8, photographs=0, size=(90, 70)))
+@pytest.fixture
+def data(limbo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DATA_ROOT", str(limbo))
+    return limbo / "campaign17" / "0049"
+
+
+def run_in_order(path: Path) -> None:
+    """Run the blocks of a page as a reader types them, as far as the extras are installed."""
+    has_torch = find_spec("torch") is not None
+    for example in blocks(path):
+        if has_torch or "torch" not in example.parsed:
+            example.evaluate()
+    if not has_torch and any("torch" in example.parsed for example in blocks(path)):
+        pytest.skip("all blocks ran but those that need PyTorch")
+
+
+def test_the_readme_runs_from_an_empty_folder(data: Path, folder: Path) -> None:
+    assert os.listdir(folder) == []
+    run_in_order(README)
+    made = {path.name for path in folder.iterdir()}
+    assert {"test-images.npy", "test-masks-big.npy", "gallery", "test-coco"} <= made
+
+
+PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if path != TUTORIAL and blocks(path)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_blocks_of_a_page_run_in_order(page: Path, data: Path) -> None:
     masks = (("big", "^48"),)
     compress(Options((str(data),), prefix="test", images=True, metadata=True, masks=masks))
-    example.evaluate()
+    run_in_order(page)
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
+def test_all_our_commands_on_a_page_are_in_blocks_that_run(page: Path) -> None:
+    elsewhere = r"^(?: {4}|```(?!bash|python).*\n)(limbo-.*)"
+    assert re.findall(elsewhere, page.read_text(encoding="utf-8"), re.MULTILINE) == []
 
 
 @pytest.mark.parametrize("name", limbo_compress.__all__)
