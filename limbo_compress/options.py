@@ -118,7 +118,7 @@ class Options:
                 "directories": tuple(map(os.fsdecode, directories)),
                 "prefix": os.fsdecode(self.prefix),
                 "image_size": tuple(map(index, self.image_size)),
-                "masks": tuple((str(name), str(pattern)) for name, pattern in self.masks),
+                "masks": tuple(map(_mask, self.masks)),
                 "max_pixels": index(self.max_pixels),
             }
             for field in ("start", "end", "workers"):
@@ -254,3 +254,12 @@ class Options:
                 f"`start` {self.start}: the range is empty, there are {samples} samples"
             )
         return rows
+
+
+def _mask(given: Any) -> tuple[str, str]:
+    """Check a pair of str. A str of two letters, such as the key of a dict, would pass for one."""
+    if not isinstance(given, str):
+        name, pattern = given
+        if isinstance(name, str) and isinstance(pattern, str):
+            return name, pattern
+    raise TypeError(f"`masks` takes pairs of a name and a pattern, both str, not {given!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,19 @@ def test_the_flag_takes_names_and_patterns(
     assert list(masks_of(tmp_path, "compressed")) == ["all", "big"]
 
 
+def test_the_flag_may_be_repeated(command: Command, campaign: Path, tmp_path: Path) -> None:
+    done = command("--mask", "all", ".", "big", "^48", "--prefix", "once", "--", campaign)
+    assert done.returncode == 0, done.stderr
+    done = command(
+        "--mask", "all", ".", "--prefix", "twice", "--mask", "big", "^48", "--", campaign
+    )
+    assert done.returncode == 0, done.stderr
+    once, twice = masks_of(tmp_path, "once"), masks_of(tmp_path, "twice")
+    assert list(once) == list(twice) == ["all", "big"]
+    for name, array in once.items():
+        np.testing.assert_array_equal(array, twice[name])
+
+
 def test_arguments_after_two_dashes_are_directories(command: Command, campaign: Path) -> None:
     """As in the reference."""
     done = command("--mask", "all", ".", "--", campaign, "--workers", 2)
@@ -110,6 +124,8 @@ def test_a_sample_without_cryptomatte_has_zeros(tmp_path: Path, synthetic: Any) 
         (["all"], "in pairs"),
         (["a", ".", "b"], "in pairs"),
         (["a", ".", "a", "x"], "given twice"),
+        (["a", ".", "--mask", "a", "x"], "given twice"),
+        (["a", "--mask", "."], "in pairs"),
         (["", "."], "file's name"),
         (["a/b", "."], "file's name"),
         (["a", "("], "not a regular expression"),
@@ -123,6 +139,14 @@ def test_invalid_mask_arguments_are_refused(
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "masks", [{"ab": "^48"}, ("ab", "xy"), ("big", "^48"), [("a", re.compile("^48"))], [("a",)]]
+)
+def test_masks_that_are_no_pairs_of_str_are_refused(tmp_path: Path, masks: Any) -> None:
+    with pytest.raises(UsageError, match="wrong type"):
+        Options((str(tmp_path),), masks=masks)
 
 
 def test_a_null_byte_in_a_mask_name_is_refused(tmp_path: Path) -> None:

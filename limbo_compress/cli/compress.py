@@ -6,7 +6,7 @@ import argparse
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
@@ -123,10 +123,11 @@ def _add_output_options(what: argparse._ArgumentGroup) -> None:
     what.add_argument(
         "--mask",
         nargs="*",
+        action="append",
         default=[],
         metavar="NAME PATTERN",
         help="write masks: for each NAME the coverage of the labels in which the regular expression"
-        " PATTERN is found",
+        " PATTERN is found; may be repeated",
     )
     what.add_argument("--metadata", action="store_true", help="write the metadata")
     what.add_argument(
@@ -232,15 +233,12 @@ def _add_cluster_options(cluster: argparse._ArgumentGroup) -> None:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    names, patterns = arguments.mask[0::2], arguments.mask[1::2]
-    if len(names) != len(patterns):
-        raise UsageError(f"--mask {' '.join(arguments.mask)}: names and patterns go in pairs")
     return Options(
         directories=tuple(arguments.directory),
         prefix=arguments.prefix,
         images=arguments.images,
         image_size=tuple(arguments.image_size),
-        masks=tuple(zip(names, patterns, strict=True)),
+        masks=tuple(mask for words in arguments.mask for mask in _masks(words)),
         metadata=arguments.metadata,
         strip_regions=arguments.strip_regions,
         start=arguments.start,
@@ -257,6 +255,15 @@ def _options(arguments: argparse.Namespace) -> Options:
         wait=arguments.wait,
         write_rows=arguments.write_rows,
     )
+
+
+def _masks(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the name and the pattern of each mask that one `--mask` asks for."""
+    if len(words) % 2:
+        raise UsageError(f"--mask {' '.join(words)}: names and patterns go in pairs")
+    if not words:
+        _log.warning("`masks` without NAME PATTERN has no effect")
+    yield from zip(words[0::2], words[1::2], strict=True)
 
 
 def _compress(options: Options, quiet: bool) -> Report:
