@@ -12,7 +12,7 @@ from functools import partial
 from .cluster import cpus
 from .cluster.probe import Probe
 from .cluster.status import Status, read_status
-from .errors import CompressError, Stopped, output_errors
+from .errors import CompressError, Stopped, nearest, output_errors, shown
 from .faults import machine_errors
 from .formats.parts import Part, SampleIssue
 from .libraries import NOT_COMPILED, why_not_compiled
@@ -57,6 +57,8 @@ class Report:
         What libraries said about samples that they decoded all the same.
     warnings_path : str or None
         The published list of them.
+    empty_masks : tuple of str
+        Names of the masks that are zero in every row; a partition names none.
     repeated : int
         Metadata files that were reached more than once; each counts once.
     resumed : int
@@ -71,6 +73,7 @@ class Report:
     failures_path: str | None
     warnings: tuple[SampleIssue, ...]
     warnings_path: str | None
+    empty_masks: tuple[str, ...]
     repeated: int
     resumed: int
     seconds: float
@@ -123,10 +126,12 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
                     publisher.collect(part)
                     counter.count(part)
             written: tuple[OutputFile, ...] = ()
+            empty: tuple[str, ...] = ()
             if job.partition is None:
                 is_late = workdir.has_late_writers or engine.left_alive
                 written = publisher.publish(workdir.check, has_late_writers=is_late)
                 workdir.clear()
+                empty = _empty_masks(options, publisher)
     return Report(
         samples=len(job.rows) - len(publisher.failures),
         written=written,
@@ -134,6 +139,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         failures_path=publisher.failures_path,
         warnings=tuple(publisher.warnings),
         warnings_path=publisher.warnings_path,
+        empty_masks=empty,
         repeated=samples.repeated,
         resumed=counter.resumed,
         seconds=time.monotonic() - begun,
@@ -184,6 +190,19 @@ def _warn_if_not_compiled() -> None:
             why,
             hint if why == NOT_COMPILED else "",
         )
+
+
+def _empty_masks(options: Options, publisher: Publisher) -> tuple[str, ...]:
+    """Return the names of the masks that are all zeros, and warn of them."""
+    empty = {name: pattern for name, pattern in options.masks if not publisher.hits[name]}
+    if empty:
+        why = "no sample has a cryptomatte with labels"
+        if publisher.labels:
+            labels = nearest(empty.values(), publisher.labels)
+            why = f"no label that covers a pixel matches; nearest labels: {labels}"
+        masks = ", ".join(f"{name} '{shown(pattern)}'" for name, pattern in empty.items())
+        _log.warning("`masks` %s: all zeros, because %s", masks, why)
+    return tuple(empty)
 
 
 @contextmanager

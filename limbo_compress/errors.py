@@ -11,6 +11,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 __all__ = [
     "CompressError",
@@ -22,6 +23,7 @@ __all__ = [
     "UsageError",
     "WorkerError",
     "nearest",
+    "nearest_names",
     "output_errors",
     "shown",
 ]
@@ -57,15 +59,29 @@ def nearest(wanted: Iterable[str], known: Iterable[str]) -> str:
     >>> nearest(["30b"], [])
     'none'
     """
+    return ", ".join(nearest_names(wanted, known)) or "none"
+
+
+def nearest_names(wanted: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that `nearest` lists, as it shows them.
+
+    The names nearest to one wanted name, chosen from parts of the known ones and then from what
+    was chosen, are those chosen from all of them.
+    """
+    wanted = list(map(shown, wanted))
+    ranked = sorted(
+        sorted(set(map(shown, known))),
+        key=lambda name: max(_similarity(text, name) for text in wanted),
+        reverse=True,
+    )
+    return tuple(ranked[:_MAX_NEAREST])
+
+
+@lru_cache(1 << 12)  # the same labels occur in shard after shard
+def _similarity(one: str, other: str) -> float:
     from difflib import SequenceMatcher  # here because only a warning needs it
 
-    def similarity(name: str) -> float:
-        folded = name.casefold()
-        return max(SequenceMatcher(None, text.casefold(), folded).ratio() for text in wanted)
-
-    wanted = list(wanted)
-    ranked = sorted(sorted(known), key=similarity, reverse=True)
-    return ", ".join(map(shown, ranked[:_MAX_NEAREST])) or "none"
+    return SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
 
 
 class CompressError(Exception):

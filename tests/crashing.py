@@ -27,7 +27,7 @@ _compress_sample = worker.compress_sample
 
 def compress_sample_or_crash(
     options: Options, files: SampleFiles, rows: dict[str, Any]
-) -> tuple[bytes, Entry | None]:
+) -> tuple[bytes, Entry | None, list[str]]:
     """Die or raise, as a decoder might, on samples whose path contains the text."""
     if os.environ[_TEXT] in files.path:
         cause = os.environ.get(_CAUSE, "SIGSEGV")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -10,20 +11,24 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from limbo_compress import Options
+from limbo_compress.errors import nearest
 
 __all__ = [
     "REAL_SAMPLES",
     "Command",
     "catches",
+    "empty_mask_warning",
     "files",
     "job",
+    "labels_below",
     "outputs",
+    "remove_cryptomattes",
     "run_command",
     "run_on_terminal",
     "wait_until",
@@ -56,6 +61,26 @@ def files(folder: Path) -> dict[str, bytes]:
     """All files of a folder and below it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def labels_below(folder: Path) -> set[str]:
+    """The labels of all cryptomattes of some samples."""
+    sections = (json.loads(path.read_text()).get("synthetic") for path in folder.rglob("*.json"))
+    return {
+        label for section in sections if section for label in section["cryptomatte"]["manifest"]
+    }
+
+
+def remove_cryptomattes(paths: Iterable[Path]) -> None:
+    """Make samples such that have no cryptomatte."""
+    for path in paths:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"synthetic": {}}))
+
+
+def empty_mask_warning(name: str, pattern: str, labels: set[str]) -> str:
+    """What the command prints of a mask that is all zeros, if these labels occur."""
+    why = f"no label that covers a pixel matches; nearest labels: {nearest([pattern], labels)}"
+    return f"limbo-compress: --mask {name} '{pattern}': all zeros, because {why}"
 
 
 def run_command(

@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests.clusters import DaskCluster
-from tests.jobs import outputs, run_command, wait_until
+from tests.jobs import empty_mask_warning, labels_below, outputs, run_command, wait_until
 
 pytest.importorskip("distributed", reason="Dask is not installed")
 
@@ -101,6 +101,23 @@ def test_the_outputs_are_those_of_this_machine(
     assert stderr.startswith("limbo-compress: 12 of 12 samples")
     assert outputs(tmp_path) == outputs(local)
     assert not any(map(children, cluster.workers))
+
+
+def test_masks_without_a_hit_are_named(
+    campaign: Path, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    """Also after another run has done a part of the work, here on this machine."""
+    cluster.add_worker()
+    cluster.add_worker()
+    flags = ("--mask", "m", ".", "--mask", "big", "^84", "--", campaign)
+    partition = run_command(tmp_path, *FLAGS, "--partition", "0/2", *flags)
+    assert partition.returncode == 0, partition.stderr
+    code, stderr = Run(tmp_path, cluster, *flags).wait()
+    assert code == 0, stderr
+    assert "resuming: 6 of 12 samples" in stderr
+    assert [line for line in stderr.splitlines() if "all zeros" in line] == [
+        empty_mask_warning("big", "^84", labels_below(campaign))
+    ]
 
 
 def kill_a_worker(cluster: DaskCluster) -> None:

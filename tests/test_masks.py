@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from limbo_compress import Options, SampleError, UsageError, compress
-from tests.jobs import Command, job
+from tests.jobs import Command, empty_mask_warning, job, labels_below, remove_cryptomattes
 
 
 def masks_of(folder: Path, prefix: str = "out") -> dict[str, NDArray[np.float32]]:
@@ -73,6 +73,86 @@ def test_the_flag_may_be_repeated(command: Command, campaign: Path, tmp_path: Pa
     assert list(once) == list(twice) == ["all", "big"]
     for name, array in once.items():
         np.testing.assert_array_equal(array, twice[name])
+
+
+def warnings_of(stderr: str) -> list[str]:
+    """All that the command prints but its progress."""
+    return [line for line in stderr.splitlines() if " samples, " not in line]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_mask_without_a_hit_is_named_with_the_nearest_labels(
+    command: Command, campaign: Path, tmp_path: Path, workers: int
+) -> None:
+    words = ("--mask", "all", ".", "big", "^84")
+    done = command(*words, "--workers", workers, "--", campaign)
+    assert done.returncode == 0, done.stderr
+    assert warnings_of(done.stderr) == [empty_mask_warning("big", "^84", labels_below(campaign))]
+    assert not masks_of(tmp_path, "compressed")["big"].any()
+    quiet = command(*words, "--quiet", "--", campaign)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+
+
+def test_several_masks_without_a_hit_share_a_warning(
+    command: Command, campaign: Path, tmp_path: Path
+) -> None:
+    done = command("--mask", "big", "^84", "--mask", "small", "30b", "--", campaign)
+    assert done.returncode == 0, done.stderr
+    (line,) = warnings_of(done.stderr)
+    assert line.startswith("limbo-compress: --mask big '^84', small '30b': all zeros, because no ")
+    assert "nearest labels: 30B/" in line
+
+
+def test_the_report_names_masks_without_a_hit(campaign: Path, tmp_path: Path) -> None:
+    assert compress(job(campaign, tmp_path, masks=THREE_MASKS)).empty_masks == ("none",)
+    change = {"prefix": str(tmp_path / "part"), "partition": "0/2"}
+    assert compress(job(campaign, tmp_path, masks=THREE_MASKS, **change)).empty_masks == ()
+
+
+def renders(data: Path) -> list[Path]:
+    return [path for path in sorted(data.rglob("*.json")) if "synthetic" in path.read_text()]
+
+
+def change_manifest(path: Path, *more: str) -> None:
+    """Add labels to a manifest, of which no pixel knows."""
+    metadata = json.loads(path.read_text())
+    metadata["synthetic"]["cryptomatte"]["manifest"] += more
+    path.write_text(json.dumps(metadata))
+
+
+def test_a_label_that_covers_nothing_is_no_hit(command: Command, data: Path) -> None:
+    change_manifest(renders(data)[2], "84/0")
+    done = command("--mask", "big", "^84", "--", data)
+    assert done.returncode == 0, done.stderr
+    assert warnings_of(done.stderr) == [empty_mask_warning("big", "^84", labels_below(data))]
+    assert "nearest labels: 84/0, 48" in done.stderr
+
+
+def test_at_most_twenty_labels_are_named(command: Command, data: Path) -> None:
+    for number, path in enumerate(renders(data)):
+        change_manifest(path, *(f"84{letter}/{number}" for letter in "ABCDEFGH"))
+    change_manifest(renders(data)[0], "84" + 1000 * "x")
+    done = command("--mask", "big", "^84[A-Z]", "--", data)
+    assert done.returncode == 0, done.stderr
+    assert warnings_of(done.stderr) == [empty_mask_warning("big", "^84[A-Z]", labels_below(data))]
+    assert done.stderr.partition("nearest labels: ")[2].count(", 84") == 19
+
+
+def test_one_hit_is_enough(data: Path, command: Command) -> None:
+    """One sample, in the last shard, has a cryptomatte with a label that matches."""
+    remove_cryptomattes(renders(data)[:-1])
+    done = command("--mask", "m", ".", "--workers", "1", "--", data)
+    assert done.returncode == 0, done.stderr
+    assert warnings_of(done.stderr) == []
+
+
+def test_without_any_cryptomatte_the_warning_says_so(data: Path, command: Command) -> None:
+    remove_cryptomattes(renders(data))
+    done = command("--mask", "m", ".", "--", data)
+    assert done.returncode == 0, done.stderr
+    assert warnings_of(done.stderr) == [
+        "limbo-compress: --mask m '.': all zeros, because no sample has a cryptomatte with labels"
+    ]
 
 
 def test_arguments_after_two_dashes_are_directories(command: Command, campaign: Path) -> None:

@@ -13,7 +13,15 @@ import pytest
 
 from limbo_compress import Options, OutputError, SampleError, UsageError, compress, status
 from tests.faults import RunningCommand
-from tests.jobs import Command, files, job, outputs
+from tests.jobs import (
+    Command,
+    empty_mask_warning,
+    files,
+    job,
+    labels_below,
+    outputs,
+    remove_cryptomattes,
+)
 
 WORK_DIR = ".out.partial"
 
@@ -144,6 +152,24 @@ def test_many_partitions_may_start_at_once(data: Path, expected: dict[str, bytes
     compress(job(data, data.parent))
     assert outputs(data.parent) == expected
     assert os.listdir(data.parent).count(WORK_DIR) == 0
+
+
+def test_only_the_run_that_publishes_names_masks_without_a_hit(
+    data: Path, command: Command
+) -> None:
+    """One partition alone has hits of a mask; none has any of the other."""
+    remove_cryptomattes(sorted(data.rglob("*.json"))[4:])
+    flags = ("--prefix", "out", "--mask", "m", ".", "big", "^84", "--", data)
+    for index in range(3):
+        done = command("--partition", f"{index}/3", *flags)
+        assert done.returncode == 0, done.stderr
+        assert "all zeros" not in done.stderr
+    done = command(*flags)
+    assert done.returncode == 0, done.stderr
+    assert "resuming: 12 of 12 samples" in done.stderr
+    assert [line for line in done.stderr.splitlines() if "all zeros" in line] == [
+        empty_mask_warning("big", "^84", labels_below(data))
+    ]
 
 
 def test_the_command_says_what_to_do_next(data: Path, command: Command) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options, OutputError, SampleError, UsageError, compress
+from limbo_compress.formats.parts import read_parts, rows_of
 from limbo_compress.plan import plan
 from tests import jobs
-from tests.jobs import outputs
+from tests.faults import RunningCommand
+from tests.jobs import Command, empty_mask_warning, labels_below, outputs, remove_cryptomattes
 
 WORK_DIR = ".out.partial"
 
@@ -175,6 +180,83 @@ def test_a_repaired_sample_is_tried_again(data: Path) -> None:
         compress(job(data))
     broken.write_bytes(good)
     assert compress(job(data)).resumed == 6
+
+
+def test_a_mask_that_earlier_runs_filled_is_not_empty(
+    data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    remove_cryptomattes(sorted(data.rglob("*.json"))[3:])
+    stop_after(3, job(data))
+    report = compress(job(data))
+    assert (report.resumed, report.empty_masks) == (3, ())
+    assert "all zeros" not in caplog.text
+
+
+@pytest.mark.parametrize("done", [3, 12])
+def test_a_mask_that_no_run_filled_is_named(
+    data: Path, command: Command, caplog: pytest.LogCaptureFixture, done: int
+) -> None:
+    stop_after(done, job(data, masks=(("all", "."), ("m", "^84"))))
+    assert "all zeros" not in caplog.text
+    flags = ("--prefix", "out", "--images", "--metadata", "--image-size", 32, 24)
+    resumed = command(*flags, "--mask", "all", ".", "--mask", "m", "^84", "--", data)
+    assert resumed.returncode == 0, resumed.stderr
+    first, *others = resumed.stderr.splitlines()
+    assert first == f"limbo-compress: resuming: {done} of 12 samples were already done"
+    assert [line for line in others if "all zeros" in line] == [
+        empty_mask_warning("m", "^84", labels_below(data))
+    ]
+
+
+def test_a_killed_job_knows_its_hits_when_it_resumes(tmp_path: Path) -> None:
+    """The command is killed once a shard is done; what it did has the only hits of a mask."""
+    data = tmp_path / "data"
+    write_campaign(data, Campaign(300, distinct=12, photographs=4, size=(480, 360), instances=5))
+    flags = ("--mask", "early", ".", "never", "^84", "--", data)
+    killed = RunningCommand(tmp_path, *flags)
+    killed.wait_for_shards(4)
+    killed.process.kill()
+    assert killed.wait() == -signal.SIGKILL, killed.stderr
+    labels = labels_below(data)
+    done = {row for name in killed.parts() for row in rows_of(Path(name).name) or ()}
+    paths = sorted(data.rglob("*.json"))
+    remove_cryptomattes([path for row, path in enumerate(paths) if row not in done])
+    resumed = RunningCommand(tmp_path, *flags)
+    assert resumed.wait() == 0, resumed.stderr
+    assert f"resuming: {len(done)} of 300" in resumed.stderr
+    assert [line for line in resumed.stderr.splitlines() if "all zeros" in line] == [
+        empty_mask_warning("never", "^84", labels)
+    ]
+
+
+def test_records_hold_few_labels(data: Path) -> None:
+    for path in sorted(data.rglob("*.json"))[:6]:
+        metadata = json.loads(path.read_text())
+        if "synthetic" in metadata:
+            labels = [f"{path.stem}/{number}" for number in range(30)]
+            metadata["synthetic"]["cryptomatte"]["manifest"] += [*labels, 10_000 * "x"]
+            path.write_text(json.dumps(metadata))
+    stop_after(12, job(data, masks=(("all", "."), ("m", "x"))))
+    parts = list(read_parts(str(data.parent / WORK_DIR)))
+    assert max(len(part.labels) for part in parts) == 20
+    assert max(len(label) for part in parts for label in part.labels) < 400
+
+
+def test_records_of_shards_without_a_miss_hold_no_labels(data: Path) -> None:
+    stop_after(12, job(data, masks=(("all", "."),)))
+    parts = list(read_parts(str(data.parent / WORK_DIR)))
+    assert sum(part.hits.get("all", 0) for part in parts) == 9
+    assert not any(part.labels for part in parts)
+
+
+def test_the_work_of_an_older_version_is_not_resumed(data: Path) -> None:
+    stop_after(5, job(data))
+    (record,) = (data.parent / WORK_DIR).glob("job-*.json")
+    older = json.loads(record.read_text()) | {"format": 5}
+    record.write_text(json.dumps(older))
+    with pytest.raises(UsageError, match="another job: `format` was 5; `fresh` starts over"):
+        compress(job(data))
+    assert compress(job(data, fresh=True)).resumed == 0
 
 
 def test_two_runs_cannot_share_a_prefix(data: Path) -> None:

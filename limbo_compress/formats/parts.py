@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -81,6 +82,11 @@ class Part:
         How the files of each good sample were when they were read, in the order of the rows.
     edge_bytes : int
         Length of the edges of its rows, of all arrays.
+    hits : dict of str to int
+        For each mask that covers anything, the number of good samples in which it does.
+    labels : tuple of str
+        If a mask has no hit, the labels of the good samples that are nearest to its pattern, as
+        `nearest_names` chooses them; so a job whose shards all lack a hit can advise.
     unsynced_since : str
         The boot of the machine that may still keep some of it in memory only; empty once all of it
         is on the disk.
@@ -95,6 +101,8 @@ class Part:
     warnings: tuple[SampleIssue, ...] = ()
     files: tuple[tuple[FileState, ...], ...] = ()
     edge_bytes: int = 0
+    hits: dict[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
     unsynced_since: str = ""
 
     @property
@@ -210,6 +218,8 @@ def _parse(line: bytes) -> Part | None:
         record["files"] = tuple(
             tuple(FileState(*state) for state in states) for states in record["files"]
         )
+        # Interned, since a million samples have few distinct labels.
+        record["labels"] = tuple(map(sys.intern, record["labels"]))
         return Part(**record)
     except (ValueError, TypeError, KeyError):
         return None

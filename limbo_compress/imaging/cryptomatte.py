@@ -257,7 +257,7 @@ def _add_rank(
         total[found] += np.where(member[label], amount, 0)
 
 
-def resize_matte(matte: Floats, size: tuple[int, int], out: NDArray[np.float32]) -> None:
+def resize_matte(matte: Floats, size: tuple[int, int], out: NDArray[np.float32]) -> bool:
     """Resize a matte into a row, clipped to the matte's own range.
 
     Parameters
@@ -267,6 +267,13 @@ def resize_matte(matte: Floats, size: tuple[int, int], out: NDArray[np.float32])
         Width and height of the row, in pixels.
     out : ndarray of float32, shape (new height, new width, 1)
         Receives the row.
+
+    Returns
+    -------
+    bool
+        Whether the matte covers anything.
     """
     resized = resample(lambda low, high: matte[low:high], matte.shape, size)
-    np.clip(resized, matte.min(), matte.max(), out=out[..., 0], casting="same_kind")
+    least, most = matte.min(), matte.max()
+    np.clip(resized, least, most, out=out[..., 0], casting="same_kind")
+    return bool(least or most)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -104,6 +104,10 @@ class Publisher:
     ----------
     failures, warnings : list of SampleIssue
         Those of the parts collected so far.
+    hits : Counter of str
+        For each mask, the number of samples of these parts in which it covers anything.
+    labels : set of str
+        The labels that these parts name.
     """
 
     def __init__(self, job: Job, paths: Sequence[str], existing: ExistingOutputs) -> None:
@@ -120,6 +124,8 @@ class Publisher:
         self._written: list[OutputFile] = []
         self.failures: list[SampleIssue] = []
         self.warnings: list[SampleIssue] = []
+        self.hits: Counter[str] = Counter()
+        self.labels: set[str] = set()
 
     def collect(self, part: Part) -> None:
         """Take a finished shard, in any order. Its metadata waits for the shards before it.
@@ -133,6 +139,8 @@ class Publisher:
         self._existing.check(part)
         self.failures += part.failures
         self.warnings += part.warnings
+        self.hits.update(part.hits)
+        self.labels.update(part.labels)
         if self._job.partition is None:
             self._join(part)
 

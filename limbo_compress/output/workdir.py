@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 _RECORD = "job"
 _RECORD_NAME = re.compile(r"job-\d+\.json")
 _LATE = "late_writers"
-_FORMAT = 5
+_FORMAT = 6
 # How much of what is on the disk is read again, to see if it is what was written. Reading all rows
 # of a large job would take longer than the rest of it.
 _CHECKED_BYTES = 1 << 30

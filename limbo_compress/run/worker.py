@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import libraries, names
-from ..errors import MachineError, SampleError, output_errors, shown
+from ..errors import MachineError, SampleError, nearest_names, output_errors, shown
 from ..faults import machine_errors
 from ..formats.filestate import FileState
 from ..formats.index import Entry
@@ -192,6 +193,8 @@ def compress_shard(task: ShardTask) -> Part:
         warnings=tuple(done.warnings),
         files=tuple(done.files),
         edge_bytes=len(edges),
+        hits=dict(done.hits),
+        labels=done.labels_near_misses(task.job.options),
         unsynced_since=(this_boot() or "?") if task.job.may_be_unsynced else "",
     )
     if not done.failures or task.job.options.on_error == "skip":
@@ -245,6 +248,13 @@ class _Done:
     failures: list[SampleIssue] = field(default_factory=list)
     warnings: list[SampleIssue] = field(default_factory=list)
     files: list[tuple[FileState, ...]] = field(default_factory=list)
+    hits: Counter[str] = field(default_factory=Counter)
+    labels: set[str] = field(default_factory=set)
+
+    def labels_near_misses(self, options: Options) -> tuple[str, ...]:
+        """Choose labels that resemble the patterns of the masks without a hit."""
+        misses = [pattern for name, pattern in options.masks if not self.hits[name]]
+        return nearest_names(misses, self.labels) if misses else ()
 
 
 def _compress_samples(
@@ -260,7 +270,7 @@ def _compress_samples(
             with machine_errors(path), ExitStack() as stack:
                 rows = {n: stack.enter_context(writer.row(row)) for n, writer in writers.items()}
                 files = reader.next()
-                pickled, entry = compress_sample(options, files, rows)
+                pickled, entry, hits = compress_sample(options, files, rows)
         except SampleError as error:  # one bad sample must not stop the others
             done.failures.append(SampleIssue(row, path, _reason(error, path)))
             take_messages()
@@ -269,6 +279,8 @@ def _compress_samples(
                 done.fragments.append(pickled)
                 done.entries.append(entry)
             done.files.append(files.states)
+            done.hits.update(hits)
+            done.labels.update(files.labels)
             done.warnings += [SampleIssue(row, path, line) for line in take_messages()]
     return done
 
@@ -281,7 +293,7 @@ def _reason(error: SampleError, path: str) -> str:
 
 def compress_sample(
     options: Options, files: SampleFiles, rows: dict[str, NDArray[Any]]
-) -> tuple[bytes, Entry | None]:
+) -> tuple[bytes, Entry | None, list[str]]:
     """Fill a sample's rows, and pickle its metadata, which are emptied then.
 
     Parameters
@@ -298,8 +310,11 @@ def compress_sample(
         Of the pickled list; empty if no metadata is asked for.
     entry : Entry or None
         What the index says about it.
+    hits : list of str
+        Names of the masks that cover anything.
     """
     pickled, entry = b"", None
+    hits: list[str] = []
     if options.metadata:
         metadata = files.metadata
         if options.strip_regions:
@@ -313,12 +328,15 @@ def compress_sample(
 
         convert(files.image.data, files.image.path, options, rows[names.IMAGES])
     if options.masks:
-        _fill_masks(options, files, rows)
-    return pickled, entry
+        hits = _fill_masks(options, files, rows)
+    return pickled, entry, hits
 
 
-def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[Any]]) -> None:
-    """Fill a sample's rows of all masks, with zeros if it has no cryptomatte."""
+def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[Any]]) -> list[str]:
+    """Fill a sample's rows of all masks, with zeros if it has no cryptomatte.
+
+    Returns the names of the masks that cover anything.
+    """
     from ..imaging.cryptomatte import mattes, read_cryptomatte, resize_matte
 
     masks = [rows[names.mask_array(mask)] for mask, _ in options.masks]
@@ -326,10 +344,12 @@ def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[An
     if file is None:
         for row in masks:
             row[...] = 0
-        return
+        return []
     cryptomatte = read_cryptomatte(file.data, file.path, options.max_pixels)
     patterns = [pattern for _, pattern in options.masks]
-    for row, matte in zip(
-        masks, mattes(cryptomatte, files.labels, patterns, file.path), strict=True
-    ):
-        resize_matte(matte, options.image_size, row)
+    found = mattes(cryptomatte, files.labels, patterns, file.path)
+    return [
+        name
+        for (name, _), row, matte in zip(options.masks, masks, found, strict=True)
+        if resize_matte(matte, options.image_size, row)
+    ]
