@@ -99,6 +99,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         If anything goes wrong. Nothing is published then, and older files stay as they were.
     """
     begun = time.monotonic()
+    _warn_if_ignored(options)
     with _engine(options) as engine:
         samples, paths = _find(options, engine)
         job = plan(options, len(paths))
@@ -190,6 +191,17 @@ def _warn_if_not_compiled() -> None:
             why,
             hint if why == NOT_COMPILED else "",
         )
+
+
+def _warn_if_ignored(options: Options) -> None:
+    """Name the options that change nothing, because one that they belong to is missing."""
+    for field, is_used, needed in (
+        ("strip_regions", options.metadata, "`metadata`"),
+        ("image_size", options.images or options.masks, "`images` or `masks`"),
+        ("wait", options.is_on_dask, "`scheduler`"),
+    ):
+        if getattr(options, field) != getattr(Options, field) and not is_used:
+            _log.warning(f"`{field}` has no effect without {needed}")
 
 
 def _empty_masks(options: Options, publisher: Publisher) -> tuple[str, ...]:

@@ -133,7 +133,7 @@ def _add_output_options(what: argparse._ArgumentGroup) -> None:
     what.add_argument(
         "--strip-regions",
         action="store_true",
-        help="keep only the categories of the annotations in the metadata, in the order in which"
+        help="with --metadata: keep only the categories of the annotations, in the order in which"
         " they first appear",
     )
 

@@ -95,6 +95,33 @@ def test_quiet_prints_nothing(command: Command, campaign: Path, tmp_path: Path) 
     assert (tmp_path / "compressed-metadata.pickle").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--images", "--strip-regions"), "--strip-regions has no effect without --metadata"),
+        (
+            ("--metadata", "--image-size", 10, 10),
+            "--image-size has no effect without --images or --mask",
+        ),
+        (("--metadata", "--wait", 5), "--wait has no effect without --scheduler"),
+        (("--metadata", "--mask"), "--mask without NAME PATTERN has no effect"),
+        (("--metadata", "--strip-regions"), None),
+        (("--image-size", 10, 10, "--mask", "all", "."), None),
+    ],
+)
+def test_an_option_without_effect_is_reported(
+    command: Command, campaign: Path, flags: tuple[object, ...], message: str | None
+) -> None:
+    done = command(*flags, "--", campaign)
+    assert done.returncode == 0, done.stderr
+    first, *others = done.stderr.splitlines()
+    if message is not None:
+        assert first == f"limbo-compress: {message}"
+        first, *others = others
+    assert first.startswith("limbo-compress: 12 of 12 samples, ")
+    assert others == []
+
+
 def test_overlapping_directories_are_reported(command: Command, campaign: Path) -> None:
     done = command("--metadata", campaign, campaign / "0000")
     assert done.returncode == 0
