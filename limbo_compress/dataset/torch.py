@@ -20,7 +20,7 @@ from torch.utils import data
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from .. import names
-from ..errors import UsageError
+from ..errors import UsageError, shown
 from .classes import Wanted, find_classes, unseen
 from .geometry import inside
 from .rows import srgb_levels, srgb_table
@@ -191,14 +191,15 @@ class Samples(data.Dataset[Any]):
         if self.classes is None or not self.masks:
             return self.transform(*parts)
         # torchvision's SanitizeBoundingBoxes takes masks for those of the boxes, and drops some.
-        hint = "leave `masks` out, or pass only the image and the target to it"
-        problem = "a transform changes the number of masks, as SanitizeBoundingBoxes does"
+        hint = "leave `masks` out, or let it transform the image and the target only"
         try:
             item = self.transform(*parts)
-        except IndexError as error:
-            raise UsageError(f"{problem}: {error}", hint=hint) from error
+        except (IndexError, ValueError) as error:
+            problem = "the transform fails on masks with boxes, as SanitizeBoundingBoxes does"
+            raise UsageError(f"{problem}: {shown(str(error))}", hint=hint) from error
         masks = item[1] if isinstance(item, tuple) and len(item) > 1 else None
         if isinstance(masks, Tensor) and masks.shape[:1] != (len(self.masks),):
+            problem = "the transform dropped masks, as SanitizeBoundingBoxes does with boxes"
             raise UsageError(problem, hint=hint)
         return item
 

@@ -337,7 +337,9 @@ def test_classes_that_make_no_sense_are_refused(dataset: Any, arguments: Any, pr
         dataset.torch(**{"boxes": True} | arguments)
 
 
-def test_boxes_end_at_the_edges(tmp_path: Path) -> None:
+@pytest.fixture
+def edges(tmp_path: Path) -> Any:
+    """A data set whose first row has boxes of all kinds, and whose second has none that is left."""
     boxes = {
         "inside": [2, 3, 4, 5],
         "over the edge": [-0.16, -2, 8, 30],
@@ -351,16 +353,23 @@ def test_boxes_end_at_the_edges(tmp_path: Path) -> None:
     annotations = [
         {"category": name, "bbox": box, "bbox_mode": "XYWH_ABS"} for name, box in boxes.items()
     ]
-    samples = [{"image": {"res": [20, 10]}, "annotations": annotations}]
+    samples = [
+        {"image": {"res": [20, 10]}, "annotations": found}
+        for found in (annotations, annotations[3:])
+    ]
     (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps(samples))
-    np.save(tmp_path / "x-images.npy", np.zeros((1, 10, 20, 3), np.float16))
-    dataset = load(tmp_path / "x")
-    _, target = dataset.torch(boxes=True)[0]
+    np.save(tmp_path / "x-images.npy", np.zeros((2, 10, 20, 3), np.float16))
+    return load(tmp_path / "x")
+
+
+def test_boxes_end_at_the_edges(edges: Any) -> None:
+    (_, target), (_, nothing) = edges.torch(boxes=True)
     assert dict(zip(target["labels"].tolist(), target["boxes"].tolist(), strict=True)) == {
-        dataset.classes.index("inside") + 1: [2, 3, 6, 8],
-        dataset.classes.index("over the edge") + 1: [0, 0, pytest.approx(7.84), 10],
-        dataset.classes.index("everything") + 1: [0, 0, 20, 10],
+        edges.classes.index("inside") + 1: [2, 3, 6, 8],
+        edges.classes.index("over the edge") + 1: [0, 0, pytest.approx(7.84), 10],
+        edges.classes.index("everything") + 1: [0, 0, 20, 10],
     }
+    assert nothing["boxes"].shape == (0, 4)
 
 
 def test_collate_stacks_images_and_lists_targets(dataset: Any) -> None:
@@ -380,17 +389,59 @@ def test_a_transform_gets_the_image(dataset: Any) -> None:
     assert label.shape == (1,)
 
 
-def test_tv_tensors_say_what_they_are(dataset: Any) -> None:
+@pytest.fixture
+def torchvision() -> Any:
     try:
-        from torchvision import tv_tensors
+        import torchvision
+        import torchvision.transforms.v2
+    except (ImportError, RuntimeError):
+        pytest.skip("torchvision is not installed, or is for another PyTorch")
+    return torchvision
+
+
+def test_tv_tensors_need_torchvision(dataset: Any) -> None:
+    try:
+        import torchvision  # noqa: F401
     except (ImportError, RuntimeError):
         with pytest.raises(UsageError, match="torchvision"):
             dataset.torch(tv_tensors=True)
-        pytest.skip("torchvision is not installed, or is for another PyTorch")
+    else:
+        pytest.skip("torchvision is installed")
+
+
+def test_tv_tensors_say_what_they_are(dataset: Any, torchvision: Any) -> None:
     image, mask, target = dataset.torch(masks=["all"], boxes=True, tv_tensors=True)[0]
-    assert isinstance(image, tv_tensors.Image)
-    assert isinstance(mask, tv_tensors.Mask)
-    assert isinstance(target["boxes"], tv_tensors.BoundingBoxes)
+    assert isinstance(image, torchvision.tv_tensors.Image)
+    assert isinstance(mask, torchvision.tv_tensors.Mask)
+    assert isinstance(target["boxes"], torchvision.tv_tensors.BoundingBoxes)
+
+
+def test_boxes_are_sanitized_but_masks_are_not_dropped(dataset: Any, torchvision: Any) -> None:
+    v2 = torchvision.transforms.v2
+    transform = v2.SanitizeBoundingBoxes(
+        min_area=1e9, labels_getter=lambda item: item[-1]["labels"]
+    )
+    plain = dataset.torch(boxes=True, tv_tensors=True, transform=transform)
+    assert [len(plain[row][1]["boxes"]) for row in range(12)] == [0] * 12
+    as_many = ["all"] * len(dataset.torch(boxes=True)[0][1]["boxes"])
+    masked = dataset.torch(boxes=True, masks=as_many, tv_tensors=True, transform=transform)
+    with pytest.raises(UsageError, match="dropped masks, as SanitizeBoundingBoxes"):
+        masked[0]
+    masked.transform = v2.SanitizeBoundingBoxes()
+    with pytest.raises(UsageError, match="as SanitizeBoundingBoxes does"):
+        masked[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_detector_trains_a_step(edges: Any, torchvision: Any) -> None:
+    samples = edges.torch(boxes=True, color="srgb")
+    network = torchvision.models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=len(samples.classes) + 1
+    )
+    for images, targets in DataLoader(samples, batch_size=4):
+        losses = network(list(images), targets)
+        assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
 
 
 @pytest.mark.parametrize(
