@@ -50,7 +50,7 @@ class Sample(NamedTuple):
 class Dataset:
     """Some rows of the outputs of one or more prefixes. Row i of each belongs to the same sample.
 
-    ``dataset[i]`` is the `Sample` of a row; of several rows, ``dataset[2:5]``, it is what `select`
+    ``dataset[i]`` is the ``Sample`` of a row; of several rows, ``dataset[2:5]``, it is what `select`
     returns.
 
     `limbo_compress.load` makes one. It is cheap to pickle, as it holds prefixes and numbers of
