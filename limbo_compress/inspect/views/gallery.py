@@ -258,36 +258,39 @@ def _rounded(points: NDArray[np.float32]) -> list[float]:
 
 
 def _shown(value: Any, depth: int = 0) -> Any:
-    """Return metadata as JavaScript has them, and without what nobody reads.
+    """Return metadata as JSON has them, without what nobody reads.
 
-    A dict with a single key that begins with ``limbo:`` stands for what is left out.
+    Lists and plain values stay. Everything else is an object of ours, so no key of the metadata can
+    be mistaken for one of our own, and all keep their order: ``{"dict": [[key, value], …]}``; lists
+    and dicts of which items are left out, ``{"list": […], "more": 1500}``; ``{"points": 4}``,
+    ``{"deep": 3}``, ``{"number": "nan"}`` and ``{"cut": "…", "length": 30000}``.
     """
     if isinstance(value, str) and len(value) > _MAX_TEXT:
-        return {"limbo:cut": [value[:_MAX_TEXT], len(value)]}
+        return {"cut": value[:_MAX_TEXT], "length": len(value)}
     if isinstance(value, bool | str | None):
         return value
     if isinstance(value, int | float):
         return _shown_number(value)
     if depth == _MAX_DEPTH:
-        return {"limbo:deep": len(value)}
+        return {"deep": len(value)}
+    left_out = len(value) - _MAX_ITEMS
+    more = {"more": left_out} if left_out > 0 else {}
     if isinstance(value, dict):
         first = islice(value.items(), _MAX_ITEMS)
-        shown = {key[:_MAX_TEXT]: _shown(item, depth + 1) for key, item in first}
-        left_out = len(value) - _MAX_ITEMS
-        return shown | ({"…": {"limbo:more": left_out}} if left_out > 0 else {})
+        return {"dict": [[_shown(key), _shown(item, depth + 1)] for key, item in first]} | more
     if len(value) > 2 and all(map(_is_point, [*value[:3], value[-1]])):
-        return {"limbo:points": len(value)}
+        return {"points": len(value)}
     items = [_shown(item, depth + 1) for item in value[:_MAX_ITEMS]]
-    return [*items, {"limbo:more": len(value) - _MAX_ITEMS}] if len(value) > _MAX_ITEMS else items
+    return {"list": items} | more if more else items
 
 
 def _shown_number(value: int | float) -> Any:
     if isinstance(value, float):
-        return value if math.isfinite(value) else {"limbo:number": str(value)}
+        return value if math.isfinite(value) else {"number": str(value)}
     if abs(value) <= _EXACT:
         return value
     bits = value.bit_length()
-    return {"limbo:number": str(value) if bits < 10_000 else f"an integer of {bits} bits"}
+    return {"number": str(value) if bits < 10_000 else f"an integer of {bits} bits"}
 
 
 def _is_point(value: Any) -> bool:

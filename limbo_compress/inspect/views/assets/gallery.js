@@ -15,6 +15,7 @@ const gallery = (() => {
   let rendered = new Map(); // lines of the grid that are in the document
   const details = new Map(); // promises of data/details/N.js
   const waiting = new Map(); // what to call when a script hands over its data
+  const missing = new Set(); // files that could not be read
 
   const $ = (id) => document.getElementById(id);
 
@@ -55,6 +56,25 @@ const gallery = (() => {
     if (rows && summary && (name === "rows" || name === "summary")) describe();
   }
 
+  // Galleries are copied, not always as a whole.
+  function miss(file) {
+    missing.add(file);
+    const first = [...missing].slice(0, 3).join(", ");
+    const more = missing.size > 3 ? ` and ${count(missing.size - 3)} more` : "";
+    $("missing").textContent = `Missing or damaged: ${first}${more}. Copy the whole folder of the gallery again.`;
+    return `${file} is missing or damaged`;
+  }
+
+  // What the page itself names has been read by now, or never will be.
+  function checkFiles() {
+    if (!getComputedStyle(document.documentElement).getPropertyValue("--paper")) {
+      miss("gallery.css");
+      document.querySelector("main").hidden = true; // nothing would be in its place
+    }
+    if (!rows) miss("data/rows.js");
+    if (!summary) miss("data/summary.js");
+  }
+
   function loadDetails(place) {
     const number = Math.floor(place / rows.per_details);
     if (!details.has(number)) {
@@ -62,8 +82,12 @@ const gallery = (() => {
       const loading = new Promise((resolve, reject) => {
         waiting.set(name, resolve);
         const script = make("script", { src: `data/${name}.js` });
-        script.addEventListener("error", () => reject(new Error(`data/${name}.js cannot be read`)));
-        script.addEventListener("load", () => script.remove());
+        for (const event of ["load", "error"]) {
+          script.addEventListener(event, () => {
+            script.remove();
+            reject(new Error("nothing was received")); // unless something was
+          });
+        }
         document.head.append(script);
       });
       loading.catch(() => details.delete(number));
@@ -184,15 +208,15 @@ const gallery = (() => {
   function makeCell(index, place) {
     const { width, height, columns: across } = rows.thumb;
     const at = place % rows.per_sprite;
-    const thumb = make("span", { class: "thumb" });
-    Object.assign(thumb.style, {
-      width: `${width}px`,
-      height: `${height}px`,
-      backgroundImage: `url("data/thumbs/${Math.floor(place / rows.per_sprite)}.jpg")`,
-      backgroundPosition: `${-(at % across) * width}px ${-Math.floor(at / across) * height}px`,
+    const file = `data/thumbs/${Math.floor(place / rows.per_sprite)}.jpg`;
+    const thumb = make("img", { class: "thumb", src: file, alt: "", width, height });
+    thumb.style.objectPosition = `${-(at % across) * width}px ${-Math.floor(at / across) * height}px`;
+    thumb.addEventListener("error", () => {
+      miss(file);
+      thumb.alt = "no picture";
     });
     const names = short(categories(place).map((category) => rows.categories[category]).join(", "), 200);
-    const caption = make("span", { class: "caption" }, make("b", {}, rows.numbers[place]), names);
+    const caption = make("span", { class: "caption" }, make("b", {}, rows.numbers[place]), " ", names);
     const cell = make("button", { class: "cell", type: "button", tabindex: index === current ? 0 : -1 }, thumb, caption);
     cell.style.width = `${cellWidth()}px`;
     cell.dataset.index = index;
@@ -251,15 +275,13 @@ const gallery = (() => {
     $("metadata").replaceChildren();
     $("path").textContent = path(place) || "not known: the metadata have no index";
     $("copy").hidden = !path(place);
-    $("copied").textContent = $("problem").textContent = "";
+    for (const id of ["copied", "problem", "picture-problem"]) $(id).textContent = "";
     $("previous").disabled = current === 0;
     $("next").disabled = current === chosen.length - 1;
-    try {
-      const row = await loadDetails(place);
-      if (opened === place) showDetails(row);
-    } catch (error) {
-      if (opened === place) $("problem").textContent = error.message;
-    }
+    const row = await loadDetails(place).catch(() => undefined);
+    if (opened !== place) return;
+    if (row) showDetails(row);
+    else $("problem").textContent = miss(`data/details/${Math.floor(place / rows.per_details)}.js`);
   }
 
   function showDetails(row) {
@@ -357,24 +379,26 @@ const gallery = (() => {
 
   // --- the tree of metadata ---
 
+  // Lists and plain values are as in the metadata; every object is the gallery's own (see `_shown`).
+  const isOurs = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
   // What the page was not given, in words; null for any other value.
   function leftOut(value) {
-    const keys = value && typeof value === "object" && !Array.isArray(value) ? Object.keys(value) : [];
-    if (keys.length !== 1 || !keys[0].startsWith("limbo:")) return null;
-    const what = value[keys[0]];
-    return {
-      "limbo:points": () => `${count(what)} points`,
-      "limbo:more": () => `and ${count(what)} more, not listed`,
-      "limbo:deep": () => `${count(what)} items, nested too deeply to list`,
-      "limbo:number": () => String(what),
-      "limbo:cut": () => `${JSON.stringify(what[0])} … of ${count(what[1])} characters`,
-    }[keys[0]]?.() ?? null;
+    if (!isOurs(value)) return null;
+    if ("points" in value) return `${count(value.points)} points`;
+    if ("deep" in value) return `${count(value.deep)} items, nested too deeply to list`;
+    if ("number" in value) return value.number;
+    if ("cut" in value) return `${JSON.stringify(value.cut)} … of ${count(value.length)} characters`;
+    return null;
   }
 
   function addChildren(list, value, from) {
-    const entries = Array.isArray(value) ? value.map((item, i) => [i, item]) : Object.entries(value);
+    const entries = value.dict ?? (value.list ?? value).map((item, i) => [i, item]);
     for (const [key, item] of entries.slice(from, from + MANY)) list.append(makeNode(key, item));
-    if (entries.length <= from + MANY) return;
+    if (entries.length <= from + MANY) {
+      if (value.more) list.append(make("li", { class: "leaf hint" }, `and ${count(value.more)} more, not listed`));
+      return;
+    }
     const more = make("button", { type: "button" }, `${count(entries.length - from - MANY)} more`);
     more.addEventListener("click", () => {
       more.parentElement.remove();
@@ -384,15 +408,16 @@ const gallery = (() => {
   }
 
   function makeNode(key, value) {
-    const label = make("span", { class: "key" }, `${key}: `);
+    const label = make("span", { class: "key" }, `${leftOut(key) ?? key}: `);
     const words = leftOut(value);
     if (words !== null) return make("li", { class: "leaf" }, label, make("span", { class: "hint" }, words));
     const isPlain = (item) => item === null || typeof item !== "object";
     if (isPlain(value) || (Array.isArray(value) && value.length < 5 && value.every(isPlain))) {
       return make("li", { class: "leaf" }, label, JSON.stringify(value, null, 1).replace(/\n */g, " "));
     }
-    const size = Array.isArray(value) ? `[${value.length}]` : `{${Object.keys(value).length}}`;
-    const node = make("details", {}, make("summary", {}, label, make("span", { class: "hint" }, size)));
+    const size = (items) => items.length + (value.more ?? 0);
+    const hint = value.dict ? `{${size(value.dict)}}` : `[${size(value.list ?? value)}]`;
+    const node = make("details", {}, make("summary", {}, label, make("span", { class: "hint" }, hint)));
     node.addEventListener("toggle", () => {
       if (node.children.length > 1) return;
       const list = make("ul");
@@ -419,11 +444,13 @@ const gallery = (() => {
   }
 
   function card(title, ...content) {
-    $("figures-body").append(make("section", { class: "card" }, make("h2", {}, title), ...content));
+    const section = make("section", { class: "card" }, make("h2", {}, title), ...content);
+    $("figures-body").append(section);
+    if (section.scrollWidth > section.clientWidth) section.tabIndex = 0; // to scroll with the keyboard
   }
 
   function table(heads, lines) {
-    const head = make("tr", {}, ...heads.map((text) => make("th", { scope: "col" }, text)));
+    const head = make("tr", {}, ...heads.map((text) => (text ? make("th", { scope: "col" }, text) : make("td"))));
     const body = lines.map(([name, ...cells]) =>
       make("tr", {}, make("th", { scope: "row" }, name), ...cells.map((cell) =>
         cell instanceof Node ? cell : make("td", {}, typeof cell === "number" ? count(cell) : cell))));
@@ -508,6 +535,7 @@ const gallery = (() => {
   // --- start ---
 
   function start() {
+    document.querySelector("main").hidden = false;
     makeFilters();
     applyFilters();
     window.addEventListener("scroll", () => requestAnimationFrame(render), { passive: true });
@@ -523,6 +551,9 @@ const gallery = (() => {
     $("next").addEventListener("click", () => step(1));
     $("close").addEventListener("click", () => $("detail").close());
     $("copy").addEventListener("click", copyPath);
+    $("picture").addEventListener("error", () => {
+      $("picture-problem").textContent = miss($("picture").getAttribute("src"));
+    });
     for (const name of ["boxes", "contours", "masks"]) $(`show-${name}`).addEventListener("change", switchLayers);
   }
 
@@ -533,5 +564,7 @@ const gallery = (() => {
     else render();
   }
 
+  $("about").textContent = $("about").className = "";
+  document.addEventListener("DOMContentLoaded", checkFiles);
   return { receive };
 })();
