@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,7 +155,7 @@ def _scale(metadata: dict[str, Any], size: Size) -> NDArray[np.float64]:
 def _numbers(values: Any, what: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Convert nested lists of numbers to an array of a shape, where -1 stands for any length."""
     try:
-        numbers = np.array(values, np.float64)
+        numbers = _array(values)
     except (TypeError, ValueError, OverflowError):
         numbers = np.empty(())
     is_alike = numbers.ndim == len(shape) and all(
@@ -163,3 +164,11 @@ def _numbers(values: Any, what: str, shape: tuple[int, ...]) -> NDArray[np.float
     if not is_alike or not np.isfinite(numbers).all():
         raise ValueError(f"{what} is not made of {shape[-1]} numbers")
     return numbers
+
+
+def _array(values: Any) -> NDArray[np.float64]:
+    if set(map(type, values)) == {list} and set(map(len, values)) == {2}:
+        # Points, read one number after another, take half the time.
+        flat = chain.from_iterable(values)
+        return np.fromiter(flat, np.float64, 2 * len(values)).reshape(-1, 2)
+    return np.array(values, np.float64)

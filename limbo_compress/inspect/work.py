@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 from ..cluster import cpus
 from ..errors import InputError, WorkerError
 from ..faults import machine_errors
+from ..formats.pickling import no_garbage_collection
 from ..run.executor import Ending, Executor
 from ..run.processes import ProcessEngine
 from .selection import Selection
@@ -86,7 +87,7 @@ def _call(
     function: Callable[[Selection, int], Any], selection: Selection, stretch: _Stretch
 ) -> tuple[_Stretch, Any]:
     part = selection.part(stretch.start, stretch.stop)
-    with machine_errors():
+    with machine_errors(), no_garbage_collection():
         result = function(part, stretch.start)
     _let_go(part)
     return stretch, result

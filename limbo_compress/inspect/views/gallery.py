@@ -187,15 +187,16 @@ def _write_rows(final: str, data: str, selection: Selection, first: int) -> list
 
 def _write_stretch(data: str, selection: Selection, first: int) -> list[int]:
     kinds, details = [], []
-    sprite = None
+    sprite, cv2 = None, opencv()
     size = _thumb_size(row_size(selection.dataset))
     for place in range(len(selection.rows)):
         row = read_row(selection, place)
-        image = _image(picture(selection.dataset, place))
-        _save(image, data, "pictures", first + place, quality=90, subsampling=0)
+        pixels = picture(selection.dataset, place)
+        _save(_image(pixels), data, "pictures", first + place, quality=90, subsampling=0)
         sprite = sprite or _empty_sprite(len(selection.rows), size)
         left, top = place % _SPRITE_COLUMNS * size[0], place // _SPRITE_COLUMNS * size[1]
-        sprite.paste(image.resize(size, reducing_gap=2), (left, top))
+        thumb = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        sprite.paste(_image(thumb), (left, top))
         details.append(_details(row))
         kinds.append(_kind(row))
     if sprite is not None:
