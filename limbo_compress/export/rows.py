@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import io
 import mmap
 import os
 import pickle
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -38,8 +38,6 @@ Progress = Callable[[int, int], None]
 
 # The kinds that the compressor reads.
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg"}
-# More takes twice as long and saves a tenth of the bytes.
-_COMPRESS_LEVEL = 1
 _MIN_DIGITS = 6
 _CAMPAIGN = "campaign"
 
@@ -329,12 +327,10 @@ class Spool:
 
 
 def _png(row: NDArray[Any]) -> bytes:
-    pixels: NDArray[np.uint8] = srgb_levels().take(
-        np.ascontiguousarray(row, np.float16).view(np.uint16)
-    )
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG", compress_level=_COMPRESS_LEVEL)
-    return stream.getvalue()
+    # OpenCV takes blue first. Its defaults take half of Pillow's time, for as many bytes.
+    bgr = np.ascontiguousarray(row[..., ::-1], np.float16).view(np.uint16)
+    _, encoded = cv2.imencode(".png", srgb_levels().take(bgr))
+    return encoded.tobytes()
 
 
 def _release(row: NDArray[Any]) -> None:
