@@ -379,12 +379,10 @@ const gallery = (() => {
 
   // --- the tree of metadata ---
 
-  // Lists and plain values are as in the metadata; every object is the gallery's own (see `_shown`).
-  const isOurs = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
-
-  // What the page was not given, in words; null for any other value.
+  // What the page was not given, in words; null for any other value. Lists and plain values are as in
+  // the metadata; every object is the gallery's own (see `_shown` in gallery.py).
   function leftOut(value) {
-    if (!isOurs(value)) return null;
+    if (value === null || typeof value !== "object" || Array.isArray(value)) return null;
     if ("points" in value) return `${count(value.points)} points`;
     if ("deep" in value) return `${count(value.deep)} items, nested too deeply to list`;
     if ("number" in value) return value.number;
