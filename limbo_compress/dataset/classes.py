@@ -57,8 +57,6 @@ def find_classes(
         if isinstance(names, set | frozenset):
             raise UsageError("a set has no order to number classes by", hint="give a list of names")
         chosen = sorted(known) if names is None else listed(names)
-        if len(set(chosen)) < len(chosen):
-            raise UsageError(f"a class is named twice: {shown(', '.join(chosen))}")
         return Classes(tuple(chosen), {name: place for place, name in enumerate(chosen)})
     places: dict[str, int] = {}
     for place, categories in enumerate(matching(labels, known)):
@@ -106,6 +104,8 @@ def listed(names: str | Iterable[str]) -> list[str]:
     if not found or not all(isinstance(name, str) for name in found):
         what = shown(f"{type(names).__name__} {names!r}".replace("\n", " "))
         raise UsageError(f"expected names of categories, not {what}", hint='such as {"48G", "48X"}')
+    if len(set(found)) < len(found):
+        raise UsageError("a category is named twice", hint="labels for each row are numbers")
     return [str(name) for name in found]
 
 

@@ -203,6 +203,7 @@ def test_numbers_are_labels_of_the_rows(dataset: Any, kind: Any) -> None:
         (np.array(["48G"] * 12), "neither categories nor numbers"),
         ([None] * 12, "neither categories nor numbers"),
         (["48G", 1], "expected names of categories"),
+        (["48G", "30B"] * 6, "named twice; labels for each row are numbers"),
         (np.ma.masked_equal(np.arange(12), 3), "some are masked"),
         (np.full(12, 2**25 + 1), "too large for float32"),
         (np.full(12, 1j), "complex"),
