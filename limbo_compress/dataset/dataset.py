@@ -50,8 +50,8 @@ class Sample(NamedTuple):
 class Dataset:
     """Some rows of the outputs of one or more prefixes. Row i of each belongs to the same sample.
 
-    ``dataset[i]`` is the ``Sample`` of a row; of several rows, ``dataset[2:5]``, it is what `select`
-    returns.
+    ``dataset[i]`` is the ``Sample`` of a row; ``dataset[2:5]`` is what `select` returns for these
+    rows.
 
     `limbo_compress.load` makes one. It is cheap to pickle, as it holds prefixes and numbers of
     rows, and each process opens the files for itself.
