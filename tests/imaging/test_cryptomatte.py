@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.campaign import Scene, write_cryptomatte
+from benchmarks.scenes import Scene, write_cryptomatte
 from limbo_compress import SampleError
 from limbo_compress.imaging.cryptomatte import label_id, mattes, read_cryptomatte, resize_matte
 
