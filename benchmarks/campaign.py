@@ -5,6 +5,8 @@ files), boxes and tags. A photograph has an image, a box and tags, but nothing s
 the tests and the benchmarks use it::
 
     python -m benchmarks.campaign FOLDER --samples 1000 --distinct 50
+
+`benchmarks.mixed` has a second profile, with the irregularities of the real data.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.mixed import MixedCampaign, write_mixed
 from benchmarks.scenes import Scene, file_section, write_cryptomatte, write_image, write_metadata
 
 __all__ = ["Campaign", "write_campaign"]
@@ -167,16 +170,30 @@ def _link(original: Path, copy: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    # What is not given is the default of the profile.
+    parser.argument_default = argparse.SUPPRESS
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--profile", choices=["uniform", "mixed"], default="uniform")
     parser.add_argument("--samples", type=int, default=100)
-    parser.add_argument("--distinct", type=int, default=50)
-    parser.add_argument("--photographs", type=int, default=20, help="every N-th sample; 0: none")
-    parser.add_argument("--size", type=int, nargs=2, default=(720, 720))
-    parser.add_argument("--instances", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = vars(parser.parse_args(argv))
-    folder = arguments.pop("folder")
-    write_campaign(folder, Campaign(**arguments | {"size": tuple(arguments["size"])}))
+    parser.add_argument("--size", type=int, nargs=2)
+    parser.add_argument("--seed", type=int)
+    uniform = parser.add_argument_group("profile uniform")
+    uniform.add_argument("--distinct", type=int)
+    uniform.add_argument("--photographs", type=int, help="every N-th sample; 0: none")
+    uniform.add_argument("--instances", type=int)
+    mixed = parser.add_argument_group("profile mixed (benchmarks/mixed.py)")
+    mixed.add_argument("--imageless", type=int, help="so many samples more, without an image")
+    given = vars(parser.parse_args(argv))
+    folder, profile = given.pop("folder"), given.pop("profile")
+    if "size" in given:
+        given["size"] = tuple(given["size"])
+    kind = MixedCampaign if profile == "mixed" else Campaign
+    for name in given.keys() - {field.name for field in fields(kind)}:
+        parser.error(f"--{name} does not belong to the profile {profile}")
+    if profile == "mixed":
+        write_mixed(folder, MixedCampaign(**given))
+    else:
+        write_campaign(folder, Campaign(**given))
 
 
 if __name__ == "__main__":

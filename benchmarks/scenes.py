@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from limbo_compress.imaging.cryptomatte import label_id
 
 __all__ = [
-    "LENGTHS",
     "Floats",
     "Instance",
     "Scene",
@@ -33,7 +32,7 @@ __all__ = [
 Floats = NDArray[np.float32]
 
 # Length of the real containers, relative to the longest: so a network has something to learn.
-LENGTHS = {"30B": 0.54, "48X": 0.81, "48Y": 1.0, "48G": 0.97}
+_LENGTHS = {"30B": 0.54, "48X": 0.81, "48Y": 1.0, "48G": 0.97}
 _GROUND = "/mat/ground"
 _LAYER = "CryptoMaterial"
 _MAX_RANKS = 12
@@ -90,14 +89,14 @@ class Scene:
     @classmethod
     def random(cls, rng: np.random.Generator, size: tuple[int, int], instances: int) -> Scene:
         width, height = size
-        categories = rng.choice(list(LENGTHS), instances)
+        categories = rng.choice(list(_LENGTHS), instances)
         containers = tuple(
             Instance(
                 label=f"{category}/{number}",
                 centre=(width * rng.uniform(0.2, 0.8), height * rng.uniform(0.2, 0.8)),
                 axes=(
-                    LENGTHS[category] * min(size) * rng.uniform(0.08, 0.3),
-                    LENGTHS[category] * min(size) * rng.uniform(0.05, 0.15),
+                    _LENGTHS[category] * min(size) * rng.uniform(0.08, 0.3),
+                    _LENGTHS[category] * min(size) * rng.uniform(0.05, 0.15),
                 ),
                 angle=rng.uniform(0, np.pi),
                 colour=tuple(rng.uniform(0.2, 1, 3).tolist()),
@@ -142,11 +141,13 @@ class Scene:
         rank_ids[: len(order)] = ids[order]
         return np.where(coverage > 0, rank_ids, 0).astype(np.float32), coverage
 
-    def render(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Return the image, RGB."""
+    def render(self, rng: np.random.Generator, backdrop: Floats | None = None) -> NDArray[np.uint8]:
+        """Return the image, RGB, in front of a backdrop, or of the color `background`."""
         width, height = self.size
         slope = np.linspace(0.6, 1, height, dtype=np.float32)[:, None, None]
         image = slope * np.array(self.background, np.float32) * np.ones((1, width, 1), np.float32)
+        if backdrop is not None:
+            image = backdrop.copy()
         for instance, seen, light in self.mattes():
             colour = light[..., None] * np.array(instance.colour, np.float32)
             image += seen[..., None] * (colour - image)

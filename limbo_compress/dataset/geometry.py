@@ -18,6 +18,8 @@ Size = tuple[int, int]
 _DECIMALS = 2
 _BOX_MODE = "XYWH_ABS"
 _CONTOUR_MODE = "XY_ABS"
+# The specification's text writes the second, its examples and the data the first.
+_CONTOUR_MODE_KEYS = ("contour_mode", "contours_mode")
 
 
 class Box(NamedTuple):
@@ -65,7 +67,7 @@ def boxes(metadata: dict[str, Any], size: Size) -> list[Box]:
     """
     annotated = [
         (category, tuple(_numbers(box, "bbox", (4,)).tolist()))
-        for category, box in _annotated(metadata, "bbox", "bbox_mode", _BOX_MODE)
+        for category, box in _annotated(metadata, "bbox", ("bbox_mode",), _BOX_MODE)
     ]
     if not annotated:
         return []
@@ -112,7 +114,7 @@ def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:
         missing.
     """
     found: dict[tuple[Any, ...], Contour] = {}
-    for category, lines in _annotated(metadata, "contours", "contour_mode", _CONTOUR_MODE):
+    for category, lines in _annotated(metadata, "contours", _CONTOUR_MODE_KEYS, _CONTOUR_MODE):
         if not isinstance(lines, list):
             raise ValueError("contours are not a list of polygons")
         points = [_numbers(line, "a contour", (-1, 2)) for line in lines if line]
@@ -124,7 +126,7 @@ def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:
 
 
 def _annotated(
-    metadata: dict[str, Any], key: str, mode_key: str, mode: str
+    metadata: dict[str, Any], key: str, mode_keys: tuple[str, ...], mode: str
 ) -> Iterator[tuple[str | None, Any]]:
     """Yield the category and the value of each annotation that has such a key."""
     annotations = metadata.get("annotations", [])
@@ -133,6 +135,7 @@ def _annotated(
     for annotation in annotations:
         if not isinstance(annotation, dict) or annotation.get(key) is None:
             continue
+        mode_key = next((name for name in mode_keys if name in annotation), mode_keys[0])
         if annotation.get(mode_key) != mode:
             raise ValueError(f"{mode_key} is {annotation.get(mode_key)!r}, not {mode!r}")
         category = annotation.get("category")

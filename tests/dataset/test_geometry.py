@@ -62,6 +62,16 @@ def test_contours_keep_their_holes(tmp_path: Path) -> None:
     assert found[0].polygons[0].dtype == np.float32
 
 
+def test_the_mode_of_contours_has_two_spellings(tmp_path: Path) -> None:
+    line = [[0, 0], [4, 0], [4, 5]]
+    annotations = [
+        {"contours": [line], "contours_mode": "XY_ABS", "category": "30B"},
+        contour(line, category="48"),
+    ]
+    dataset = opened(tmp_path, {"image": {"res": [4, 5]}, "annotations": annotations})
+    assert [found.category for found in dataset.contours(0)] == ["30B", "48"]
+
+
 def test_samples_without_annotations_have_none(tmp_path: Path) -> None:
     dataset = opened(tmp_path, {}, {"annotations": []}, {"annotations": [{"category": "x"}]})
     assert [dataset.boxes(row) + dataset.contours(row) for row in range(3)] == [[], [], []]
@@ -77,6 +87,7 @@ def test_samples_without_annotations_have_none(tmp_path: Path) -> None:
         (box(1, 2, 3, float("nan")), "bbox is not made of 4 numbers"),
         (box(1, 2, 3, [4]), "bbox is not made of 4 numbers"),
         (contour([[1, 2]], mode="XY_REL"), "contour_mode is 'XY_REL'"),
+        ({"contours": [], "contours_mode": "XY_REL"}, "contours_mode is 'XY_REL'"),
         (contour([1, 2]), "a contour is not made of 2 numbers"),
         (contour([[1, 2], [3]]), "a contour is not made of 2 numbers"),
         ({"contours": 7, "contour_mode": "XY_ABS"}, "contours are not a list"),
