@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from benchmarks.campaign import Campaign, write_campaign
+from benchmarks.mixed import MixedCampaign, write_mixed
 from tests.jobs import Command, run_command
 
 # On a busy machine, the time that an example takes says nothing.
@@ -17,11 +18,32 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+# Their tests look at what samples say and show. For all others, the first profile does.
+_ON_BOTH_PROFILES = (
+    *("dataset", "export", "inspect"),
+    *("test_coordinator.py", "test_masks.py", "test_partitions.py", "test_resume.py"),
+)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that use a campaign on both profiles, unless they are marked ``uniform``."""
+    if "campaign" in metafunc.fixturenames:
+        place = metafunc.definition.path.relative_to(Path(__file__).parent).parts[0]
+        is_marked = metafunc.definition.get_closest_marker("uniform") is not None
+        profiles = ["uniform", "mixed"]
+        if is_marked or place not in _ON_BOTH_PROFILES:
+            del profiles[1]
+        metafunc.parametrize("campaign", profiles, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve small samples, one in four a photograph; read-only."""
+def campaign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve small samples of a profile, one in four a photograph; read-only."""
     folder = tmp_path_factory.mktemp("campaign")
-    write_campaign(folder, Campaign(samples=12, photographs=4, size=(90, 70), seed=7))
+    if request.param == "uniform":
+        write_campaign(folder, Campaign(samples=12, photographs=4, size=(90, 70), seed=7))
+    else:
+        write_mixed(folder, MixedCampaign(samples=12, size=(90, 70), seed=7))
     return folder
 
 

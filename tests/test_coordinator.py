@@ -99,6 +99,7 @@ def name_image_elsewhere(sample: Path) -> None:
     sample.write_text('{"image": {"filename": "../0000/x.png"}}')
 
 
+@pytest.mark.uniform
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize(
     ("spoil", "reason"),

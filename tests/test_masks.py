@@ -39,7 +39,8 @@ def test_masks_cover_the_labels_that_match(campaign: Path, tmp_path: Path) -> No
 def test_photographs_have_no_mask(campaign: Path, tmp_path: Path) -> None:
     compress(job(campaign, tmp_path, masks=THREE_MASKS))
     paths = sorted(campaign.rglob("*.json"))
-    are_renders = ["synthetic" in json.loads(path.read_text()) for path in paths]
+    samples = [json.loads(path.read_text()) for path in paths]
+    are_renders = ["cryptomatte" in sample.get("synthetic", {}) for sample in samples]
     assert {True, False} == set(are_renders)
     assert [bool(row.any()) for row in masks_of(tmp_path)["all"]] == are_renders
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import socket
@@ -125,7 +126,8 @@ def test_the_plain_job_keeps_partitions_out(data: Path) -> None:
 
 
 def test_bad_samples_are_tried_again_by_the_plain_job(data: Path) -> None:
-    image = sorted(data.rglob("image_*.*g"))[5]
+    metadata = sorted(data.rglob("*.json"))[5]
+    image = metadata.with_name(json.loads(metadata.read_text())["image"]["filename"])
     good = image.read_bytes()
     image.write_bytes(b"")
     with pytest.raises(SampleError, match="finished work is kept"):

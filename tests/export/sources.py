@@ -23,6 +23,7 @@ __all__ = [
     "distinct",
     "raster",
     "reference",
+    "visible_boxes",
     "write_sample",
 ]
 
@@ -75,10 +76,23 @@ def distinct(metadata: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """The annotations that have a key, without repetitions."""
     found = {
         json.dumps([item["category"], item[key]]): item
-        for item in metadata["annotations"]
+        for item in metadata.get("annotations", [])
         if key in item
     }
     return list(found.values())
+
+
+def visible_boxes(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    """The distinct boxes that have an area inside of the picture."""
+    width, height = np.ravel(metadata["image"]["res"])
+    found = []
+    for item in distinct(metadata, "bbox"):
+        left, top, right, bottom = (
+            item["bbox"][:2] + np.add(item["bbox"][:2], item["bbox"][2:]).tolist()
+        )
+        if max(left, 0) < min(right, width) and max(top, 0) < min(bottom, height):
+            found.append(item)
+    return found
 
 
 def raster(lines: list[Any], source: Size, size: Size) -> Mask:

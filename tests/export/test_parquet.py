@@ -9,7 +9,15 @@ import duckdb
 import pandas as pd
 
 from limbo_compress import export_dataset, load
-from tests.export.sources import box, compressed, contour, distinct, reference, write_sample
+from tests.export.sources import (
+    box,
+    compressed,
+    contour,
+    distinct,
+    reference,
+    visible_boxes,
+    write_sample,
+)
 from tests.jobs import Command
 
 
@@ -28,7 +36,7 @@ def test_pandas_and_duckdb_read_the_same_table(
     for row, found in table.groupby("row"):
         metadata = json.loads(Path(dataset.paths[row]).read_text())
         objects = found[found["x"].notna()]
-        assert len(objects) == len(distinct(metadata, "bbox"))
+        assert len(objects) == len(visible_boxes(metadata))
         assert objects["has_contour"].sum() == len(distinct(metadata, "contours"))
         assert set(found["category"]) == dataset.categories[row]
         assert set(found["path"]) == {dataset.paths[row]}

@@ -25,6 +25,7 @@ def test_version_and_help(inspect: Command) -> None:
         assert option in shown
 
 
+@pytest.mark.uniform
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,6 +89,7 @@ def test_no_row_is_one_line(prefix: Path, inspect: Command) -> None:
     assert done.stderr == "limbo-inspect: none of the 12 rows is chosen; choose others\n"
 
 
+@pytest.mark.uniform
 def test_damaged_metadata_are_told_by_the_exit_code(
     prefix: Path, tmp_path: Path, inspect: Command
 ) -> None:
@@ -137,6 +139,7 @@ def test_a_summary_loads_neither_pillow_nor_torch_nor_opencv(prefix: Path, tmp_p
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.uniform
 @pytest.mark.parametrize("streams", [">/dev/full", ">&-", "2>&-", "<&- >&- 2>&-", "| head -c 0"])
 def test_streams_that_are_full_or_closed(prefix: Path, tmp_path: Path, streams: str) -> None:
     script = f"({COMMAND} {prefix}; echo $? >code) {streams}"

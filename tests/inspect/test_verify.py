@@ -37,6 +37,7 @@ def test_all_is_well(data: Path, tmp_path: Path, change: dict[str, Any]) -> None
     assert verified(tmp_path, 5).rows == 5
 
 
+@pytest.mark.uniform
 def test_every_kind_of_change_is_found(data: Path, tmp_path: Path) -> None:
     compress(job(data, tmp_path, masks=MASKS))
     folder = data / "0000"
@@ -86,6 +87,7 @@ def test_a_campaign_that_is_gone(data: Path, tmp_path: Path, inspect: Command) -
     assert last.endswith("0 are the same, 0 differ, 3 are gone")
 
 
+@pytest.mark.uniform
 def test_a_damaged_row_is_a_finding(data: Path, tmp_path: Path) -> None:
     compress(job(data, tmp_path))
     path = tmp_path / "out-metadata.pickle"
