@@ -1,7 +1,12 @@
 """Run the reference and this command on the same data and compare: ``make parity``.
 
-The data are a generated campaign and the folders given. Every comparison is printed; the exit code
-is 1 if any of them fails.
+The data are generated campaigns of both profiles and the folders given. Every comparison is
+printed; the exit code is 1 if any of them fails.
+
+The reference fails on some samples, which are left out: samples without `synthetic`, such as
+photographs, where masks are asked for, and samples without an image where images are. Masks are
+square, because the zeros that it gives a sample without a cryptomatte have width and height
+exchanged.
 """
 
 from __future__ import annotations
@@ -20,8 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.campaign import Campaign, write_campaign
+from benchmarks.mixed import MixedCampaign, write_mixed
 
 SIZES = ((224, 224), (100, 37), (719, 721), (800, 1000), (16, 300))
+_MIXED = MixedCampaign(samples=24, size=(160, 120))
 
 
 def main(reference: str, folders: Sequence[Path]) -> int:
@@ -31,6 +38,10 @@ def main(reference: str, folders: Sequence[Path]) -> int:
             compare(Path(folder), reference, ours, flags, data)
             for data in _data(Path(folder), folders)
             for flags in _flags()
+        ]
+        good += [
+            compare(Path(folder), reference, ours, flags, _imageless(Path(folder)))
+            for flags in (["--metadata"], ["--metadata", "--strip-regions"])
         ]
         good += [
             compare(Path(folder), reference, ours, flags, data)
@@ -44,7 +55,14 @@ def main(reference: str, folders: Sequence[Path]) -> int:
 def _data(folder: Path, folders: Sequence[Path]) -> Iterator[Path]:
     write_campaign(folder / "campaign", Campaign(samples=6, photographs=3))
     yield folder / "campaign"
+    write_mixed(folder / "mixed", _MIXED)
+    yield folder / "mixed"
     yield from folders
+
+
+def _imageless(folder: Path) -> Path:
+    write_mixed(folder / "imageless", MixedCampaign(samples=0, imageless=3, size=_MIXED.size))
+    return folder / "imageless"
 
 
 def _flags() -> Iterator[list[str]]:
@@ -55,11 +73,15 @@ def _flags() -> Iterator[list[str]]:
 
 
 def _renders(folder: Path, folders: Sequence[Path]) -> Iterator[Path]:
-    """Yield folders in which every sample has a cryptomatte; the reference fails on others."""
+    """Yield folders in which every sample is a render; the reference fails on others."""
     for instances in (3, 60):
         name = folder / f"{instances}-instances"
         write_campaign(name, Campaign(samples=2, photographs=0, instances=instances))
         yield name
+    # Among these are backgrounds, which have no cryptomatte.
+    write_mixed(folder / "mixed-renders", _MIXED)
+    shutil.rmtree(folder / "mixed-renders" / "ref")
+    yield folder / "mixed-renders"
     for number, given in enumerate(folders):
         renders = folder / f"renders-{number}"
         renders.mkdir()
@@ -131,8 +153,9 @@ def _compare_images(ours: Path, reference: Path) -> tuple[bool, str]:
 def _unordered(metadata: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Sort stripped categories; the reference writes them in the order of a set."""
     for sample in metadata:
-        if all(list(a) == ["category"] for a in sample.get("annotations", [])):
-            sample["annotations"].sort(key=repr)
+        annotations = sample.get("annotations", [])
+        if all(list(a) == ["category"] for a in annotations):
+            annotations.sort(key=repr)
     return metadata
 
 

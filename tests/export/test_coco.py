@@ -46,12 +46,15 @@ def exported(prefix: Path, out: Path, **options: Any) -> COCO:
     return opened(out)
 
 
-def check_mask(found: NDArray[np.uint8], expected: Mask) -> None:
-    """Check that two masks differ by a pixel at most, wherever they end."""
+def check_mask(found: NDArray[np.uint8], expected: Mask, holes: int) -> None:
+    """Check that two masks differ by a pixel at most, wherever they end.
+
+    A hole that is smaller than a pixel may take one.
+    """
     grown = cv2.dilate(expected.astype(np.uint8), NEIGHBOURS)
     shrunk = cv2.erode(expected.astype(np.uint8), NEIGHBOURS)
     assert (found <= grown).all()
-    assert (found >= shrunk).all()
+    assert np.count_nonzero(found < shrunk) <= holes
 
 
 def check_against_sources(coco: COCO) -> int:
@@ -76,7 +79,7 @@ def check_against_sources(coco: COCO) -> int:
             mask = raster(outline["contours"], *sizes)
             xywh = bounds(outline["contours"], *sizes)
             (same,) = [a for a in with_contour if np.abs(np.subtract(a["bbox"], xywh)).max() < 0.02]
-            check_mask(coco.annToMask(same), mask)
+            check_mask(coco.annToMask(same), mask, holes=len(outline["contours"]) - 1)
             assert same["area"] == coco.annToMask(same).sum() > 0
             contours += 1
     return contours
