@@ -67,7 +67,10 @@ def labels_below(folder: Path) -> set[str]:
     """The labels of all cryptomattes of some samples."""
     sections = (json.loads(path.read_text()).get("synthetic") for path in folder.rglob("*.json"))
     return {
-        label for section in sections if section for label in section["cryptomatte"]["manifest"]
+        label
+        for section in sections
+        if section and "cryptomatte" in section
+        for label in section["cryptomatte"]["manifest"]
     }
 
 

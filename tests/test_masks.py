@@ -111,7 +111,7 @@ def test_the_report_names_masks_without_a_hit(campaign: Path, tmp_path: Path) ->
 
 
 def renders(data: Path) -> list[Path]:
-    return [path for path in sorted(data.rglob("*.json")) if "synthetic" in path.read_text()]
+    return [path for path in sorted(data.rglob("*.json")) if "cryptomatte" in path.read_text()]
 
 
 def change_manifest(path: Path, *more: str) -> None:

@@ -235,7 +235,7 @@ def test_a_killed_job_knows_its_hits_when_it_resumes(tmp_path: Path) -> None:
 def test_records_hold_few_labels(data: Path) -> None:
     for path in sorted(data.rglob("*.json"))[:6]:
         metadata = json.loads(path.read_text())
-        if "synthetic" in metadata:
+        if "cryptomatte" in metadata.get("synthetic", {}):
             labels = [f"{path.stem}/{number}" for number in range(30)]
             metadata["synthetic"]["cryptomatte"]["manifest"] += [*labels, 10_000 * "x"]
             path.write_text(json.dumps(metadata))
@@ -248,7 +248,8 @@ def test_records_hold_few_labels(data: Path) -> None:
 def test_records_of_shards_without_a_miss_hold_no_labels(data: Path) -> None:
     stop_after(12, job(data, masks=(("all", "."),)))
     parts = list(read_parts(str(data.parent / WORK_DIR)))
-    assert sum(part.hits.get("all", 0) for part in parts) == 9
+    cryptomattes = len(list(data.rglob("*.exr")))
+    assert sum(part.hits.get("all", 0) for part in parts) == cryptomattes > 0
     assert not any(part.labels for part in parts)
 
 
