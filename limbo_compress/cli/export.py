@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from .console import print_error, print_output
@@ -49,9 +50,14 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
     if arguments.quiet:
         _log.setLevel(logging.ERROR)
+    parts = [set(prefixes or ()) for prefixes in (arguments.prefix, arguments.val, arguments.test)]
+    for first, second in combinations(parts, 2):
+        for prefix in first & second:
+            parser.error(f"{prefix} is in two parts")
     report = _export(arguments)
     if not arguments.quiet:
         print_output(_describe(report))
@@ -59,7 +65,8 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _describe(report: ExportReport) -> str:
-    return f"{report.path}  {report.rows} rows  {report.boxes} boxes"
+    dropped = f"  {report.dropped} dropped" if report.dropped else ""
+    return f"{report.path}  {report.rows} rows  {report.boxes} boxes{dropped}"
 
 
 def _with_flags(message: str) -> str:
@@ -81,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         "--to",
         required=True,
         metavar="FORMAT",
-        help="coco, yolo, parquet (a table of annotations), webdataset or imagefolder",
+        help="coco, yolo, yolo-seg (contours), parquet (a table of annotations), webdataset or"
+        " imagefolder",
     )
     parser.add_argument(
         "-o", "--out", required=True, help="folder to be written, which must not exist"
@@ -112,6 +120,36 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, help="another seed splits in another way (default: 0)"
     )
     parser.add_argument(
+        "--val",
+        nargs="+",
+        action="extend",
+        metavar="PREFIX",
+        help="instead of --split: train on the first prefixes, validate on these",
+    )
+    parser.add_argument(
+        "--test", nargs="+", action="extend", metavar="PREFIX", help="with --val: test on these"
+    )
+    parser.add_argument(
+        "--min-box",
+        type=float,
+        default=0,
+        metavar="PIXELS",
+        help="drop objects whose box, within the picture, covers fewer pixels (default: 0)",
+    )
+    parser.add_argument(
+        "--edge-margin",
+        type=float,
+        default=0,
+        metavar="PIXELS",
+        help="drop objects whose center is closer to an edge of the picture (default: 0)",
+    )
+    parser.add_argument(
+        "--shard-size",
+        type=int,
+        metavar="N",
+        help="rows of a shard of webdataset (default: 1000); each worker of a loader needs a shard",
+    )
+    parser.add_argument(
         "--workers",
         type=int,
         metavar="N",
@@ -138,8 +176,12 @@ def _export(arguments: argparse.Namespace) -> ExportReport:
     from .. import export_dataset, load  # here so that --help and usage errors are fast
 
     def export(progress: Bar | Lines | None) -> ExportReport:
+        train, val, test = (
+            prefixes and load(prefixes)
+            for prefixes in (arguments.prefix, arguments.val, arguments.test)
+        )
         return export_dataset(
-            load(arguments.prefix),
+            train,
             arguments.to,
             arguments.out,
             labels=arguments.labels,
@@ -148,6 +190,11 @@ def _export(arguments: argparse.Namespace) -> ExportReport:
             source=arguments.source == "source",
             workers=arguments.workers,
             progress=progress,
+            val=val,
+            test=test,
+            min_box=arguments.min_box,
+            edge_margin=arguments.edge_margin,
+            shard_size=arguments.shard_size,
         )
 
     if arguments.quiet:

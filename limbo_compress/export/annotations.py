@@ -21,7 +21,16 @@ from ..dataset import geometry
 from ..dataset.geometry import Box, Contour
 from ..formats.index import categories
 
-__all__ = ["XYWH", "Annotation", "Segmentation", "Size", "find_annotations", "printable"]
+__all__ = [
+    "XYWH",
+    "Annotation",
+    "Segmentation",
+    "Size",
+    "find_annotations",
+    "is_kept",
+    "printable",
+    "rectangle",
+]
 
 Floats = NDArray[np.float32]
 Polygons = Sequence[Floats]
@@ -50,16 +59,24 @@ class Annotation:
         Left, top, width and height in pixels, inside of the picture; None for a tag.
     area : float or None
         In pixels: of its mask, or of its box if it has no contour.
-    segmentation : list of list of float, dict or None
-        As in COCO: polygons ``[x, y, x, y, …]``, or a compressed RLE if the contour has holes;
-        None if it has no contour.
+    polygons : sequence of list of float
+        Its contour: lines ``[x, y, x, y, …]`` inside of the picture, of which some may be holes, by
+        the even-odd rule. Empty if it has no contour.
+    rle : dict, optional
+        Its mask as COCO's compressed RLE, if the contour has holes.
     """
 
     category: str | None
     label: str | None
     box: XYWH | None = None
     area: float | None = None
-    segmentation: Segmentation | None = None
+    polygons: Sequence[list[float]] = ()
+    rle: dict[str, Any] | None = None
+
+    @property
+    def segmentation(self) -> Segmentation | None:
+        """As in COCO: an RLE if the contour has holes, else polygons; None without a contour."""
+        return self.rle or list(self.polygons) or None
 
 
 def find_annotations(
@@ -173,25 +190,37 @@ def _annotation(category: str | None, box: XYWH, polygons: Polygons, size: Size)
     outline = [line for polygon in polygons if len(line := _simplified(polygon, size)) >= 3]
     if not outline:
         return Annotation(category, category, box, round(box[2] * box[3], _DECIMALS))
-    segmentation: Segmentation = [line.ravel().tolist() for line in outline]
+    lines: list[list[float]] = [line.ravel().tolist() for line in outline]
     width, height = size
-    masks = coco_masks.frPyObjects(segmentation, height, width)
-    if _has_holes(outline):
-        rle = _even_odd(masks)
-        segmentation = {"size": [height, width], "counts": rle["counts"].decode("ascii")}
-    else:
-        rle = coco_masks.merge(masks)
-    return Annotation(category, category, box, float(coco_masks.area(rle)), segmentation)
+    masks = coco_masks.frPyObjects(lines, height, width)
+    has_holes = _has_holes(outline)
+    mask = _even_odd(masks) if has_holes else coco_masks.merge(masks)
+    area = float(coco_masks.area(mask))
+    rle = {"size": [height, width], "counts": mask["counts"].decode("ascii")}
+    return Annotation(category, category, box, area, lines, rle if has_holes else None)
 
 
 def _simplified(polygon: Floats, size: Size) -> NDArray[np.float64]:
-    """Leave out points that do not matter, and move those far outside closer.
-
-    pycocotools takes memory for every pixel along a line, wherever it is.
-    """
+    """Leave out points that do not matter, and what is outside of the picture."""
     extent = np.array(size, np.float32)
     line = cv2.approxPolyDP(polygon.clip(-extent, 2 * extent), _TOLERANCE, closed=True)
-    return line.reshape(-1, 2).astype(np.float64).round(_DECIMALS)
+    inside = _cut(line.reshape(-1, 2).astype(np.float64), size)
+    return inside.clip(0, size).round(_DECIMALS) + 0.0  # not -0.0
+
+
+def _cut(line: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
+    """Cut a polygon off at the edges of the picture (Sutherland and Hodgman, 1974).
+
+    Pieces of it stay joined along an edge, where nothing is between them.
+    """
+    for axis, edge, sign in ((0, 0, 1), (0, size[0], -1), (1, 0, 1), (1, size[1], -1)):
+        depth = sign * (line[:, axis] - edge)
+        step, next_depth = np.roll(line, -1, axis=0) - line, np.roll(depth, -1)
+        crosses = (depth < 0) != (next_depth < 0)
+        share = np.divide(depth, depth - next_depth, out=np.zeros_like(depth), where=crosses)
+        both = np.stack([line, line + share[:, None] * step], axis=1)
+        line = both[np.stack([depth >= 0, crosses], axis=1)]
+    return line
 
 
 def _has_holes(outline: Sequence[NDArray[np.float64]]) -> bool:
@@ -216,6 +245,27 @@ def _even_odd(masks: Sequence[dict[str, Any]]) -> dict[str, Any]:
             odd ^= coco_masks.decode(mask)
     found: dict[str, Any] = coco_masks.encode(odd)
     return found
+
+
+def rectangle(box: XYWH) -> list[float]:
+    """Return a box as a polygon ``[x, y, x, y, …]``."""
+    left, top, width, height = box
+    right, bottom = round(left + width, _DECIMALS), round(top + height, _DECIMALS)
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def is_kept(box: XYWH | None, size: Size, min_box: float, edge_margin: float) -> bool:
+    """Whether a box covers enough pixels, and its center is far enough from all edges.
+
+    Tags have no box, and are kept.
+    """
+    if box is None:
+        return True
+    left, top, width, height = box
+    x, y = left + width / 2, top + height / 2
+    distance = min(x, y, size[0] - x, size[1] - y)
+    # Exact for numbers of two decimals, so that those at a limit are on its right side.
+    return round(width * height, 4) >= min_box and round(distance, 4) >= edge_margin
 
 
 def printable(text: str) -> str:

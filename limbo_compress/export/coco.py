@@ -1,36 +1,45 @@
-"""COCO: ``annotations.json`` for pycocotools, Detectron2, torchvision; ``images/``."""
+"""COCO: ``annotations/instances_default.json`` and ``images/``.
+
+With parts, ``instances_train.json`` and so on. Datumaro and CVAT look for this layout.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any, BinaryIO
 
 import orjson
 
+from .annotations import rectangle
+from .layout import Layout
 from .rows import Row, Spool
 
 __all__ = ["write"]
 
-_INFO = {"description": "A Limbo data set, exported by limbo-export"}
+_INFO = {
+    "description": "A Limbo data set, exported by limbo-export. Where has_contour is false, the"
+    " source has a box only, and segmentation is the rectangle of the box."
+}
+_WITHOUT_PARTS = "default"
 _LICENCE = "license"
 
 
-def write(folder: str, rows: Iterable[Row], labels: Sequence[str], parts: Sequence[str]) -> None:
+def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     """Write rows as COCO. The id of an image is the number of its row.
+
+    Each part has a file of annotations of its own.
 
     Parameters
     ----------
     folder : str
         An empty folder.
     rows : iterable of Row
-    labels : sequence of str
-        The categories, in the order of their numbers.
-    parts : sequence of str
-        Each gets a file of annotations of its own.
+    layout : Layout
     """
-    os.mkdir(os.path.join(folder, "images"))
+    for name in ("annotations", "images"):
+        os.mkdir(os.path.join(folder, name))
     licences: dict[str, int] = {}
     with Spool(folder) as spool:
         for row in rows:
@@ -39,10 +48,10 @@ def write(folder: str, rows: Iterable[Row], labels: Sequence[str], parts: Sequen
             if _LICENCE in row.provenance:
                 licences.setdefault(row.provenance[_LICENCE], len(licences) + 1)
             spool.add(row)
-        categories = {label: number for number, label in enumerate(labels, 1)}
-        for part in parts:
-            name = f"annotations-{part}.json" if part else "annotations.json"
-            with open(os.path.join(folder, name), "xb") as stream:
+        categories = {label: number for number, label in enumerate(layout.classes, 1)}
+        for part in layout.parts:
+            name = f"instances_{part or _WITHOUT_PARTS}.json"
+            with open(os.path.join(folder, "annotations", name), "xb") as stream:
                 _write_part(stream, spool, part, categories, licences)
 
 
@@ -100,7 +109,8 @@ def _annotations(rows: Iterable[Row], categories: dict[str, int]) -> Iterator[di
                 "category_id": categories[label],
                 "bbox": box,
                 "area": found.area,
-                # Readers that know only boxes expect the key all the same.
-                "segmentation": found.segmentation or [],
+                # Readers of masks, such as COCOeval and torchvision, fail without one.
+                "segmentation": found.segmentation or [rectangle(box)],
+                "has_contour": found.segmentation is not None,
                 "iscrowd": 0,
             }

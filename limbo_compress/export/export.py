@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,12 @@ from numpy.typing import NDArray
 from .. import names
 from ..cluster.cpus import default_workers
 from ..dataset.classes import Classes, find_classes, matching, unseen
-from ..dataset.dataset import Dataset
+from ..dataset.dataset import Dataset, concat
 from ..dataset.rows import Ints
 from ..dataset.rows import split as split_rows
 from ..errors import InputError, OutputError, UsageError, output_errors, shown
 from ..faults import machine_errors
+from .layout import Layout
 
 if TYPE_CHECKING:
     from .rows import Progress, Row, RowReader
@@ -33,7 +35,8 @@ __all__ = ["FORMATS", "ExportReport", "export_dataset"]
 
 _log = logging.getLogger("limbo_compress")
 
-_TRAIN, _VAL = "train", "val"
+_PARTS = ("train", "val", "test")
+_SHARD_SIZE = 1000
 _HINT = "pip install 'limbo-compress[export]'"
 
 
@@ -43,30 +46,40 @@ class _Format:
 
     Attributes
     ----------
+    module : str
+        Of this package, which writes it.
     libraries : tuple of str
         Of the extra ``[export]``.
-    with_pictures, with_annotations : bool
-        What it is made of.
+    with_pictures, with_annotations, with_contours : bool
+        What it is made of; contours of YOLO only, as others have them anyway.
     needs_metadata : bool
         Whether it makes no sense without them.
     by_label : bool
         Whether it has no place for rows without a label, if labels were asked for.
+    with_shards : bool
+        Whether its rows are in shards.
     """
 
-    libraries: tuple[str, ...]
+    module: str
+    libraries: tuple[str, ...] = ("PIL", "pycocotools")
     with_pictures: bool = True
     with_annotations: bool = True
+    with_contours: bool = False
     needs_metadata: bool = True
     by_label: bool = False
+    with_shards: bool = False
 
 
-_LIBRARIES = ("PIL", "pycocotools")
+_YOLO = _Format("yolo", ("PIL", "pycocotools", "yaml"))
 FORMATS = {
-    "coco": _Format(_LIBRARIES),
-    "yolo": _Format((*_LIBRARIES, "yaml")),
-    "parquet": _Format((*_LIBRARIES, "pyarrow"), with_pictures=False),
-    "webdataset": _Format(_LIBRARIES, needs_metadata=False),
-    "imagefolder": _Format(_LIBRARIES, with_annotations=False, needs_metadata=False, by_label=True),
+    "coco": _Format("coco"),
+    "yolo": _YOLO,
+    "yolo-seg": replace(_YOLO, with_contours=True),
+    "parquet": _Format("parquet", ("PIL", "pycocotools", "pyarrow"), with_pictures=False),
+    "webdataset": _Format("webdataset", needs_metadata=False, with_shards=True),
+    "imagefolder": _Format(
+        "imagefolder", with_annotations=False, needs_metadata=False, by_label=True
+    ),
 }
 
 
@@ -81,11 +94,14 @@ class ExportReport:
     rows : int
     boxes : int
         With a label; 0 if the format has none.
+    dropped : int
+        Objects left out by `min_box` and `edge_margin`.
     """
 
     path: str
     rows: int
     boxes: int
+    dropped: int
 
 
 @machine_errors()
@@ -99,6 +115,12 @@ def export_dataset(
     source: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
+    *,
+    val: Dataset | None = None,
+    test: Dataset | None = None,
+    min_box: float = 0,
+    edge_margin: float = 0,
+    shard_size: int | None = None,
 ) -> ExportReport:
     """Write a data set in the format of another tool.
 
@@ -106,7 +128,7 @@ def export_dataset(
     ----------
     dataset : Dataset
         What `limbo_compress.load` returns.
-    to : {"coco", "yolo", "parquet", "webdataset", "imagefolder"}
+    to : {"coco", "yolo", "yolo-seg", "parquet", "webdataset", "imagefolder"}
         The format.
     out : path
         The folder to be written; there must be nothing of this name.
@@ -125,6 +147,16 @@ def export_dataset(
         Number of processes; by default, one for each CPU that this process may use.
     progress : callable, optional
         Called as ``progress(done, rows)``.
+    val, test : Dataset, optional
+        Instead of `split`: the rows of the parts ``val`` and ``test``, numbered after those of
+        `dataset`, which are ``train``.
+    min_box : float
+        Objects whose box, within the picture, covers fewer pixels are left out.
+    edge_margin : float
+        Objects are left out if the center of their box, within the picture, is fewer pixels away
+        from an edge of the picture.
+    shard_size : int, optional
+        Rows of a shard of WebDataset, by default 1000.
 
     Returns
     -------
@@ -139,36 +171,45 @@ def export_dataset(
     OutputError
         If the folder cannot be written. Nothing of its name is left then.
     """
+    dataset, rows_of_parts = _joined(dataset, val, test, split)
     target = _check(dataset, to, workers, source)
+    _check_numbers(to, target, min_box, edge_margin, shard_size)
     out = os.path.abspath(os.fsdecode(out))
     from .annotations import printable  # only now is it known that the libraries are there
     from .rows import read_rows
 
     classes = _classes(dataset, target, labels)
-    reader = _reader(dataset, target, classes, labels, split, seed, source)
-    writer: Any = import_module(f".{to}", __package__)
-    names = None if classes is None else [printable(name) for name in classes.names]
-    parts = ("",) if split is None else (_TRAIN, _VAL)
+    reader = _reader(dataset, target, classes, labels, rows_of_parts, split, seed, source)
+    reader = replace(reader, min_box=min_box, edge_margin=edge_margin)
+    writer: Any = import_module(f".{target.module}", __package__)
+    layout = Layout(
+        out=out,
+        classes=[] if classes is None else [printable(name) for name in classes.names],
+        parts=tuple(rows_of_parts) if split is None else _PARTS[:2],
+        with_contours=target.with_contours,
+        shard_size=shard_size or _SHARD_SIZE,
+    )
     counted = _Counted()
     with _work_folder(out) as folder:
         rows = read_rows(reader, workers or default_workers(), progress)
         with closing(rows), output_errors(out):
-            writer.write(folder, counted.count(rows), names, parts)
-    if target.needs_metadata and not counted.boxes:
+            writer.write(folder, counted.count(rows), layout)
+    if target.needs_metadata and not counted.boxes + counted.dropped:
         _log.warning("no row has a box with a label: were the regions left out of the metadata?")
-    return ExportReport(out, counted.rows, counted.boxes)
+    return ExportReport(out, counted.rows, counted.boxes, counted.dropped)
 
 
 class _Counted:
-    """Counts the rows that pass, and their boxes."""
+    """Counts the rows that pass, their boxes, and the objects that were dropped."""
 
     def __init__(self) -> None:
-        self.rows = self.boxes = 0
+        self.rows = self.boxes = self.dropped = 0
 
     def count(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
             self.rows += 1
             self.boxes += sum(1 for _ in row.objects)
+            self.dropped += row.dropped
             yield row
 
 
@@ -188,6 +229,20 @@ def _check(dataset: Dataset, to: str, workers: int | None, source: bool) -> _For
         with _hint("compress them with `images`, or export the sources: `source`"):
             dataset.rows(names.IMAGES)
     return target
+
+
+def _check_numbers(
+    to: str, target: _Format, min_box: float, edge_margin: float, shard_size: int | None
+) -> None:
+    for name, pixels in (("min_box", min_box), ("edge_margin", edge_margin)):
+        if not 0 <= pixels < math.inf:
+            raise UsageError(f"`{name}` is {pixels}, expected 0 or more")
+        if pixels and not target.with_annotations:
+            raise UsageError(f"`{name}` drops objects, of which the format {to} has none")
+    if shard_size is not None and not target.with_shards:
+        raise UsageError(f"`shard_size` is for webdataset; the format {to} has no shards")
+    if shard_size is not None and shard_size < 1:
+        raise UsageError(f"`shard_size` is {shard_size}, expected 1 or more")
 
 
 def _check_metadata(dataset: Dataset) -> None:
@@ -215,11 +270,26 @@ def _classes(dataset: Dataset, target: _Format, labels: Mapping[str, str] | None
     return find_classes(dataset.classes, labels)
 
 
+def _joined(
+    train: Dataset, val: Dataset | None, test: Dataset | None, split: float | None
+) -> tuple[Dataset, dict[str, int]]:
+    """Join the data sets of the parts, and return how many rows each part has."""
+    if val is None:
+        if test is not None:
+            raise UsageError("`test` is given without `val`")
+        return train, {"": len(train)}
+    if split is not None:
+        raise UsageError("`split` and `val` are two ways to divide rows; choose one")
+    parts = [train, val] if test is None else [train, val, test]
+    return concat(parts), dict(zip(_PARTS, map(len, parts), strict=False))
+
+
 def _reader(
     dataset: Dataset,
     target: _Format,
     classes: Classes | None,
     labels: Mapping[str, str] | None,
+    rows_of_parts: Mapping[str, int],
     split: float | None,
     seed: int,
     source: bool,
@@ -233,11 +303,12 @@ def _reader(
     if target.by_label and labels is not None:
         numbers = _with_label(row_labels, list(labels))
     chosen = row_labels[numbers]
+    parts = np.repeat(list(rows_of_parts), list(rows_of_parts.values()))
     named = np.array([*map(printable, labels or ()), None], np.object_)
     return RowReader(
         dataset=dataset,
         numbers=numbers,
-        parts=_parts(chosen, split, seed),
+        parts=parts[numbers] if split is None else _split(chosen, split, seed),
         labels=named[chosen],
         classes=_label_of_category(classes) if labels and classes else None,
         from_source=source,
@@ -272,17 +343,15 @@ def _with_label(row_labels: Ints, labels: Sequence[str]) -> Ints:
     return rows
 
 
-def _parts(strata: Ints, split: float | None, seed: int) -> NDArray[np.str_]:
+def _split(strata: Ints, split: float, seed: int) -> NDArray[np.str_]:
     """Return the part of each row; the rows of each stratum are divided by the same fraction."""
-    if split is None:
-        return np.full(len(strata), "", "U5")
     if not 0 <= split <= 1:
         raise UsageError(f"`split` is {split}, expected a fraction from 0 to 1")
     if seed < 0:
         raise UsageError(f"`seed` is {seed}, expected 0 or more")
     train, _ = split_rows(strata + 1, split, seed)
-    parts = np.full(len(strata), _VAL, "U5")
-    parts[train] = _TRAIN
+    parts = np.full(len(strata), _PARTS[1], np.dtype("U5"))
+    parts[train] = _PARTS[0]
     return parts
 
 

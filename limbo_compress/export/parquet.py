@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .layout import Layout
 from .rows import Row
 
 __all__ = ["write"]
@@ -35,20 +36,16 @@ _COLUMNS = {
 }
 
 
-def write(
-    folder: str, rows: Iterable[Row], labels: Sequence[str] | None, parts: Sequence[str]
-) -> None:
-    """Write the annotations of rows as a table.
+def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
+    """Write the annotations of rows as a table. Its column ``split`` says the parts.
 
     Parameters
     ----------
     folder : str
         An empty folder.
     rows : iterable of Row
-    labels : sequence of str, optional
-        Not needed: the annotations have their labels.
-    parts : sequence of str
-        Not needed: the column ``split`` says them.
+    layout : Layout
+        Not needed.
     """
     schema = pa.schema(list(_COLUMNS.items()))
     batches = _batches((record for row in rows for record in _records(row)), schema)

@@ -30,7 +30,7 @@ from ..run.executor import Ending, Executor
 from ..run.processes import ProcessEngine
 from ..run.shards import split
 from ..samples.schema import own_file
-from .annotations import XYWH, Annotation, Size, find_annotations, printable
+from .annotations import XYWH, Annotation, Size, find_annotations, is_kept, printable
 
 __all__ = ["Picture", "Progress", "Row", "RowReader", "Spool", "read_rows"]
 
@@ -91,7 +91,7 @@ class Row:
     name : str
         The number with leading zeros: the name of its files.
     part : str
-        ``train`` or ``val``; empty if the rows are not divided.
+        ``train``, ``val`` or ``test``; empty if the rows are not divided.
     label : str or None
         The first of the labels that it has, if labels were asked for.
     size : (int, int)
@@ -99,6 +99,8 @@ class Row:
     picture : Picture or None
         None if the format has no pictures.
     annotations : tuple of Annotation
+    dropped : int
+        How many objects were too small, or too close to an edge.
     path : str or None
         Of the sample's metadata file; None if it is not known.
     provenance : dict of str to str
@@ -112,6 +114,7 @@ class Row:
     size: Size
     picture: Picture | None
     annotations: tuple[Annotation, ...]
+    dropped: int
     path: str | None
     provenance: dict[str, str]
 
@@ -161,6 +164,8 @@ class RowReader:
         Whether the pictures are the source images, not the rows.
     with_pictures, with_annotations : bool
         What to read.
+    min_box, edge_margin : float
+        Of objects: how many pixels a box covers at least, and how far from all edges its center is.
     """
 
     dataset: Dataset
@@ -171,6 +176,8 @@ class RowReader:
     from_source: bool
     with_pictures: bool
     with_annotations: bool
+    min_box: float = 0
+    edge_margin: float = 0
 
     def read(self, index: int) -> Row:
         """Read one of the rows.
@@ -184,12 +191,13 @@ class RowReader:
         metadata = self._metadata(number)
         path = self._path(number)
         size, picture = self._picture(number, metadata, path)
-        found: tuple[Annotation, ...] = ()
+        found: list[Annotation] = []
         try:
             if self.with_annotations:
-                found = tuple(find_annotations(metadata, size, self.classes))
+                found = find_annotations(metadata, size, self.classes)
         except ValueError as error:
             raise InputError(f"row {number}: {error}", path or "") from error
+        kept = [a for a in found if is_kept(a.box, size, self.min_box, self.edge_margin)]
         digits = max(_MIN_DIGITS, len(str(len(self.dataset))))
         return Row(
             number=number,
@@ -198,7 +206,8 @@ class RowReader:
             label=self.labels[index],
             size=size,
             picture=picture,
-            annotations=found,
+            annotations=tuple(kept),
+            dropped=len(found) - len(kept),
             path=path and printable(path),
             provenance=_provenance(metadata),
         )

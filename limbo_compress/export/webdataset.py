@@ -1,27 +1,31 @@
-"""WebDataset: tar shards with the picture and the JSON of each row, one after the other."""
+"""WebDataset: tar shards with the picture and the JSON of each row, one after the other.
+
+A key of the JSON has the same type in every row, as Hugging Face takes the types of the first five.
+So annotations and provenance, of which a row may have none, are JSON in a string.
+"""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
+from .annotations import Annotation
+from .layout import Layout
 from .rows import Row
 
 __all__ = ["write"]
 
-_ROWS_A_SHARD = 1000
+_log = logging.getLogger("limbo_compress")
 
 
-def write(
-    folder: str, rows: Iterable[Row], labels: Sequence[str] | None, parts: Sequence[str]
-) -> None:
+def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     """Write rows to shards: ``shard-000000.tar`` or, for a part, ``train-000000.tar``.
 
     Parameters
@@ -29,26 +33,29 @@ def write(
     folder : str
         An empty folder.
     rows : iterable of Row
-    labels : sequence of str, optional
-        Not needed: the rows have their labels.
-    parts : sequence of str
-        Each gets shards of its own.
+    layout : Layout
     """
     written: Counter[str] = Counter()
     shards: dict[str, tarfile.TarFile] = {}
+    suffixes: set[str] = set()
     try:
         for row in rows:
-            shard, place = divmod(written[row.part], _ROWS_A_SHARD)
+            shard, place = divmod(written[row.part], layout.shard_size)
             if place == 0:
                 if row.part in shards:
                     shards.pop(row.part).close()
                 name = f"{row.part or 'shard'}-{shard:06d}.tar"
                 shards[row.part] = tarfile.open(os.path.join(folder, name), "x")  # noqa: SIM115
             _add(shards[row.part], row)
+            suffixes.add(os.path.splitext(row.file_name)[1])
             written[row.part] += 1
     finally:
         for tar in shards.values():
             tar.close()
+    if len(suffixes) > 1:
+        _log.warning(
+            "pictures are %s: Hugging Face reads one of these only", " and ".join(sorted(suffixes))
+        )
 
 
 def _add(tar: tarfile.TarFile, row: Row) -> None:
@@ -68,9 +75,23 @@ def _record(row: Row) -> dict[str, Any]:
         "row": row.number,
         "width": row.size[0],
         "height": row.size[1],
-        "label": row.label,
-        "path": row.path,
-        "campaign": row.campaign,
-        "provenance": row.provenance,
-        "annotations": [asdict(found) for found in row.annotations],
+        "label": row.label or "",
+        "path": row.path or "",
+        "campaign": row.campaign or "",
+        "provenance": _json(row.provenance),
+        "annotations": _json([_annotation(found) for found in row.annotations]),
     }
+
+
+def _annotation(found: Annotation) -> dict[str, Any]:
+    return {
+        "category": found.category,
+        "label": found.label,
+        "box": found.box,
+        "area": found.area,
+        "segmentation": found.segmentation,
+    }
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

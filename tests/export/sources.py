@@ -7,7 +7,9 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw
 
@@ -15,12 +17,15 @@ from limbo_compress import compress
 from tests.jobs import job
 
 __all__ = [
+    "COCO_FILE",
     "Mask",
     "bounds",
     "box",
+    "check_mask",
     "compressed",
     "contour",
     "distinct",
+    "hugging_face",
     "raster",
     "reference",
     "visible_boxes",
@@ -29,6 +34,8 @@ __all__ = [
 
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]
+
+COCO_FILE = Path("annotations", "instances_default.json")
 
 # So many pixels in each direction stand for one.
 _FINE = 8
@@ -70,6 +77,14 @@ def reference(folder: Path, *samples: dict[str, Any], size: Size = (64, 48)) -> 
     (folder / "old-metadata.pickle").write_bytes(pickle.dumps(list(samples)))
     np.save(folder / "old-images.npy", np.zeros((len(samples), *size[::-1], 3), np.float16))
     return folder / "old"
+
+
+def hugging_face(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Hugging Face's library, with its caches in a folder; it is optional."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
+    return datasets
 
 
 def distinct(metadata: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -114,3 +129,15 @@ def bounds(lines: list[Any], source: Size, size: Size) -> list[float]:
     points = np.concatenate([np.array(line, float) for line in lines])
     points = (points / source).clip(0, 1) * size
     return [*points.min(axis=0).tolist(), *np.ptp(points, axis=0).tolist()]
+
+
+def check_mask(found: NDArray[Any], expected: Mask, holes: int = 0) -> None:
+    """Check that two masks differ by a pixel at most, wherever they end.
+
+    A hole that is smaller than a pixel may take one.
+    """
+    neighbors = np.ones((3, 3), np.uint8)
+    grown = cv2.dilate(expected.astype(np.uint8), neighbors)
+    shrunk = cv2.erode(expected.astype(np.uint8), neighbors)
+    assert (found <= grown).all()
+    assert np.count_nonzero(found < shrunk) <= holes

@@ -41,6 +41,11 @@ def test_objects_are_inside_of_the_picture(annotations: list[dict[str, Any]]) ->
         left, top, width, height = annotation.box
         assert 0 <= left < left + width <= SIZE[0] + 1e-9
         assert 0 <= top < top + height <= SIZE[1] + 1e-9
+        for line in annotation.polygons:
+            points = np.array(line).reshape(-1, 2)
+            assert len(points) >= 3
+            assert (points >= 0).all()
+            assert (points <= SIZE).all()
         assert annotation.area is not None
         assert 0 <= annotation.area <= SIZE[0] * SIZE[1]
 

@@ -21,10 +21,17 @@ from pycocotools.coco import COCO
 
 import limbo_compress
 from limbo_compress import InputError, OutputError, UsageError, compress, export_dataset, load
-from tests.export.sources import box, compressed, reference, visible_boxes, write_sample
+from tests.export.sources import (
+    COCO_FILE,
+    box,
+    compressed,
+    reference,
+    visible_boxes,
+    write_sample,
+)
 from tests.jobs import Command, files, job, run_command, run_on_terminal, wait_until
 
-FORMATS = ("coco", "yolo", "parquet", "webdataset", "imagefolder")
+FORMATS = ("coco", "yolo", "yolo-seg", "parquet", "webdataset", "imagefolder")
 HOSTILE = (
     *("<script>alert(1)</script>", "\"'`", "a\nb: c", "../../up", "/absolute", "..", "x" * 5000),
     *("\u202e48\u05d0", "null", "1e3", "- a", "{{x}}", "%2E", "\ud800", "\u2028", "\U0001f600"),
@@ -60,6 +67,8 @@ def test_the_number_of_workers_changes_no_byte(
         for workers in (1, 3)
     ]
     first, second = files(tmp_path / "1"), files(tmp_path / "3")
+    if to.startswith("yolo"):  # they say where they are
+        assert first.pop("data.yaml").replace(b"/1\n", b"/3\n") == second.pop("data.yaml")
     assert first == second
     assert first
     dataset, labels = load(prefix), options.get("labels", {"all": ""})
@@ -84,7 +93,7 @@ def test_progress_counts_the_rows(prefix: Path, tmp_path: Path) -> None:
 def test_a_view_is_exported_in_its_order(prefix: Path, tmp_path: Path) -> None:
     dataset = load(prefix).select([7, 2, 5])
     export_dataset(dataset, "coco", tmp_path / "out", workers=1)
-    images = json.loads((tmp_path / "out" / "annotations.json").read_text())["images"]
+    images = json.loads((tmp_path / "out" / COCO_FILE).read_text())["images"]
     assert [image["path"] for image in images] == list(dataset.paths)
     assert [image["id"] for image in images] == [0, 1, 2]
 
@@ -97,7 +106,7 @@ def test_several_prefixes_with_the_same_names(export: Command, tmp_path: Path) -
     for to in FORMATS:
         done = export(*prefixes, "--to", to, "-o", to, "--quiet")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    coco = COCO(tmp_path / "coco" / "annotations.json")
+    coco = COCO(tmp_path / "coco" / COCO_FILE)
     found = [
         (coco.imgs[a["image_id"]]["path"], coco.cats[a["category_id"]]["name"])
         for a in coco.anns.values()
@@ -105,6 +114,96 @@ def test_several_prefixes_with_the_same_names(export: Command, tmp_path: Path) -
     expected = [(str(tmp_path / name / "data" / "a.json"), name) for name in ("first", "second")]
     assert found == expected
     assert len(list((tmp_path / "imagefolder" / "images").iterdir())) == 2
+
+
+# Tiny objects, and those at the edges
+
+DROPPED = [
+    *(box(20, 20, 2.5, 2), box(20, 20, 2.5, 1.9), box(20, 20, 5, 5, category="48Y")),
+    *(box(-3, 20, 5, 2.5), box(-3, 20, 5, 2.4)),  # 2 pixels of its width are inside
+    *(box(0, 16, 16, 4), box(0, 16, 15.9, 4), box(58, 39, 4, 4), box(2, 2, 60, 44)),
+]
+
+
+@pytest.mark.parametrize("to", [to for to in FORMATS if to != "imagefolder"])
+@pytest.mark.parametrize(
+    ("options", "boxes", "dropped"),
+    [
+        ((), 9, 0),
+        (("--min-box", 5), 7, 2),
+        (("--edge-margin", 8), 5, 4),
+        (("--min-box", 5, "--edge-margin", 8), 4, 5),
+        (("--min-box", 5, "--labels", "big=^48"), 1, 0),
+        (("--min-box", 1e6), 0, 9),
+    ],
+)
+def test_small_objects_and_those_at_edges_are_dropped(
+    export: Command, tmp_path: Path, to: str, options: tuple[Any, ...], boxes: int, dropped: int
+) -> None:
+    write_sample(tmp_path / "data", "a", [*DROPPED, {"category": "synthetic"}])
+    write_sample(tmp_path / "data", "b", [])
+    prefix = compressed(tmp_path)
+    done = export(prefix, "--to", to, "-o", "out", *options)
+    said = f"  {dropped} dropped" if dropped else ""
+    assert (done.returncode, done.stderr) == (0, done.stderr)
+    assert done.stdout == f"{tmp_path}/out  2 rows  {boxes} boxes{said}\n"
+    assert "regions" not in done.stderr
+
+
+def test_limits_are_in_pixels_of_the_picture(tmp_path: Path) -> None:
+    """Here the source is twice as wide and high as the row."""
+    write_sample(tmp_path / "data", "a", [box(20, 20, 4, 4), box(60, 60, 10, 10)], size=(128, 96))
+    dataset = load(compressed(tmp_path))
+    reports = [
+        export_dataset(
+            dataset, "coco", tmp_path / f"{source}", source=source, min_box=10, edge_margin=12
+        )
+        for source in (False, True)
+    ]
+    assert [(report.boxes, report.dropped) for report in reports] == [(1, 1), (2, 0)]
+    images = json.loads((tmp_path / "False" / COCO_FILE).read_text())
+    assert [annotation["bbox"] for annotation in images["annotations"]] == [[30, 30, 5, 5]]
+    assert images["images"][0]["tags"] == []
+
+
+# Parts that are given
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_given_parts_keep_their_rows(tmp_path: Path, to: str) -> None:
+    parts = []
+    for name, count in {"train": 3, "val": 2, "test": 1}.items():
+        for number in range(count):
+            found = [box(number, 2, 3, 4, category="30B")]
+            write_sample(tmp_path / name / "data", f"image_{number}", found)
+        parts.append(load(compressed(tmp_path / name)))
+    train, val, test = parts
+    views = train.select([2, 0]), val.select([1])
+    report = export_dataset(views[0], to, tmp_path / "out", val=views[1], test=test, workers=1)
+    assert report.rows == 4
+    if to == "coco":
+        paths = {
+            part: [
+                image["path"]
+                for image in json.loads(
+                    (tmp_path / "out" / "annotations" / f"instances_{part}.json").read_text()
+                )["images"]
+            ]
+            for part in ("train", "val", "test")
+        }
+        assert paths == {
+            "train": [*views[0].paths],
+            "val": [*views[1].paths],
+            "test": [*test.paths],
+        }
+    elif to == "parquet":
+        table = pd.read_parquet(tmp_path / "out")
+        expected = [(0, "train"), (1, "train"), (2, "val"), (3, "test")]
+        assert list(zip(table["row"], table["split"], strict=True)) == expected
+    else:
+        names = [path.relative_to(tmp_path / "out").parts for path in (tmp_path / "out").rglob("*")]
+        for part in ("train", "val", "test"):
+            assert any(part in folders or f"{part}-000000.tar" in folders for folders in names)
 
 
 # Errors
@@ -125,6 +224,18 @@ def test_several_prefixes_with_the_same_names(export: Command, tmp_path: Path) -
         (["PREFIX", "--to", "coco", "-o", "out", "--labels", "a=b,a=c"], "'a=c' is no new"),
         (["PREFIX", "--to", "coco", "-o", "out", "--labels", "a=("], "not a regular expression"),
         (["PREFIX", "--to", "coco", "-o", "out", "--from", "there"], "invalid choice"),
+        (
+            ["PREFIX", "--to", "coco", "-o", "out", "--val", "PREFIX"],
+            "is in two parts",
+        ),
+        (["PREFIX", "--to", "coco", "-o", "out", "--min-box", "-1"], "--min-box is -1"),
+        (["PREFIX", "--to", "coco", "-o", "out", "--edge-margin", "nan"], "--edge-margin is nan"),
+        (
+            ["PREFIX", "--to", "imagefolder", "-o", "out", "--min-box", "1"],
+            "--min-box drops objects",
+        ),
+        (["PREFIX", "--to", "coco", "-o", "out", "--shard-size", "1"], "--shard-size is for webd"),
+        (["PREFIX", "--to", "webdataset", "-o", "out", "--shard-size", "0"], "--shard-size is 0"),
     ],
 )
 def test_a_usage_error_is_one_line(
@@ -272,6 +383,10 @@ def test_errors_of_the_function(prefix: Path, tmp_path: Path) -> None:
         export_dataset(dataset, "csv", tmp_path / "out")
     with pytest.raises(UsageError, match="`labels` names no label"):
         export_dataset(dataset, "coco", tmp_path / "out", labels={})
+    with pytest.raises(UsageError, match="`test` is given without `val`"):
+        export_dataset(dataset, "coco", tmp_path / "out", test=dataset)
+    with pytest.raises(UsageError, match="`split` and `val` are two ways"):
+        export_dataset(dataset, "coco", tmp_path / "out", split=0.5, val=dataset)
     with pytest.raises(OutputError, match="there is already something"):
         export_dataset(dataset, "coco", tmp_path)
     np.save(f"{tmp_path}/x-images.npy", np.zeros((1, 2, 2, 3), np.float16))
@@ -288,7 +403,7 @@ def test_sources_are_linked(export: Command, tmp_path: Path) -> None:
     done = export(prefix, "--to", "coco", "-o", "out", "--from", "source", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out/images/000000.png").samefile(path.with_suffix(".png"))
-    coco = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    coco = json.loads((tmp_path / "out" / COCO_FILE).read_text())
     assert coco["annotations"][0]["bbox"] == [32, 24, 64, 48]
     assert (coco["images"][0]["width"], coco["images"][0]["height"]) == (128, 96)
 
@@ -357,7 +472,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_hostile_categories_are_names(hostile: Path, tmp_path: Path) -> None:
     for to in ("coco", "yolo", "parquet", "webdataset"):
         export_dataset(load(hostile), to, tmp_path / to, workers=1)
-    coco = json.loads((tmp_path / "coco" / "annotations.json").read_text(encoding="utf-8"))
+    coco = json.loads((tmp_path / "coco" / COCO_FILE).read_text(encoding="utf-8"))
     expected = [HARMLESS[text] for text in load(hostile).classes]
     assert [category["name"] for category in coco["categories"]] == expected
     by_id = {category["id"]: category["name"] for category in coco["categories"]}
@@ -413,7 +528,7 @@ def test_metadata_of_any_kind_are_no_obstacle(tmp_path: Path) -> None:
     ]
     for to in FORMATS:
         export_dataset(load(reference(tmp_path, *samples)), to, tmp_path / to, workers=1)
-    coco = json.loads((tmp_path / "coco" / "annotations.json").read_text())
+    coco = json.loads((tmp_path / "coco" / COCO_FILE).read_text())
     assert (len(coco["images"]), coco["annotations"], coco["licenses"]) == (5, [], [])
 
 

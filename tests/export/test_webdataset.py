@@ -19,6 +19,7 @@ from tests.export.sources import (
     box,
     compressed,
     contour,
+    hugging_face,
     reference,
     visible_boxes,
     write_sample,
@@ -28,10 +29,20 @@ from tests.jobs import Command
 # WebDataset leaves its shards to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
+# The same in every row.
+KEYS = dict.fromkeys(("row", "width", "height"), int) | dict.fromkeys(
+    ("label", "path", "campaign", "provenance", "annotations"), str
+)
+
 
 def samples(folder: Path, part: str = "shard") -> list[dict[str, Any]]:
     shards = sorted(str(path) for path in folder.glob(f"{part}-*.tar"))
     found = list(webdataset.WebDataset(shards, shardshuffle=False).decode("pilrgb"))
+    for sample in found:
+        assert sample["json"].keys() == KEYS.keys()
+        assert all(type(sample["json"][key]) is kind for key, kind in KEYS.items())
+        for key in ("annotations", "provenance"):
+            sample["json"][key] = json.loads(sample["json"][key])
     gc.collect()
     return found
 
@@ -65,7 +76,7 @@ def test_parts_and_labels(prefix: Path, tmp_path: Path) -> None:
     table = load(prefix).labels(labels)
     for sample in train + val:
         small, big = table[sample["json"]["row"]]
-        assert sample["json"]["label"] == ("small" if small else "big" if big else None)
+        assert sample["json"]["label"] == ("small" if small else "big" if big else "")
 
 
 def test_many_rows_become_several_shards(tmp_path: Path) -> None:
@@ -106,4 +117,54 @@ def test_source_images_are_copied_byte_by_byte(tmp_path: Path, kind: str) -> Non
         assert names == [f"000000.{suffix}", "000000.json"]
         picture_bytes, record = (tar.extractfile(name).read() for name in names)  # type: ignore[union-attr]
     assert picture_bytes == stream.getvalue()
-    assert json.loads(record)["annotations"][1]["box"] == [32, 24, 64, 48]
+    annotations = json.loads(json.loads(record)["annotations"])
+    assert annotations[1]["box"] == [32, 24, 64, 48]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("shard_size", [4, None])
+def test_hugging_face_reads_rows_of_all_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard_size: int | None
+) -> None:
+    """It takes the types of the first five rows, which have neither boxes nor provenance here."""
+    datasets = hugging_face(tmp_path, monkeypatch)
+    for name in "abcdef":
+        write_sample(tmp_path / "data", name, [])
+    outline, hole = [[8, 8], [40, 8], [40, 40], [8, 40]], [[16, 16], [32, 16], [32, 32], [16, 32]]
+    write_sample(tmp_path / "data", "g", [box(1, 2, 3, 4.5)], provenance={"license": "CC0"})
+    write_sample(tmp_path / "data", "h", [contour(outline, hole), {"category": "synthetic"}])
+    write_sample(tmp_path / "data", "i", [contour(outline)], provenance={"uri": "somewhere"})
+    dataset = load(compressed(tmp_path))
+    export_dataset(dataset, "webdataset", tmp_path / "out", shard_size=shard_size, split=0.7)
+    count = len(list((tmp_path / "out").iterdir()))
+    assert count == (3 if shard_size else 2)
+    found = datasets.load_dataset("webdataset", data_dir=str(tmp_path / "out"))
+    rows = {row["json"]["row"]: row for part in found.values() for row in part}
+    assert {name: len(part) for name, part in found.items()} == {"train": 6, "validation": 3}
+    for number, row in rows.items():
+        assert row["png"].size == (64, 48)
+        record = row["json"]
+        annotations = json.loads(record["annotations"])
+        expected = [xyxy.tolist() for _, xyxy in dataset.boxes(number)]
+        boxes = [(x, y, x + w, y + h) for x, y, w, h in (a["box"] for a in annotations if a["box"])]
+        assert number >= 7 or boxes == [tuple(xyxy) for xyxy in expected]
+    assert json.loads(rows[6]["json"]["provenance"]) == {"license": "CC0"}
+    assert json.loads(rows[8]["json"]["provenance"]) == {"uri": "somewhere"}
+    kinds = [
+        type(json.loads(rows[row]["json"]["annotations"])[0]["segmentation"]) for row in (6, 7, 8)
+    ]
+    assert kinds == [type(None), dict, list]
+
+
+def test_shards_of_a_size_feed_two_workers(export: Command, prefix: Path, tmp_path: Path) -> None:
+    done = export(prefix, "--to", "webdataset", "-o", "out", "--shard-size", 5)
+    assert done.returncode == 0, done.stderr
+    shards = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in shards] == [f"shard-{number:06d}.tar" for number in range(3)]
+    rows = []
+    for shard in shards:
+        with tarfile.open(shard) as tar:
+            rows.append(len(tar.getnames()) // 2)
+    assert rows == [5, 5, 2]
+    assert [sample["json"]["row"] for sample in samples(tmp_path / "out")] == list(range(12))
