@@ -5,6 +5,7 @@ VERSION := import sys; print("Python %d.%d" % sys.version_info[:2] + getattr(sys
 BIN := .venv/bin
 REFERENCE := .venv-reference
 CONTENDERS := .venv-contenders
+CLIENTS := .venv-clients
 CAMPAIGN := build/demo/campaign
 # For make bench-against: the last release before this commit.
 BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
@@ -12,7 +13,7 @@ BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 .DEFAULT_GOAL := help
 .PHONY: help wheel dist torch demo picture screenshot test test-all test-lowest test-browser coverage \
 	check parity faults filesystems cluster sanitize bench bench-against bench-full bench-load \
-	bench-million bench-export bench-inspect docs docs-links record clean FORCE
+	bench-million bench-export bench-inspect docs docs-links record clients clean FORCE
 .DELETE_ON_ERROR:
 # Two targets must not install into .venv at the same time.
 .NOTPARALLEL:
@@ -72,6 +73,12 @@ $(CONTENDERS)/installed: benchmarks/constraints.txt Makefile $(CONTENDERS)/plain
 
 $(BIN)/installed-bench: $(BIN)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
+# Readers of exports. Some need other versions than ours, such as OpenCV below 5. As above, PyPI's
+# torch is large.
+$(CLIENTS)/installed: $(CLIENTS)/pyvenv.cfg
+	$(CLIENTS)/bin/python -m pip install --quiet torch torchvision ultralytics supervision datumaro pycocotools
 	@touch $@
 
 # For make sanitize, which loads these instead of the installed ones.
@@ -140,6 +147,9 @@ test-lowest: $(BIN)/installed  ## run all tests on the oldest Python with the lo
 
 test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in Chromium
 	$(BIN)/python -m pytest tests/inspect/test_browser.py
+
+clients: $(BIN)/installed $(CLIENTS)/installed  ## let torchvision, Ultralytics, supervision and datumaro read exports
+	$(BIN)/python -m tests.clients.run $(CLIENTS)/bin/python
 
 coverage: $(BIN)/installed  ## run all tests, and show which lines they reach, in build/coverage, too
 	@mkdir -p build/coverage
@@ -224,4 +234,4 @@ record: $(REFERENCE)/installed  ## record the reference's outputs again, for the
 	$(REFERENCE)/bin/python tests/reference/record.py
 
 clean:  ## remove environments, builds and caches
-	rm -rf .venv $(REFERENCE) $(CONTENDERS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(REFERENCE) $(CONTENDERS) $(CLIENTS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
