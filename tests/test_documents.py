@@ -104,7 +104,7 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, data: Path) -> None:
 
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
 def test_all_our_commands_on_a_page_are_in_blocks_that_run(page: Path) -> None:
-    elsewhere = r"^(?: {4}|```(?!bash|python).*\n)(limbo-.*)"
+    elsewhere = r"^(?: {4}|```(?!bash|python).*\n)(limbo-[a-z]+ .*)"
     assert re.findall(elsewhere, page.read_text(encoding="utf-8"), re.MULTILINE) == []
 
 
