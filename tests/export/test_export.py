@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,15 @@ import yaml
 from pycocotools.coco import COCO
 
 import limbo_compress
-from limbo_compress import InputError, OutputError, UsageError, compress, export_dataset, load
+from limbo_compress import (
+    InputError,
+    OutputError,
+    UsageError,
+    compress,
+    concat,
+    export_dataset,
+    load,
+)
 from tests.export.sources import (
     COCO_FILE,
     box,
@@ -615,3 +625,26 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     (small, small_worker), (large, large_worker) = peaks
     assert large - small < 60_000
     assert large_worker - small_worker < 60_000
+
+
+def test_a_category_has_one_number_in_exports_of_all_views(prefix: Path, tmp_path: Path) -> None:
+    dataset = load(prefix)
+    train, val = dataset.split(0.5)
+    few = concat([val.select([1]), train.select([0])])
+    for number, view in enumerate([train, few, pickle.loads(pickle.dumps(val))]):
+        coco, yolo = tmp_path / f"coco-{number}", tmp_path / f"yolo-{number}"
+        export_dataset(view, "coco", coco, workers=1)
+        export_dataset(view, "yolo", yolo, workers=1)
+        written = json.loads((coco / "annotations" / "instances_default.json").read_text())
+        categories = {found["id"]: found["name"] for found in written["categories"]}
+        assert categories == dict(enumerate(dataset.classes, 1))
+        names = yaml.safe_load((yolo / "data.yaml").read_text())["names"]
+        assert names == dict(enumerate(dataset.classes))
+        assert view.metadata is not None
+        for row in range(len(view)):
+            lines = (yolo / "labels" / f"{row:06d}.txt").read_text().splitlines()
+            annotations = [a for a in written["annotations"] if a["image_id"] == row]
+            found = visible_boxes(view.metadata[row])
+            expected = Counter(box["category"] for box in found)
+            assert Counter(names[int(line.split()[0])] for line in lines) == expected
+            assert Counter(categories[a["category_id"]] for a in annotations) == expected
