@@ -16,7 +16,8 @@ from tests.jobs import wait_until
 __all__ = ["DaskCluster", "dask_cluster"]
 
 ROOT = Path(__file__).parents[1]
-DASK = (sys.executable, "-m", "dask")
+# Without the current folder on the path, as the installed command.
+DASK = (sys.executable, "-P", "-m", "dask")
 NEAR = ("--host", "127.0.0.1", "--no-dashboard")
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "remove_cryptomattes",
     "run_command",
     "run_on_terminal",
+    "shadow_modules",
     "wait_until",
 ]
 
@@ -123,6 +124,12 @@ def run_on_terminal(folder: Path, *command: object) -> str:
             shown += data
     os.close(ours)
     return shown.decode()
+
+
+def shadow_modules(folder: Path, names: Iterable[str] = sys.stdlib_module_names) -> None:
+    """Fill a folder with modules that hide those of other folders, and fail."""
+    for name in names:
+        (folder / f"{name}.py").write_text('raise RuntimeError("this is another module")')
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:

@@ -16,7 +16,14 @@ import pytest
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests.clusters import DaskCluster
-from tests.jobs import empty_mask_warning, labels_below, outputs, run_command, wait_until
+from tests.jobs import (
+    empty_mask_warning,
+    labels_below,
+    outputs,
+    run_command,
+    shadow_modules,
+    wait_until,
+)
 
 pytest.importorskip("distributed", reason="Dask is not installed")
 
@@ -118,6 +125,16 @@ def test_masks_without_a_hit_are_named(
     assert [line for line in stderr.splitlines() if "all zeros" in line] == [
         empty_mask_warning("big", "^84", labels_below(campaign))
     ]
+
+
+def test_a_child_runs_no_module_of_the_folder_of_its_worker(
+    campaign: Path, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    shadow_modules(cluster.file.parent)
+    cluster.add_worker()
+    code, stderr = Run(tmp_path, cluster, "--", campaign).wait()
+    assert code == 0, stderr
+    assert "another module" not in stderr
 
 
 def kill_a_worker(cluster: DaskCluster) -> None:

@@ -393,14 +393,14 @@ def run_in_child(token: str, serve: Serve, task: Any) -> Any:
     """
     key = (token, threading.get_ident())
     for _ in range(_STARTS):
-        child = _children.get(key) or Worker(serve)
-        if child.ready and child.pipe.poll():  # an idle child that says something has ended
-            child = Worker(serve)
-        _children[key] = child
-        if token in _ended:  # a task that waited may begin after that
-            break
-        child.send(0, task)
         try:
+            child = _children.get(key) or Worker(serve)
+            if child.ready and child.pipe.poll():  # an idle child that says something has ended
+                child = Worker(serve)
+            _children[key] = child
+            if token in _ended:  # a task that waited may begin after that
+                break
+            child.send(0, task)
             while (message := child.receive()) is None:
                 pass
         except CompressError as error:

@@ -3,12 +3,12 @@
 A fork takes milliseconds, but is safe only while this process has a single thread. A fresh
 interpreter takes a tenth of a second, and works everywhere: in a notebook, in a script on standard
 input, beside threads, and in a daemon of `multiprocessing`, which may have no children of that
-kind. It never imports the caller's main module.
+kind. It never imports the caller's main module, and no module from a folder where this process
+would not look for it: the current folder may be a download with a ``json.py`` in it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing import Pipe, current_process, get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Protocol
+
+from ..errors import MachineError
 
 __all__ = ["DESCRIPTORS", "NO_THREAD", "ONE_THREAD", "Serve", "WorkerProcess", "launch"]
 
@@ -31,8 +33,11 @@ DESCRIPTORS = 3
 NO_THREAD = os.EX_TEMPFAIL
 # A terminal or a scheduler sends these to all processes of a job.
 _FOR_THE_COORDINATOR = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
+# Where this package is. A fresh interpreter imports the same copy, not another one on its path.
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _FRESH_INTERPRETER = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    "import importlib, sys;"
+    "sys.path.insert(0, sys.argv[1]); import limbo_compress; del sys.path[0];"
     "from limbo_compress.run.launch import _serve_in_fresh_interpreter as serve;"
     "serve(int(sys.argv[2]), int(sys.argv[3]))"
 )
@@ -74,13 +79,18 @@ def launch(serve: Serve, siblings: Sequence[Connection]) -> tuple[WorkerProcess,
     ------
     OSError
         If the process cannot be started.
+    MachineError
+        If there is no interpreter to start.
     """
     ours, theirs = Pipe()
     try:
         with _signals_blocked(_FOR_THE_COORDINATOR | {signal.SIGTERM}):
             if _may_fork():
                 return _fork(serve, theirs, [ours, *siblings]), ours
-            return _FreshInterpreter(serve, theirs, ours), ours
+            process = _FreshInterpreter(theirs)
+            theirs.close()  # else nobody would notice a dead process while sending much
+            process.instruct(serve, ours)
+            return process, ours
     except BaseException:
         ours.close()
         raise
@@ -117,7 +127,9 @@ def _serve_in_fork(serve: Serve, pipe: Connection, inherited: Sequence[Connectio
 
 def _serve_in_fresh_interpreter(pipe: int, lifeline: int) -> None:
     connection = Connection(pipe)
-    _serve_until_orphaned(connection.recv(), connection, lifeline)
+    with suppress(EOFError, ConnectionError):
+        sys.path[:] = connection.recv()
+        _serve_until_orphaned(connection.recv(), connection, lifeline)
 
 
 def _serve_until_orphaned(serve: Serve, pipe: Connection, lifeline: int) -> None:
@@ -140,18 +152,21 @@ def _serve_until_orphaned(serve: Serve, pipe: Connection, lifeline: int) -> None
 
 
 class _FreshInterpreter:
-    """A new Python that is told over its pipe what to serve."""
+    """A new Python that is told over its pipe where modules are, and what to serve."""
 
-    def __init__(self, serve: Serve, theirs: Connection, ours: Connection) -> None:
+    def __init__(self, theirs: Connection) -> None:
+        if not os.access(sys.executable or "", os.X_OK):
+            hint = "set it to the path of this Python"
+            raise MachineError("sys.executable names no interpreter", sys.executable or "", hint)
         lifeline, self._lifeline = os.pipe()
         try:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-c", _FRESH_INTERPRETER, json.dumps(sys.path)),
+                    *(sys.executable, *_flags(), "-P", "-c", _FRESH_INTERPRETER, _ROOT),
                     *(str(theirs.fileno()), str(lifeline)),
                 ],
                 stdin=subprocess.DEVNULL,
-                env=os.environ | ONE_THREAD,
+                env=os.environ | ONE_THREAD | {"PYTHONPATH": _known_part_of_pythonpath()},
                 pass_fds=(theirs.fileno(), lifeline),
             )
         except BaseException:
@@ -159,7 +174,11 @@ class _FreshInterpreter:
             raise
         finally:
             os.close(lifeline)
+
+    def instruct(self, serve: Serve, ours: Connection) -> None:
+        """Send where modules are, and then what to serve, which may be in one of them."""
         with suppress(ConnectionError):  # whoever reads from the pipe notices a dead process
+            ours.send(_import_path())
             ours.send(serve)
 
     @property
@@ -178,6 +197,31 @@ class _FreshInterpreter:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
+
+
+def _flags() -> list[str]:
+    """Return the flags of this interpreter, of which -I, -s and -S keep others' modules away."""
+    # multiprocessing does the same; there is no public function for it.
+    return subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined,no-any-return]
+
+
+def _known_part_of_pythonpath() -> str:
+    """Return what `sys.path` has, too; Python made the other entries absolute when it started.
+
+    An interpreter that starts in another folder would find other modules by these.
+    """
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join(e for e in entries if os.path.isabs(e) and e in sys.path)
+
+
+def _import_path() -> list[str]:
+    """Return `sys.path` without what Python ignores, such as a `pathlib.Path`.
+
+    An empty entry is the current folder. It stays only if this package is there.
+    """
+    is_here = os.path.exists(os.curdir) and os.path.samefile(os.curdir, _ROOT)
+    entries = (str(entry) for entry in sys.path if isinstance(entry, str))
+    return [entry for entry in entries if entry or is_here]
 
 
 @contextmanager

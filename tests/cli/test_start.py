@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import limbo_compress
-from tests.jobs import run_command
+from limbo_compress import compress
+from tests.jobs import job, run_command, shadow_modules
 
+ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "cv2", "orjson", "OpenEXR", "mmh3"}
 ALL_OUTPUTS = ("--images", "--metadata", "--mask", "m", ".", "--")
 
@@ -58,27 +60,68 @@ def test_a_signal_at_the_exit_changes_nothing(campaign: Path, tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["compressed-metadata.pickle"]
 
 
-def shadow_modules(folder: Path) -> None:
-    """Fill a folder with modules that hide those of other folders, and fail.
+def run_under_shadows(
+    folder: Path, program: str, *arguments: object
+) -> subprocess.CompletedProcess[str]:
+    """Run a program as an installed command runs: without the current folder on its path."""
+    shadow_modules(folder, HEAVY | sys.stdlib_module_names)
+    return subprocess.run(
+        [sys.executable, "-P", "-c", program, *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
-    Before this package, -m itself imports a few: no package can guard these.
-    """
+
+def test_modules_in_the_current_folder_hide_no_others(campaign: Path, tmp_path: Path) -> None:
+    # Before this package, -m itself imports a few: no package can guard these.
     list_modules = "import runpy, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-c", list_modules], capture_output=True, text=True, check=True
     )
-    for name in (sys.stdlib_module_names | HEAVY | {"isal", "tqdm"}) - set(done.stdout.split()):
-        (folder / f"{name}.py").write_text('raise RuntimeError("this is another module")')
-
-
-# Where workers do not fork, they start in the current folder, too.
-@pytest.mark.skipif(sys.platform != "linux", reason="workers do not fork here")
-def test_modules_in_the_current_folder_hide_no_others(campaign: Path, tmp_path: Path) -> None:
-    shadow_modules(tmp_path)
+    shadow_modules(tmp_path, (HEAVY | sys.stdlib_module_names) - set(done.stdout.split()))
     for arguments in (["--version"], ["--quiet", "--workers", "2", *ALL_OUTPUTS, campaign]):
         done = run_command(tmp_path, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "compressed-metadata.pickle").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "arguments"),
+    [
+        ("main", ("--prefix", "new", *ALL_OUTPUTS, "../data")),
+        ("inspect", ("../out", "--verify", "12")),
+        ("inspect", ("../out", "--html", "gallery")),
+        ("export", ("../out", "--to", "imagefolder", "--out", "new", "--workers", "2")),
+    ],
+)
+def test_no_command_runs_modules_of_the_current_folder(
+    data: Path, tmp_path: Path, entry: str, arguments: tuple[str, ...]
+) -> None:
+    compress(job(data, tmp_path))
+    here = tmp_path / "here"
+    here.mkdir()
+    program = f"import sys; from limbo_compress.cli.start import {entry} as run; sys.exit(run())"
+    done = run_under_shadows(here, program, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "another module" not in done.stderr
+
+
+def test_a_worker_that_replaces_another_runs_no_module_of_the_current_folder(
+    campaign: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import runpy; runpy.run_module('tests.crashing', run_name='__main__', alter_sys=True)"
+    )
+    (sample, *_) = sorted(path.name for path in campaign.rglob("*.json"))
+    flags = ("--metadata", "--on-error", "skip", "--workers", "2", "--")
+    done = run_under_shadows(tmp_path, program, sample, *flags, campaign)
+    assert done.returncode == 0, done.stderr
+    assert "killed by SIGSEGV" in done.stderr
+    assert "(11,)" in done.stdout
 
 
 def test_a_source_tree_stays_on_the_path(tmp_path: Path) -> None:

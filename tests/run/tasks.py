@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,10 @@ def describe_worker(task: Numbers) -> list[Any]:
     Path(task.folder, str(os.getpid())).touch()
     wait_until(lambda: len(os.listdir(task.folder)) == 3, "three workers")
     return [(os.getpid(), os.environ.get("OPENBLAS_NUM_THREADS"))]
+
+
+def no_user_site(task: Numbers) -> list[Any]:
+    return [sys.flags.no_user_site]
 
 
 def refuse(task: Numbers) -> list[Any]:

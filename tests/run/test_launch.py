@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.jobs import shadow_modules
+
 ROOT = Path(__file__).parents[2]
 
 
-def run_python(folder: Path, *arguments: str, stdin: str = "") -> list[str]:
+def run_python(folder: Path, *arguments: str, stdin: str = "", **environ: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"} | environ,
         input=stdin,
         capture_output=True,
         text=True,
@@ -102,3 +106,97 @@ def test_fewer_workers_are_started_where_descriptors_are_few(
     assert done.returncode == 0, done.stderr
     assert "starting 10 of 40 workers" in done.stderr
     assert "(12,)" in done.stdout
+
+
+BESIDE_A_THREAD = """
+import os, sys, threading
+from pathlib import Path
+from limbo_compress import CompressError, Options, compress
+def job():
+    print(compress(Options({campaign!r}, prefix={prefix!r}, metadata=True, workers=2)).samples)
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+
+
+@pytest.fixture
+def run_beside(tmp_path: Path, campaign: Path) -> Callable[..., list[str]]:
+    """Run lines beside a thread, so that workers are fresh interpreters; return what they print."""
+
+    def run(lines: str, *flags: str, is_script: bool = True, **environ: str) -> list[str]:
+        begin = BESIDE_A_THREAD.format(campaign=str(campaign), prefix=str(tmp_path / "p"))
+        text = begin + textwrap.dedent(lines)
+        script = tmp_path / "scripts" / "program.py"
+        script.parent.mkdir()
+        script.write_text(text)
+        program = [str(script)] if is_script else ["-c", text]
+        return run_python(tmp_path, *flags, *program, **environ)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("is_script", "python_path"), [(True, ""), (False, ""), (True, ":x:"), (True, f".:{ROOT}/../x")]
+)
+def test_workers_run_no_module_of_a_folder_that_became_the_current_one(
+    tmp_path: Path, run_beside: Callable[..., list[str]], is_script: bool, python_path: str
+) -> None:
+    """The first job loads what this process needs: an empty entry would lead it there as well."""
+    (tmp_path / "download" / "x").mkdir(parents=True)
+    shadow_modules(tmp_path / "download")
+    shadow_modules(tmp_path / "download" / "x", [*sys.stdlib_module_names, "sitecustomize"])
+    lines = "job(); os.chdir('download'); job()"
+    environ = {"PYTHONPATH": f"{python_path}:{ROOT}"}
+    assert run_beside(lines, is_script=is_script, **environ) == ["12", "12"]
+
+
+def test_workers_are_of_the_copy_of_the_package_that_started_them(
+    tmp_path: Path, run_beside: Callable[..., list[str]]
+) -> None:
+    package = Path(shutil.copytree(ROOT / "limbo_compress", tmp_path / "limbo_compress"))
+    with open(package / "run" / "worker.py", "a") as stream:
+        stream.write("print('the copy', flush=True)\n")
+    seen = run_beside("job(); os.chdir('/'); job()", is_script=False)
+    assert sorted(seen) == ["12", "12", *5 * ["the copy"]]
+
+
+def test_entries_of_the_path_that_python_ignores_and_very_many_do_no_harm(
+    run_beside: Callable[..., list[str]],
+) -> None:
+    lines = """
+        sys.path += [Path("/a"), b"/b", None, 7, type("Name", (str,), {})("/c")]
+        sys.path += [f"/{number:0200}" for number in range(1500)]
+        job()
+    """
+    assert run_beside(lines) == ["12"]
+
+
+@pytest.mark.parametrize("executable", [None, "", "/no/python"])
+def test_a_missing_interpreter_is_one_clear_error(
+    run_beside: Callable[..., list[str]], executable: str | None
+) -> None:
+    lines = f"""
+        sys.executable = {executable!r}
+        try:
+            job()
+        except CompressError as error:
+            print(error)
+    """
+    (line,) = run_beside(lines)
+    prefix = f"{executable}: " if executable else ""
+    assert line == (
+        f"{prefix}sys.executable names no interpreter; set it to the path of this Python"
+    )
+
+
+def test_workers_have_the_flags_of_this_interpreter(
+    run_beside: Callable[..., list[str]],
+) -> None:
+    """With -s, for one, no module of the user's own site may run."""
+    lines = """
+        from limbo_compress.run.executor import Executor
+        from limbo_compress.run.processes import ProcessEngine
+        from tests.run.tasks import no_user_site, tasks, unchanged
+        with ProcessEngine(no_user_site, 1) as engine:
+            print(*Executor(engine).run(tasks(1), unchanged))
+    """
+    assert run_beside(lines, "-s") == ["[1]"]
