@@ -26,7 +26,8 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # its fallocate(2) succeeds without reserving anything.
 _UNSAFE_TO_MAP = {
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs"),
-    *("glusterfs", "pvfs2", "orangefs", "panfs", "virtiofs", "vboxsf", "prl_fs", "zfs"),
+    *("glusterfs", "pvfs2", "orangefs", "panfs", "dvs", "wekafs", "virtiofs", "vboxsf", "prl_fs"),
+    "zfs",
 }
 
 

@@ -18,7 +18,7 @@ from limbo_compress.output.filesystem import (
 @pytest.mark.parametrize(
     ("kind", "safe"),
     [("ext4", True), ("xfs", True), ("tmpfs", True), ("nfs4", False), ("fuse.sshfs", False),
-     ("fuseblk", False), ("cifs", False), ("lustre", False)],
+     ("fuseblk", False), ("cifs", False), ("lustre", False), ("dvs", False), ("wekafs", False)],
 )  # fmt: skip
 def test_only_local_filesystems_are_safe_to_map(tmp_path: Path, kind: str, safe: bool) -> None:
     folder = tmp_path / "a b"

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import errno
 import os
+import platform
+import sys
+from pathlib import Path
 
 import pytest
 
 from limbo_compress.run.stderr import captured
+from tests.jobs import run_command
+from tests.run.refused import SYSTEM_CALLS
 
 
 def test_lines_written_to_the_descriptor_are_captured(capfd: pytest.CaptureFixture[str]) -> None:
@@ -23,3 +29,14 @@ def test_stderr_is_restored_after_an_error(capfd: pytest.CaptureFixture[str]) ->
         raise ValueError("x")
     os.write(2, b"seen\n")
     assert capfd.readouterr().err == "seen\n"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in SYSTEM_CALLS, reason="needs seccomp(2)"
+)
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM])
+def test_where_memory_files_are_refused_others_are_used_or_none(tmp_path: Path, error: int) -> None:
+    done = run_command(tmp_path, error, module="tests.run.refused")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['inside']\n", "outside\n")
+    done = run_command(tmp_path, error, "/no such folder", module="tests.run.refused")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "inside\noutside\n")
