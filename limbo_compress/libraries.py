@@ -9,13 +9,21 @@ from __future__ import annotations
 import os
 import re
 import zlib
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from .errors import MachineError
 
-__all__ = ["NOT_COMPILED", "check_installed", "installation", "load", "why_not_compiled"]
+__all__ = [
+    "NOT_COMPILED",
+    "check_installed",
+    "decoders",
+    "installation",
+    "load",
+    "why_not_compiled",
+]
 
 NOT_COMPILED = "not compiled"
 
@@ -49,9 +57,7 @@ def load(name: str) -> Any:
 
 
 def check_installed(name: str) -> None:
-    """Check a library without importing it, as far as its file ``version.py`` tells.
-
-    OpenCV takes a quarter of a second to import, and has such a file in all its wheels.
+    """Check a library without importing it, as far as its files tell.
 
     Raises
     ------
@@ -61,13 +67,50 @@ def check_installed(name: str) -> None:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise MachineError(f"the library {name} is missing", "", _how_to_install(name))
-    try:
-        with open(os.path.join(os.path.dirname(spec.origin), "version.py"), encoding="utf-8") as f:
-            found = re.search(r'version = "(.*)"', f.read())
-    except OSError:
-        return
-    if found:
-        _check(name, found[1], spec.origin)
+    if version := _version_beside(name, spec.origin):
+        _check(name, version, spec.origin)
+
+
+def decoders(images: bool, masks: bool) -> dict[str, str]:
+    """Return the versions of the libraries on which the pixels depend, without importing them.
+
+    Two versions of OpenCV may decode a JPEG to other values, and two of OpenEXR a lossy channel.
+    zlib and ISA-L inflate to the same bytes, and all else is computed here.
+
+    Parameters
+    ----------
+    images, masks : bool
+        What is decoded.
+
+    Returns
+    -------
+    dict of str to str
+        For each package its version; "unknown" if no file tells it.
+    """
+    names = ["cv2"] * images + ["OpenEXR"] * masks
+    specs = {_PACKAGES.get(name, name): (name, find_spec(name)) for name in names}
+    return {
+        package: (spec and spec.origin and _version_beside(name, spec.origin)) or "unknown"
+        for package, (name, spec) in specs.items()
+    }
+
+
+def _version_beside(name: str, origin: str) -> str:
+    """Read a library's version beside its file ``origin``; empty if nothing tells it.
+
+    OpenCV takes a quarter of a second to import, and importlib.metadata twice as long as this
+    package. Wheels of OpenCV have a file ``version.py``; for others, pip leaves a folder.
+    """
+    folder = os.path.dirname(origin)
+    with suppress(OSError):
+        if name == "cv2":
+            with open(os.path.join(folder, "version.py"), encoding="utf-8") as stream:
+                found = re.findall(r'version = "(.*)"', stream.read())
+        else:
+            package = re.compile(rf"{name}-(.+)\.dist-info", re.IGNORECASE)
+            found = [match[1] for match in map(package.fullmatch, os.listdir(folder)) if match]
+        return " or ".join(sorted(found))
+    return ""
 
 
 def why_not_compiled(module: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,47 @@ def test_work_of_another_job_is_not_resumed(data: Path, change: Any, difference:
     with pytest.raises(UsageError, match=f"unfinished work of another job: {difference}"):
         compress(job(data, **change))
     assert compress(job(data)).resumed == 5
+
+
+@pytest.fixture
+def upgraded(tmp_path: Path) -> dict[str, str]:
+    """An environment in which OpenCV and OpenEXR have later versions."""
+    folder = tmp_path / "upgraded"
+    (folder / "cv2").mkdir(parents=True)
+    (folder / "cv2" / "__init__.py").touch()
+    (folder / "cv2" / "version.py").write_text('opencv_version = "5.9.9.99"\n')
+    (folder / "OpenEXR.py").touch()
+    (folder / "openexr-3.99.9.dist-info").mkdir()
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_work_is_not_resumed_with_another_version_of_a_decoder(
+    data: Path, command: Command, upgraded: dict[str, str]
+) -> None:
+    """Two versions may decode the same JPEG to different values."""
+    stop_after(5, job(data))
+    flags = ("--prefix", "out", "--images", "--metadata", "--image-size", "32", "24")
+    resume = (*flags, "--mask", "m", ".", "--", data)
+    done = command(*resume, env=upgraded)
+    assert (done.returncode, done.stdout) == (2, "")
+    versions = [
+        f"opencv-python-headless was {metadata.version('opencv-python-headless')}, is 5.9.9.99"
+    ]
+    versions += [f"OpenEXR was {metadata.version('OpenEXR')}, is 3.99.9"]
+    assert done.stderr == (
+        f"limbo-compress: {data.parent / WORK_DIR}: unfinished work of another job:"
+        f" {', '.join(versions)}; --fresh starts over\n"
+    )
+    assert "resuming: 5 of 12 samples" in command(*resume).stderr
+
+
+def test_work_is_resumed_with_another_version_of_a_library_that_is_not_needed(
+    data: Path, command: Command, upgraded: dict[str, str]
+) -> None:
+    stop_after(5, Options((str(data),), prefix=str(data.parent / "out"), metadata=True, workers=1))
+    done = command("--prefix", "out", "--metadata", "--", data, env=upgraded)
+    assert done.returncode == 0
+    assert "resuming: 5 of 12 samples" in done.stderr
 
 
 def test_fresh_discards_the_work_of_another_job(data: Path) -> None:

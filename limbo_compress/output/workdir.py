@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
-from .. import deflate
+from .. import deflate, libraries
 from ..errors import OutputError, UsageError, output_errors
 from ..formats.parts import Part, has_its_metadata, read_edges, read_parts, rows_of
 from ..plan import Job
@@ -26,7 +26,8 @@ _CHUNK = 1 << 20
 _RECORD = "job"
 _RECORD_NAME = re.compile(r"job-\d+\.json")
 _LATE = "late_writers"
-_FORMAT = 6
+_DECODERS = "decoders"
+_FORMAT = 7
 # How much of what is on the disk is read again, to see if it is what was written. Reading all rows
 # of a large job would take longer than the rest of it.
 _CHECKED_BYTES = 1 << 30
@@ -169,7 +170,7 @@ class WorkDir:
         if found and changes and is_in_use and not self._job.options.fresh:
             hint = "`fresh` starts over"
             if self._job.partition:
-                hint = "all partitions of a job need the same options"
+                hint = "all partitions of a job need the same options and libraries"
             raise UsageError(
                 f"unfinished work of another job: {', '.join(changes)}", self._job.folder, hint
             )
@@ -354,7 +355,7 @@ def missing(done: Iterable[Part], rows: range) -> list[range]:
 
 
 def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
-    """What must not change for work to be resumed: the options that matter, and the samples."""
+    """What must not change for work to be resumed: options that matter, decoders, samples."""
     import hashlib  # here because no worker needs it
 
     options = job.options
@@ -362,6 +363,7 @@ def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
     for path in paths:
         names.update(os.fsencode(path) + b"\0")
     partitions = {"partitions": job.partition.count} if job.partition else {}
+    decoders = libraries.decoders(options.images, bool(options.masks))
     return partitions | {
         "format": _FORMAT,
         "images": options.images,
@@ -369,6 +371,7 @@ def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
         "masks": [list(mask) for mask in options.masks],
         "metadata": options.metadata,
         "strip_regions": options.strip_regions,
+        _DECODERS: decoders,
         "number of samples": len(paths),
         "list of samples": names.hexdigest(),
     }
@@ -387,8 +390,17 @@ def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
         if name == "partitions" and name not in found:  # no partition has begun
             continue
         if found.get(name) != value:
-            if isinstance(value, str):  # a digest means nothing to a reader
+            if name == _DECODERS:
+                changes += _new_versions(found.get(name), value)
+            elif isinstance(value, str):  # a digest means nothing to a reader
                 changes.append(f"the {name} changed")
             else:
                 changes.append(f"`{name}` was {found.get(name)}")
     return changes
+
+
+def _new_versions(found: Any, wanted: dict[str, str]) -> list[str]:
+    """Say which libraries have another version."""
+    before = found if isinstance(found, dict) else {}
+    pairs = {package: (before.get(package, "unknown"), wanted[package]) for package in wanted}
+    return [f"{package} was {old}, is {new}" for package, (old, new) in pairs.items() if old != new]
