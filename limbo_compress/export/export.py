@@ -26,6 +26,7 @@ from ..dataset.rows import Ints
 from ..dataset.rows import split as split_rows
 from ..errors import InputError, OutputError, UsageError, output_errors, shown
 from ..faults import machine_errors
+from ..renaming import check_renaming, rename_folder
 from .layout import Layout
 
 if TYPE_CHECKING:
@@ -365,10 +366,12 @@ def _work_folder(out: str) -> Iterator[str]:
         folder = os.path.join(os.path.dirname(out), f".export-{secrets.token_hex(4)}.partial")
         os.mkdir(folder)
     try:
+        with output_errors(out):
+            check_renaming(folder)
         yield folder
         with output_errors(out):
             _sync(folder)
-            os.rename(folder, out)
+            rename_folder(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import OutputError, output_errors
 from ..plan import Job
+from ..renaming import rename_folder
 
 __all__ = ["Lock", "holder_names", "partition_locks", "this_boot"]
 
@@ -208,7 +209,7 @@ class Lock:
         with suppress(OSError):  # if it is empty, its last holder is about to remove it, or died
             os.rmdir(self._lock)
         try:
-            os.rename(self._draft, self._lock)
+            rename_folder(self._draft, self._lock)
         except OSError as error:  # what a folder in the way is called depends on the filesystem
             return error
         return None

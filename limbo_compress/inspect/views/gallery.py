@@ -31,6 +31,7 @@ from ... import __version__
 from ...errors import InputError, OutputError, output_errors
 from ...faults import machine_errors
 from ...imaging.decode import opencv
+from ...renaming import check_renaming, rename_folder
 from ..counts import is_synthetic
 from ..selection import Selection
 from ..summary import Summary, summarize
@@ -94,6 +95,7 @@ def write_gallery(
     _check_target(path)
     summary = summarize(prefixes, selection)
     with unfinished(path) as work:
+        check_renaming(work)
         new = os.path.join(work, "new")
         for name in ("thumbs", "pictures", "details"):
             os.makedirs(os.path.join(new, "data", name))
@@ -123,8 +125,8 @@ def _check_target(path: str) -> None:
 
 def _publish(new: str, path: str, old: str) -> None:
     if os.path.exists(path):
-        os.rename(path, old)
-    os.rename(new, path)
+        rename_folder(path, old)
+    rename_folder(new, path)
 
 
 def _write_data(folder: str, name: str, value: Any) -> None:

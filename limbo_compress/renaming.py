@@ -1,0 +1,55 @@
+"""Rename folders, or say at once that a filesystem cannot.
+
+gcsfuse and other views of object stores can rename files only, and say so in odd ways.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+from .errors import OutputError
+
+__all__ = ["check_renaming", "rename_folder"]
+
+# None of these says that something is in the way. gcsfuse has too many objects, not files.
+_CANNOT = {errno.EMFILE, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV}
+
+
+def rename_folder(source: str, target: str) -> None:
+    """Rename a folder.
+
+    Raises
+    ------
+    OutputError
+        If the filesystem cannot.
+    OSError
+        If something else prevents it.
+    """
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        problem = f"this filesystem cannot rename a folder: {error.strerror}"
+        hint = "write to another one, and copy the outputs"
+        raise OutputError(problem, os.path.dirname(target), hint) from error
+
+
+def check_renaming(folder: str) -> None:
+    """Rename a folder inside another one, as hours of work would end in.
+
+    Raises
+    ------
+    OutputError
+        If the filesystem cannot.
+    OSError
+        If something else prevents it.
+    """
+    draft, renamed = os.path.join(folder, "draft"), os.path.join(folder, "renamed")
+    os.mkdir(draft)
+    with open(os.path.join(draft, "file"), "x"):
+        pass  # some filesystems rename empty folders only
+    rename_folder(draft, renamed)
+    shutil.rmtree(renamed)
