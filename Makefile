@@ -1,4 +1,5 @@
-# Everything is installed into .venv and its siblings; nothing outside this folder changes.
+# Everything is installed into .venv and its siblings. Nothing outside this folder changes, except that
+# make test-browser and make screenshot install Debian's Chromium with apt-get if there is none.
 PYTHON ?= python3
 # Prints the version of an interpreter, as in Python 3.12; 3.14t is a free-threaded build.
 VERSION := import sys; print("Python %d.%d" % sys.version_info[:2] + getattr(sys, "abiflags", ""))
@@ -6,12 +7,17 @@ BIN := .venv/bin
 REFERENCE := .venv-reference
 CONTENDERS := .venv-contenders
 CLIENTS := .venv-clients
+DIST := .venv-dist
+# With LOCKED=1, as in CI, versions and hashes are those in requirements/, and pip downloads nothing else.
+# PyTorch is the exception: its CPU builds are not on PyPI.
+PIP_INSTALL := $(strip -m pip install --quiet $(if $(LOCKED),--no-index --no-build-isolation))
+PIP_LOCKED := -m pip install --quiet --require-hashes --requirement
 CAMPAIGN := build/demo/campaign
 # For make bench-against: the last release before this commit.
 BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help wheel dist torch demo picture screenshot test test-all test-lowest test-browser coverage \
+.PHONY: help wheel dist test-dist lock torch demo picture screenshot test test-all test-lowest test-browser coverage \
 	check parity faults filesystems cluster sanitize bench bench-against bench-full bench-load \
 	bench-million bench-export bench-inspect docs docs-links record clients clean FORCE
 .DELETE_ON_ERROR:
@@ -34,23 +40,27 @@ help:  ## list the targets
 		$(PYTHON) -m venv --clear $*; \
 	fi
 
+.venv/locked: .venv/pyvenv.cfg requirements/dev.txt
+	$(BIN)/python $(PIP_LOCKED) requirements/dev.txt
+	@touch $@
+
 # The demo needs what users need. The developers' tools are added to it.
 $(BIN)/installed-demo: EXTRAS := fast,masks
 $(BIN)/installed: EXTRAS := dev
 $(BIN)/installed-demo: TAKES := 250 MB
 $(BIN)/installed: TAKES := 1 GB, which takes a few minutes
 $(BIN)/installed-demo $(BIN)/installed: .venv/pyvenv.cfg pyproject.toml setup.py \
-		$(wildcard limbo_compress/*/*.c)
+		$(wildcard limbo_compress/*/*.c) $(if $(LOCKED),.venv/locked)
 	@echo 'Installing limbo-compress[$(EXTRAS)] into .venv: $(TAKES)'
 	@# Modules that were compiled for one version of Python would be found first.
 	@rm -f limbo_compress/*/*.so
-	@$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@$(BIN)/python $(PIP_INSTALL) --editable '.[$(EXTRAS)]'
 	@# pip compiles only what it copies. Where Python may not write bytecode, every start would compile.
 	@$(BIN)/python -m compileall -q limbo_compress
 	@touch $(BIN)/installed-demo $@
 
 $(REFERENCE)/installed: $(REFERENCE)/pyvenv.cfg
-	$(REFERENCE)/bin/python -m pip install --quiet limbo-ml==0.4.0
+	$(REFERENCE)/bin/python $(if $(LOCKED),$(PIP_LOCKED) requirements/reference.txt,$(PIP_INSTALL) limbo-ml==0.4.0)
 	@touch $@
 
 # One environment each, because they need conflicting versions. A tool that cannot be installed is
@@ -72,7 +82,7 @@ $(CONTENDERS)/installed: benchmarks/constraints.txt Makefile $(CONTENDERS)/plain
 	@touch $@
 
 $(BIN)/installed-bench: $(BIN)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[bench]'
 	@touch $@
 
 # Readers of exports. Some need other versions than ours, such as OpenCV below 5. As above, PyPI's
@@ -91,25 +101,27 @@ build/sanitize/%.so: limbo_compress/%.c
 
 # The version that the tests and the figures are of. Where pip finds no CPU build, it takes CUDA's.
 $(BIN)/installed-torch: $(BIN)/installed
-	$(BIN)/python -m pip install --quiet torch==2.13.0 --editable '.[torch]'
+	$(BIN)/python -m pip install --quiet $(if $(LOCKED),--no-build-isolation) torch==2.13.0 --editable '.[torch]'
 	@touch $@
 
 # Playwright drives the system's Chromium (Debian's package, or CHROMIUM=PATH), and downloads none.
 # Where either cannot be installed, the browser's tests are skipped, and pytest says why.
 $(BIN)/installed-browser: $(BIN)/installed
-	$(BIN)/python -m pip install --quiet 'playwright>=1.50' 'axe-playwright-python>=0.1.4' \
+	$(BIN)/python $(PIP_INSTALL) --editable '.[browser]' \
 		|| echo "Playwright or axe-core cannot be installed"
-	command -v "$${CHROMIUM:-chromium}" >/dev/null || { apt-get update -qq \
-		&& apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { \
+		echo "Installing Chromium with apt-get: the only thing outside this folder" \
+		&& apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 		|| echo "Chromium cannot be installed"
 	@touch $@
 
-$(BIN)/installed-dist: $(BIN)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[dist]'
+# What builds the files that are published runs nothing but these tools.
+$(DIST)/installed: $(DIST)/pyvenv.cfg requirements/dist.txt
+	$(DIST)/bin/python $(PIP_LOCKED) requirements/dist.txt
 	@touch $@
 
 $(BIN)/installed-docs: $(BIN)/installed
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[docs]'
 	@touch $@
 
 BENCH := $(BIN)/installed-bench $(REFERENCE)/installed $(CONTENDERS)/installed
@@ -128,11 +140,24 @@ picture: demo  ## redraw the picture of a mask in docs/compress.md
 screenshot: demo $(BIN)/installed-browser  ## redraw the picture of the gallery in the README
 	$(BIN)/python -m benchmarks.screenshot build/demo/test docs/gallery.webp
 
-wheel: $(BIN)/installed-dist  ## build the sdist and a wheel into dist, and check them
-	$(BIN)/python -m tests.dist --no-tests
+wheel: $(DIST)/installed  ## build the sdist and a wheel into dist, and check them
+	$(DIST)/bin/python -m tests.dist build
 
-dist: $(BIN)/installed-dist  ## do the same, and run all tests where nothing can be compiled
-	$(BIN)/python -m tests.dist
+test-dist: $(BIN)/installed  ## run all tests on the files in dist, where nothing can be compiled
+	$(BIN)/python -m tests.dist test
+
+dist: wheel test-dist  ## do both
+
+# For every Python and system of CI. Dependabot proposes newer versions each week.
+LOCK := $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command 'make lock' --upgrade
+
+lock: $(BIN)/installed  ## write requirements/ anew, with the latest versions and their hashes
+	$(LOCK) --group backend --output-file requirements/backend.txt
+	$(LOCK) --group dist --output-file requirements/dist.txt
+	$(LOCK) pyproject.toml --group backend --extra dev --extra docs --extra browser \
+		--output-file requirements/dev.txt
+	echo limbo-ml==0.4.0 | $(LOCK) - --output-file requirements/reference.txt
 
 torch: $(BIN)/installed-torch  ## install PyTorch, without which its tests are skipped
 
@@ -145,7 +170,7 @@ test-all: $(BIN)/installed  ## run all tests on every supported Python of this m
 test-lowest: $(BIN)/installed  ## run all tests on the oldest Python with the lowest versions allowed
 	$(BIN)/python -m tests.pythons --lowest
 
-test-browser: $(BIN)/installed-browser  ## drive the gallery of limbo-inspect in Chromium
+test-browser: $(BIN)/installed-browser  ## drive the gallery in Chromium, which apt-get installs if need be
 	$(BIN)/python -m pytest tests/inspect/test_browser.py
 
 clients: $(BIN)/installed $(CLIENTS)/installed  ## let torchvision, Ultralytics, supervision and datumaro read exports
@@ -235,3 +260,4 @@ record: $(REFERENCE)/installed  ## record the reference's outputs again, for the
 
 clean:  ## remove environments, builds and caches
 	rm -rf .venv $(REFERENCE) $(CONTENDERS) $(CLIENTS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(DIST) $(REFERENCE) $(CONTENDERS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,9 +1,9 @@
 """Build what is published, and check it as users get it: ``make dist``.
 
-``make wheel`` only builds and checks. ``make dist`` also installs both files into fresh
-environments without a compiler: the wheel on every supported Python of this machine, the sdist on
-the oldest. The tests run there from an unpacked sdist without the package, so that they use the
-installed one.
+``make wheel`` builds and checks, and needs no more than the tools for that. ``make test-dist``
+installs both files into fresh environments without a compiler: the wheel on every supported Python
+of this machine, the sdist on the oldest. The tests run there from an unpacked sdist without the
+package, so that they use the installed one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def build() -> tuple[Path, Path]:
     """Build the sdist, and from it the wheel; return their paths."""
     for folder in (DIST, BUILD):
         shutil.rmtree(folder, ignore_errors=True)
-    build = (sys.executable, "-m", "build", "--installer", "uv", "--outdir", BUILD)
+    build = (sys.executable, "-m", "build", "--no-isolation", "--outdir", BUILD)
     run(*build, LIMBO_COMPRESS_MUST_COMPILE="1")
     (sdist,), (wheel,) = BUILD.glob("*.tar.gz"), BUILD.glob("*.whl")
     DIST.mkdir()
@@ -72,6 +72,9 @@ def run_tests(file: Path, version: str, tests: Path) -> str:
     python = environment / "bin" / "python"
     run(*UV, "venv", "--quiet", "--python", interpreter, environment)
     install = (*UV, "pip", "install", "--quiet", "--python", python, "--compile-bytecode")
+    if os.environ.get("LOCKED"):
+        run(*install, "--require-hashes", "--requirement", ROOT / "requirements" / "dev.txt")
+        install = (*install, "--no-index", "--no-build-isolation")
     run(*install, f"{file}[dev]", CC="false")
     run(environment / "bin" / "limbo-compress", "--version")
     pytest = (python, "-m", "pytest", "-n", "2", "tests", "--pyargs", "limbo_compress")
@@ -81,12 +84,18 @@ def run_tests(file: Path, version: str, tests: Path) -> str:
     return "passed" if passed else "failed"
 
 
-def main(is_tested: bool) -> int:
-    """Build, check and test; print a table of outcomes, and return the exit code."""
-    sdist, wheel = build()
-    check(sdist, wheel)
-    if not is_tested:
-        return 0
+def build_and_check() -> int:
+    """Build and check both files; return the exit code."""
+    check(*build())
+    return 0
+
+
+def test() -> int:
+    """Test both files; print a table of outcomes, and return the exit code."""
+    (sdist,) = DIST.glob("*.tar.gz")
+    # OpenCV has no wheels for musl.
+    (wheel,) = (path for path in DIST.glob("*.whl") if "musllinux" not in path.name)
+    shutil.rmtree(BUILD, ignore_errors=True)
     tests = unpack_tests(sdist)
     versions = supported()
     runs = [(wheel, version) for version in versions] + [(sdist, versions[0])]
@@ -97,4 +106,4 @@ def main(is_tested: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(is_tested="--no-tests" not in sys.argv))
+    sys.exit({"build": build_and_check, "test": test}[sys.argv[1]]())
