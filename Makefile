@@ -137,7 +137,7 @@ demo: $(BIN)/installed-demo  ## generate a small campaign, compress it, and show
 picture: demo  ## redraw the picture of a mask in docs/compress.md
 	$(BIN)/python -m benchmarks.picture build/demo/test big docs/mask.png
 
-screenshot: demo $(BIN)/installed-browser  ## redraw the picture of the gallery in the README
+screenshot: demo $(BIN)/installed-browser  ## redraw the README's gallery; apt-get installs Chromium if need be
 	$(BIN)/python -m benchmarks.screenshot build/demo/test docs/gallery.webp
 
 wheel: $(DIST)/installed  ## build the sdist and a wheel into dist, and check them
@@ -170,7 +170,7 @@ test-all: $(BIN)/installed  ## run all tests on every supported Python of this m
 test-lowest: $(BIN)/installed  ## run all tests on the oldest Python with the lowest versions allowed
 	$(BIN)/python -m tests.pythons --lowest
 
-test-browser: $(BIN)/installed-browser  ## drive the gallery in Chromium, which apt-get installs if need be
+test-browser: $(BIN)/installed-browser  ## drive the gallery; apt-get installs Chromium if need be
 	$(BIN)/python -m pytest tests/inspect/test_browser.py
 
 clients: $(BIN)/installed $(CLIENTS)/installed  ## let torchvision, Ultralytics, supervision and datumaro read exports

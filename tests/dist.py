@@ -74,8 +74,9 @@ def run_tests(file: Path, version: str, tests: Path) -> str:
     install = (*UV, "pip", "install", "--quiet", "--python", python, "--compile-bytecode")
     if os.environ.get("LOCKED"):
         run(*install, "--require-hashes", "--requirement", ROOT / "requirements" / "dev.txt")
-        install = (*install, "--no-index", "--no-build-isolation")
-    run(*install, f"{file}[dev]", CC="false")
+        run(*install, "--no-index", "--no-build-isolation", f"{file}[dev]", CC="false")
+    else:
+        run(*install, f"{file}[dev]", CC="false")
     run(environment / "bin" / "limbo-compress", "--version")
     pytest = (python, "-m", "pytest", "-n", "2", "tests", "--pyargs", "limbo_compress")
     # The commands that tests start use modules of the tests as well.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("Makefile", "pyproject.toml", "setup.py"):
         shutil.copy(MAKEFILE.with_name(name), tmp_path)
+    shutil.copytree(MAKEFILE.with_name("requirements"), tmp_path / "requirements")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MAKEFLAGS", raising=False)  # of the make that runs the tests
     return tmp_path
@@ -62,6 +64,42 @@ def test_the_demo_installs_what_users_do_and_other_targets_add_to_it() -> None:
     assert (installed("demo"), installed("test")) == ([], [".[dev]"])
     Path(".venv", "bin", "installed").touch()
     assert (installed("demo"), installed("test")) == ([], [])
+
+
+def downloads(target: str, *arguments: str) -> list[str]:
+    """The commands of a target in a fresh clone that install packages, except by their hashes."""
+    done = make("--dry-run", *arguments, target)
+    assert done.returncode == 0, done.stderr
+    commands = [line for line in done.stdout.splitlines() if "pip install" in line]
+    assert commands
+    return [
+        line for line in commands if "--require-hashes" not in line and "--no-index" not in line
+    ]
+
+
+@pytest.mark.parametrize("target", ["check", "docs", "parity", "test", "test-browser", "test-dist"])
+def test_with_locked_versions_nothing_else_is_downloaded(target: str) -> None:
+    assert downloads(target)
+    assert not downloads(target, "LOCKED=1")
+
+
+def test_what_is_published_is_built_by_tools_of_known_hashes_only() -> None:
+    assert not downloads("wheel")
+    assert "'.[" not in make("--dry-run", "wheel").stdout
+    project = tomllib.loads(Path("pyproject.toml").read_text())
+    assert project["dependency-groups"]["backend"] == project["build-system"]["requires"]
+    assert not any(name.startswith("test-") for name in project["tool"]["cibuildwheel"])
+    assert (
+        "INDEX" not in MAKEFILE.with_name(".github").joinpath("workflows/release.yml").read_text()
+    )
+
+
+def test_targets_that_install_packages_of_the_system_say_so() -> None:
+    lines = make("help").stdout.splitlines()
+    assert [line.split()[1] for line in lines if "apt-get" in line] == [
+        "screenshot",
+        "test-browser",
+    ]
 
 
 def check_refused(python: str, found: str) -> None:
