@@ -17,9 +17,9 @@ CAMPAIGN := build/demo/campaign
 BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help wheel dist test-dist lock torch demo picture screenshot test test-all test-lowest test-browser coverage \
-	check parity faults filesystems cluster sanitize bench bench-against bench-full bench-load \
-	bench-million bench-export bench-inspect docs docs-links record clients clean FORCE
+.PHONY: help wheel test-dist dist lock torch demo picture screenshot test test-all test-lowest \
+	test-browser coverage check parity faults filesystems cluster sanitize bench bench-against bench-full \
+	bench-load bench-million bench-export bench-inspect docs docs-links record clients clean FORCE
 .DELETE_ON_ERROR:
 # Two targets must not install into .venv at the same time.
 .NOTPARALLEL:
@@ -259,5 +259,4 @@ record: $(REFERENCE)/installed  ## record the reference's outputs again, for the
 	$(REFERENCE)/bin/python tests/reference/record.py
 
 clean:  ## remove environments, builds and caches
-	rm -rf .venv $(REFERENCE) $(CONTENDERS) $(CLIENTS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -rf .venv $(DIST) $(REFERENCE) $(CONTENDERS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(DIST) $(REFERENCE) $(CONTENDERS) $(CLIENTS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
