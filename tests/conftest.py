@@ -13,6 +13,9 @@ from benchmarks.campaign import Campaign, write_campaign
 from benchmarks.mixed import MixedCampaign, write_mixed
 from tests.jobs import Command, run_command
 
+# Run by make clients, with what they import.
+collect_ignore_glob = ["clients/check_*.py"]
+
 # On a busy machine, the time that an example takes says nothing.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 from .console import print_error, print_output
@@ -50,14 +49,9 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     if arguments.quiet:
         _log.setLevel(logging.ERROR)
-    parts = [set(prefixes or ()) for prefixes in (arguments.prefix, arguments.val, arguments.test)]
-    for first, second in combinations(parts, 2):
-        for prefix in first & second:
-            parser.error(f"{prefix} is in two parts")
     report = _export(arguments)
     if not arguments.quiet:
         print_output(_describe(report))

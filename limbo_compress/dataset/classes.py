@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import UsageError, nearest, shown
 
-__all__ = ["Classes", "Wanted", "find_classes", "listed", "matching", "unseen"]
+__all__ = [
+    "Classes",
+    "Wanted",
+    "find_classes",
+    "listed",
+    "matching",
+    "unseen",
+    "warn",
+    "warn_unseen",
+]
 
 # A message stays one readable line.
 _MOST_NAMED = 20
+
+_PACKAGE = __name__.partition(".")[0]
 
 Wanted = str | Iterable[str] | Mapping[str, str]
 
@@ -121,6 +134,20 @@ def unseen(wanted: Wanted, known: Collection[str]) -> str:
         return ""
     named = " or ".join(map(shown, missing[:_MOST_NAMED]))
     return f"{problem} {named}; the nearest: {nearest(missing, known)}"
+
+
+def warn_unseen(what: str, wanted: Wanted, known: Collection[str]) -> None:
+    """Warn of wanted categories and patterns that match nothing."""
+    if problem := unseen(wanted, known):
+        warn(f"{what}: {problem}")
+
+
+def warn(message: str) -> None:
+    """Warn at the place that called this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def _text(pattern: str | re.Pattern[str]) -> str:

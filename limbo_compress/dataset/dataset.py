@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import names
 from ..errors import InputError, UsageError
 from . import geometry
-from .classes import Wanted, listed, matching, unseen
+from .classes import Wanted, listed, matching, warn_unseen
 from .geometry import Box, Contour
 from .metadata import Metadata
 from .rows import Ints, Items, MappedRows, Rows, locate, split, starts_of
@@ -123,7 +122,7 @@ class Dataset:
         A memory map if the rows are consecutive rows of one prefix, else
         `limbo_compress.dataset.rows.Rows`, which become an array when they are indexed.
         """
-        return self._array(names.IMAGES) if names.IMAGES in self._array_names else None
+        return self.map_rows(names.IMAGES) if names.IMAGES in self._array_names else None
 
     @property
     def masks(self) -> Mapping[str, Array]:
@@ -131,7 +130,7 @@ class Dataset:
 
         Each is a memory map or an object that becomes an array when it is indexed, as `images`.
         """
-        return _Masks(self._array, self._array_names)
+        return _Masks(self.map_rows, self._array_names)
 
     @property
     def metadata(self) -> Items[dict[str, Any]] | None:
@@ -234,8 +233,7 @@ class Dataset:
             wanted = listed(wanted)
         known = self.classes
         table = self.has_any(matching(wanted, known))
-        if problem := unseen(wanted, known):
-            warnings.warn(f"labels: {problem}", stacklevel=2)
+        warn_unseen("labels", wanted, known)
         return table
 
     def has_any(self, labels: Sequence[frozenset[str]]) -> NDArray[np.float32]:
@@ -382,7 +380,7 @@ class Dataset:
         dtype: torch.dtype | None = None,
         transform: Callable[..., Any] | None = None,
         tv_tensors: bool = False,
-        classes: Iterable[str] | None = None,
+        classes: Iterable[str] | Mapping[str, int] | None = None,
     ) -> Samples:
         """Make a map-style dataset for PyTorch's ``DataLoader``.
 
@@ -426,6 +424,22 @@ class Dataset:
     def _has_metadata(self) -> bool:
         return any(source.has_metadata for source in self._sources)
 
+    def shares_rows(self, other: Dataset) -> bool:
+        """Whether any row is a row of another data set, too, whatever the names of the prefixes."""
+        return any(
+            files & others and np.intersect1d(rows, other_rows).size
+            for files, rows in self._rows_of_files()
+            for others, other_rows in other._rows_of_files()
+        )
+
+    def _rows_of_files(self) -> list[tuple[frozenset[tuple[int, ...]], Ints]]:
+        """What the files of each prefix are, and which of their rows are chosen."""
+        edges = zip(self._sources, self._starts, self._starts[1:], strict=False)
+        return [
+            (source.files, self._rows[(self._rows >= start) & (self._rows < stop)] - start)
+            for source, start, stop in edges
+        ]
+
     def _row(self, row: int) -> Sample:
         return Sample(
             None if self.images is None else self.images[row],
@@ -433,20 +447,21 @@ class Dataset:
             None if self.metadata is None else self.metadata[row],
         )
 
-    def _array(self, name: str) -> Array:
+    def map_rows(self, name: str) -> Array:
+        """Return the rows of an array, mapped where they are consecutive rows of one prefix."""
         if not self._is_stretch:
             return self.rows(name)
         start = int(self._rows[0]) if len(self) else 0
         found = self._sources[0].array(name)[start : start + len(self)].view(MappedRows)
-        found.reopen = Dataset._array, (self, name)
+        found.origin = self, name, found.ctypes.data
         return found
 
     def _items(self, read: Callable[[Metadata, int], Item]) -> Items[Item]:
-        def item(row: int) -> Item:
-            part, row = locate(self._starts, row)
-            return read(self._sources[part].metadata, row)
+        return Items(self._rows, partial(self._item, read))
 
-        return Items(self._rows, item)
+    def _item(self, read: Callable[[Metadata, int], Item], row: int) -> Item:
+        part, row = locate(self._starts, row)
+        return read(self._sources[part].metadata, row)
 
     def _category_sets(self) -> tuple[list[frozenset[str]], Ints]:
         """Return sets of categories, and the number of the one that belongs to each row."""
@@ -472,7 +487,10 @@ class Dataset:
         values = values.reshape(len(self), -1)
         if values.dtype == object:  # sets of categories, for example, have no order
             known: dict[Hashable, int] = {}
-            strata = [known.setdefault(tuple(row), len(known)) for row in values]
+            try:
+                strata = [known.setdefault(tuple(row), len(known)) for row in values]
+            except TypeError as error:
+                raise UsageError(f"stratify takes labels: {error}") from error
             return np.array(strata, np.intp)
         _, inverse = np.unique(values, axis=0, return_inverse=True)
         return inverse.reshape(-1)

@@ -30,18 +30,22 @@ _CELL = (
 def sheet(dataset: Dataset) -> str:
     """Return HTML with the first rows of a data set; only its description if it has no images."""
     head = f"<p>{escape(repr(dataset))}</p>"
-    if dataset.images is None:
+    try:
+        images = dataset.images
+    except CompressError:  # such as of rows of two sizes
+        images = None
+    if images is None:
         return head
-    return head + "".join(_cell(dataset, row) for row in range(min(len(dataset), _MOST_ROWS)))
+    count = min(len(dataset), _MOST_ROWS)
+    return head + "".join(_cell(dataset, row, images[row]) for row in range(count))
 
 
-def _cell(dataset: Dataset, row: int) -> str:
-    assert dataset.images is not None
+def _cell(dataset: Dataset, row: int, image: NDArray[Any]) -> str:
     try:
         categories = ", ".join(sorted(dataset.categories[row]))
     except CompressError:  # there are no metadata, or they are damaged: the picture still helps
         categories = ""
-    picture = b64encode(_png(dataset.images[row])).decode("ascii")
+    picture = b64encode(_png(image)).decode("ascii")
     return _CELL.format(row=row, picture=picture, categories=escape(categories))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import cache
@@ -66,14 +67,39 @@ def locate(starts: Sequence[int], row: int) -> tuple[int, int]:
 class MappedRows(np.memmap[Any, np.dtype[Any]]):
     """Consecutive rows of one array, memory mapped.
 
-    Pickled, they are what opens them again, which the `Dataset` that made them knows: numpy would
-    pickle the whole file. Views of them are pickled as numpy does.
+    Pickled, whole rows are what opens them again: numpy would pickle the file. Everything else that
+    comes of them, such as a part of each row or their mean, is pickled as numpy does.
+
+    Attributes
+    ----------
+    origin : (Dataset, str, int) or None
+        What they were made of: a data set, the name of its array, and where that is in memory.
     """
 
-    reopen: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+    origin: tuple[Any, str, int] | None = None
+
+    def __array_finalize__(self, obj: Any) -> None:
+        super().__array_finalize__(obj)
+        self.origin = getattr(obj, "origin", None)
 
     def __reduce__(self) -> Any:
-        return self.reopen or super().__reduce__()
+        return _reopened(self) or super().__reduce__()
+
+
+def _reopened(rows: MappedRows) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
+    """Return what opens whole rows of an array again; None if they are something else."""
+    if rows.origin is None or not rows.size or not rows.flags.c_contiguous:
+        return None
+    dataset, name, address = rows.origin
+    # The data set holds the file, so that nothing else has these addresses.
+    whole = dataset.rows(name)
+    size = whole.dtype.itemsize * math.prod(whole.shape[1:])
+    start, rest = divmod(rows.ctypes.data - address, size)
+    if rows.dtype != whole.dtype or rows.shape[1:] != whole.shape[1:] or rest:
+        return None
+    if not 0 <= start <= start + len(rows) <= len(whole):
+        return None
+    return type(dataset).map_rows, (dataset.select(slice(start, start + len(rows))), name)
 
 
 class Rows(NDArrayOperatorsMixin):
@@ -139,7 +165,8 @@ class Rows(NDArrayOperatorsMixin):
     def __getitem__(self, key: Any) -> NDArray[Any]:
         first, *others = (key if isinstance(key, tuple) else (key,)) or (Ellipsis,)
         values: NDArray[Any]
-        if first is None or first is Ellipsis:
+        is_mask = np.ndim(first) != 1 and np.asarray(first).dtype == bool
+        if first is None or first is Ellipsis or is_mask:
             values = self._read(self._rows)
             return values[key]  # type: ignore[no-any-return]
         rows = self._rows[first]

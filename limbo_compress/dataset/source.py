@@ -63,6 +63,11 @@ class Source:
         return len(self.metadata)
 
     @property
+    def files(self) -> frozenset[tuple[int, ...]]:
+        """What the files are, which links to them are as well."""
+        return frozenset(self._files.identities.values())
+
+    @property
     def arrays(self) -> tuple[str, ...]:
         """Names of the arrays that are there: ``images``, ``masks-NAME``."""
         return tuple(self._files.arrays)

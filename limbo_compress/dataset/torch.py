@@ -6,7 +6,6 @@ Only this module imports torch; ``pip install 'limbo-compress[torch]'`` brings w
 from __future__ import annotations
 
 import math
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from .. import names
 from ..errors import UsageError, shown
-from .classes import Wanted, find_classes, unseen
+from .classes import Wanted, find_classes, listed, warn, warn_unseen
 from .geometry import inside
 from .rows import srgb_levels, srgb_table
 
@@ -52,6 +51,8 @@ __all__ = [
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# Rows in which boxes are looked for, before training on nothing.
+_MOST_LOOKED_AT = 100
 _COLORS = ("linear", "srgb")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -94,8 +95,9 @@ class Samples(data.Dataset[Any]):
         Applied to the image, or with `tv_tensors` to all parts of the item together.
     tv_tensors : bool
         Whether images, masks and boxes are torchvision's ``tv_tensors``.
-    classes : iterable of str, optional
-        With `boxes`: the categories that are classes, in the order of their numbers. By default,
+    classes : iterable of str, or dict of str to int, optional
+        With `boxes`: the categories that are classes, in the order of their numbers; or the
+        `classes` of other samples, for the same numbers. By default,
         `limbo_compress.Dataset.classes`, which is the same for all views of the same prefixes.
 
     Attributes
@@ -120,10 +122,10 @@ class Samples(data.Dataset[Any]):
         dtype: torch.dtype | None = None,
         transform: Callable[..., Any] | None = None,
         tv_tensors: bool = False,
-        classes: Iterable[str] | None = None,
+        classes: Iterable[str] | Mapping[str, int] | None = None,
     ) -> None:
         self.dataset = dataset
-        self.masks = (masks,) if isinstance(masks, str) else tuple(masks)
+        self.masks = (masks,) if isinstance(masks, str) else tuple(masks or ())
         self.color = color
         self.dtype = torch.float32 if dtype is None else dtype
         self.transform = transform
@@ -148,11 +150,9 @@ class Samples(data.Dataset[Any]):
 
     def __getitem__(self, row: Any) -> Any:
         """Read the item of a row, or a batch of rows. A negative row counts from the end."""
-        if isinstance(row, slice) or np.ndim(row):
-            rows = np.arange(len(self))[row if isinstance(row, slice) else np.asarray(row)]
-            if rows.ndim != 1 or not len(rows):
-                raise UsageError(f"rows of shape {rows.shape} make no batch")
-            return collate(self.__getitems__(rows.tolist()))
+        rows = _rows_of_batch(row, len(self))
+        if rows is not None:
+            return collate(self.__getitems__(rows))
         (item,) = self.__getitems__([row])
         # Whoever keeps items one by one does not expect that a batch of them is their memory.
         return _Item(item) if isinstance(item, _BatchItem) else item
@@ -212,6 +212,19 @@ class Samples(data.Dataset[Any]):
             boxes, size = parts[-1]["boxes"], tuple(parts[0].shape[-2:])
             parts[-1]["boxes"] = tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=size)
         return parts
+
+
+def _rows_of_batch(key: Any, count: int) -> list[int] | None:
+    """Return the rows that a slice, a list or a mask means; None if it is a single number."""
+    if not isinstance(key, slice) and not np.ndim(key):
+        return None
+    chosen = key if isinstance(key, slice) else np.asarray(key)
+    if not isinstance(key, slice) and not len(key):
+        chosen = slice(0)  # numpy takes an empty list for numbers with fractions
+    rows = np.arange(count)[chosen]
+    if rows.ndim != 1 or not len(rows):
+        raise UsageError(f"rows of shape {rows.shape} make no batch")
+    return list(map(int, rows))
 
 
 class _Item(tuple[Any, ...]):
@@ -338,7 +351,7 @@ def _copy(row: NDArray[Any], color: str, planes: Tensor) -> None:
     """Copy an (H, W, C) row of an array to (C, H, W) planes."""
     if compiled and row.dtype == np.float16 and planes.dtype == torch.float32:
         table = _srgb_table_of_floats() if color == "srgb" else None
-        compiled.fill_planes(row, table, planes.numpy())
+        compiled.fill_planes(np.ascontiguousarray(row), table, planes.numpy())
         return
     if planes.dtype == torch.uint8:
         row = _levels(row, color)
@@ -408,17 +421,38 @@ def _is_wanted(labels: object) -> TypeGuard[Wanted]:
 
 
 def _class_numbers(
-    dataset: Dataset, labels: Wanted | ArrayLike | None, classes: Iterable[str] | None
+    dataset: Dataset,
+    labels: Wanted | ArrayLike | None,
+    classes: Iterable[str] | Mapping[str, int] | None,
 ) -> dict[str, int]:
     """Return the number of each category that belongs to a class, from 1."""
     known = dataset.classes
     if labels is not None and not _is_wanted(labels):
         raise UsageError("the classes of boxes are a set of categories or a dict of patterns")
-    found = find_classes(known, labels, classes)
-    asked = labels if classes is None else found.names
-    if asked is not None and (problem := unseen(asked, known)):
-        warnings.warn(f"boxes: {problem}", stacklevel=5)
-    return {category: place + 1 for category, place in found.places.items()}
+    if isinstance(classes, Mapping):
+        numbers = {name: classes[name] for name in listed(iter(classes))}
+        if not all(isinstance(number, int) and number > 0 for number in numbers.values()):
+            raise UsageError(f"the numbers of classes count from 1: {shown(repr(numbers))}")
+    else:
+        found = find_classes(known, labels, classes)
+        numbers = {category: place + 1 for category, place in found.places.items()}
+    if labels is not None or classes is not None:
+        warn_unseen("boxes", list(numbers) if labels is None else labels, known)
+    _warn_if_stripped(dataset)
+    return numbers
+
+
+def _warn_if_stripped(dataset: Dataset) -> None:
+    """Warn if the prefixes have no boxes, as in metadata whose regions were left out."""
+    whole = type(dataset)(dataset._sources)
+    places = np.linspace(0, len(whole) - 1, min(len(whole), _MOST_LOOKED_AT), dtype=int)
+    if len(places) and not any(
+        isinstance(item, dict) and "bbox" in item
+        for metadata in map(whole.abridged.__getitem__, places.tolist())
+        for item in metadata.get("annotations") or ()
+    ):
+        count = len(places)
+        warn(f"boxes: none of {count} rows has one; were the regions left out of the metadata?")
 
 
 def _target(
@@ -503,10 +537,14 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __init__(
         self, labels: ArrayLike, images: NDArray[Any] | Rows | Tensor, training: bool = True
     ) -> None:
-        self.images = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
+        if isinstance(images, Tensor):
+            given = images.detach().cpu()
+            images = (given.float() if given.dtype is torch.bfloat16 else given).numpy()
+        self.images = images
         shape: Any = getattr(images, "shape", ())
         dtype = getattr(self.images, "dtype", None)
-        if len(shape) != 4 or shape[3] != 3 or np.dtype(dtype).kind != "f":
+        is_float = np.dtype(dtype).kind == "f" and np.dtype(dtype).isnative
+        if len(shape) != 4 or shape[3] != 3 or not is_float:
             expected = "an array of floating point numbers, shape (rows, height, width, 3)"
             raise UsageError(
                 f"images of shape {tuple(shape)} and dtype {dtype}, expected {expected}"
@@ -518,8 +556,11 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Read and augment one row."""
+    def __getitem__(self, row: Any) -> Any:
+        """Read and augment one row, or a batch of rows."""
+        rows = _rows_of_batch(row, len(self))
+        if rows is not None:
+            return collate(self.__getitems__(rows))
         (item,) = self.__getitems__([row])
         return _Item(item)
 

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -281,8 +282,11 @@ def _joined(
         return train, {"": len(train)}
     if split is not None:
         raise UsageError("`split` and `val` are two ways to divide rows; choose one")
-    parts = [train, val] if test is None else [train, val, test]
-    return concat(parts), dict(zip(_PARTS, map(len, parts), strict=False))
+    parts = dict(zip(_PARTS, [train, val] if test is None else [train, val, test], strict=False))
+    for first, second in combinations(parts, 2):
+        if parts[first].shares_rows(parts[second]):
+            raise UsageError(f"the same rows are in {first} and in {second}")
+    return concat(parts.values()), {part: len(rows) for part, rows in parts.items()}
 
 
 def _reader(

@@ -78,16 +78,20 @@ def choose(
     """
     dataset = load(prefixes)
     places = np.arange(len(dataset))[_parse_rows(rows, len(dataset))]
+    unmatched = []
     for pattern in where:
         wanted = {"": pattern.removeprefix("!")}
         if problem := unseen(wanted, dataset.classes):
-            _log.warning("--where %s: %s", shown(pattern), problem)
+            unmatched.append(f"--where {shown(pattern)}: {problem}")
         has = dataset.has_any(matching(wanted, dataset.classes))[places, 0] == 1
         places = places[~has if pattern.startswith("!") else has]
     if sample is not None:
         places = _sample(places, sample, seed)
     if len(places) == 0:
-        raise InputError(f"none of the {len(dataset)} rows is chosen", "", "choose others")
+        hint = "; ".join(unmatched) or "choose others"
+        raise InputError(f"none of the {len(dataset)} rows is chosen", "", hint)
+    for problem in unmatched:
+        _log.warning("%s", problem)
     is_all = len(places) == len(dataset)
     return Selection(dataset if is_all else dataset.select(places), places)
 

@@ -168,6 +168,17 @@ def test_a_notebook_shows_a_small_sheet(dataset: Dataset, tmp_path: Path) -> Non
     assert "<img" not in load(tmp_path / "x")._repr_html_()
 
 
+def test_shared_rows_are_known_by_their_files(
+    dataset: Dataset, prefix: Path, tmp_path: Path
+) -> None:
+    for path in prefix.parent.glob(f"{prefix.name}-*"):
+        (tmp_path / path.name.replace(prefix.name, "linked", 1)).symlink_to(path)
+    linked = load(tmp_path / "linked")
+    for other in (dataset, linked, load(f"{prefix.parent}/./{prefix.name}")):
+        assert dataset.select([2, 3, 4]).shares_rows(concat([other.select([9]), other.select([4])]))
+        assert not dataset.select([2, 3, 4]).shares_rows(other.select([1, 9]))
+
+
 @pytest.mark.parametrize("rows", [None, [0, 5], slice(2, 9)])
 def test_arrays_are_cheap_to_pickle(dataset: Dataset, rows: Any) -> None:
     view = dataset if rows is None else dataset.select(rows)
@@ -176,8 +187,23 @@ def test_arrays_are_cheap_to_pickle(dataset: Dataset, rows: Any) -> None:
         assert len(pickled) < 2000
         np.testing.assert_array_equal(pickle.loads(pickled), array)
     assert dataset.images is not None
-    part = dataset.images[3:5]
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(part)), part)
+    for part in (dataset.images[3:5], dataset.images[:], dataset.images[4:][1:2]):
+        assert len(pickle.dumps(part)) < 2000
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(part)), part)
+    reshaped = dataset.images[:2]
+    reshaped.shape = (4, 12, 32, 3)
+    others: list[Any] = [
+        *(dataset.images[0], dataset.images[:, 2:9], dataset.images[::2], dataset.images[::-1]),
+        *(dataset.images * 2, dataset.images[3:5].copy(), dataset.images[:0], reshaped),
+        *(dataset.images.view(np.uint16), dataset.images.mean(axis=0), dataset.images[..., 0]),
+    ]
+    for other in others:
+        again = pickle.loads(pickle.dumps(other))
+        assert (again.shape, again.dtype) == (other.shape, other.dtype)
+        np.testing.assert_array_equal(again, other)
+    items: Any
+    for items in (dataset.metadata, dataset.categories):
+        assert pickle.loads(pickle.dumps(items))[2] == items[2]
 
 
 def test_selected_rows_are_indexed_like_an_array(
@@ -192,6 +218,7 @@ def test_selected_rows_are_indexed_like_an_array(
         *(([0, 1], [2, 3]), (slice(0, 3), [2, 3]), (3, slice(None), [0, 1]), (), []),
         *(([0, 1], slice(None), 2), (3, [0, 1], slice(None), [0, 1]), ([0, 1], None, 3)),
         *(np.array([[0, 1], [3, 2]]), (np.array([[0, 1], [3, 2]]), 5), True),
+        *((True, 0), (False, 0), np.True_, expected > 0.5),
     ]
     for key in keys:
         np.testing.assert_array_equal(rows[key], expected[key])
@@ -290,6 +317,8 @@ def test_a_split_by_labels(dataset: Dataset) -> None:
     train, test = dataset.split(0.5, stratify=dataset.categories)
     for category in dataset.classes:
         assert abs(train.labels(category).sum() - test.labels(category).sum()) <= 3
+    with pytest.raises(UsageError, match="stratify takes labels"):
+        dataset.split(0.5, stratify=np.array([{1}] * 12))
     empty = dataset.select([])
     assert [len(part) for part in empty.split(0.5, stratify=empty.labels("real"))] == [0, 0]
 

@@ -158,8 +158,9 @@ def test_several_rows_make_a_batch(numbered: Any) -> None:
         images, labels = samples[rows]
         assert labels.tolist() == expected
         assert images[:, 0, 0, 0].tolist() == expected
-    with pytest.raises(UsageError, match="no batch"):
-        samples[5:5]
+    for nothing in (slice(5, 5), [], [[1, 2]]):
+        with pytest.raises(UsageError, match="no batch"):
+            samples[nothing]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -329,8 +330,19 @@ def test_classes_are_chosen_and_numbered_by_their_names(dataset: Any) -> None:
             if b.category in samples.classes
         ]
         assert samples[row][1]["labels"].tolist() == expected
-    with pytest.warns(UserWarning, match="no sample has the category 48Z"):
+    with pytest.warns(UserWarning, match="no sample has the category 48Z") as warnings:
         assert dataset.torch(boxes=True, classes="48Z").classes == {"48Z": 1}
+    assert [found.filename for found in warnings] == [__file__]
+    grouped = dataset.torch(boxes=True, labels={"48": "^48", "30": "^30"}).classes
+    assert dataset.select([1]).torch(boxes=True, classes=grouped).classes == grouped
+
+
+def test_training_on_no_boxes_is_told(dataset: Any, prefix: str, tmp_path: Path) -> None:
+    (tmp_path / "x-images.npy").symlink_to(f"{prefix}-images.npy")
+    samples = [{"annotations": [{"category": name}]} for name in ["48G", "30B"] * 6]
+    (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps(samples))
+    with pytest.warns(UserWarning, match="none of 12 rows has one; were the regions left out"):
+        load(tmp_path / "x").torch(boxes=True)
 
 
 @pytest.mark.parametrize(
@@ -338,6 +350,7 @@ def test_classes_are_chosen_and_numbered_by_their_names(dataset: Any) -> None:
     [
         ({"classes": {"48X"}}, "a set has no order"),
         ({"classes": ["48X", "48X"]}, "named twice"),
+        ({"classes": {"48X": 0}}, "count from 1"),
         ({"classes": [1]}, "expected names of categories"),
         ({"classes": ["48X"], "labels": {"48X"}}, "without `labels`"),
         ({"classes": ["48X"], "boxes": False}, "go with `boxes`"),
@@ -555,6 +568,13 @@ def test_the_class_of_the_seed_tutorial(dataset: Any) -> None:
         torch.from_numpy(labels), torch.from_numpy(np.array(dataset.images)), training=False
     )
     assert all(torch.equal(*pair) for pair in zip(tensors[4], plain[4], strict=True))
+    planar = torch.from_numpy(np.array(dataset.images)).permute(0, 3, 1, 2).contiguous()
+    strided = TorchDataset(labels, planar.permute(0, 2, 3, 1), training=False)
+    assert torch.equal(strided[4][0], plain[4][0])
+    coarse = TorchDataset(labels, torch.from_numpy(np.array(dataset.images)).bfloat16(), False)
+    assert torch.allclose(coarse[4][0], plain[4][0], atol=0.01)
+    assert torch.equal(plain[[4, 5]][0], torch.stack([plain[4][0], plain[5][0]]))
+    assert len(plain[2:5][2]) == 3
     training = TorchDataset(labels, dataset.images)
     ((images, augmented, batch_labels),) = DataLoader(training, batch_size=12)
     assert images.shape == augmented.shape == (12, 3, 24, 32)

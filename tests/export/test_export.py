@@ -234,10 +234,7 @@ def test_given_parts_keep_their_rows(tmp_path: Path, to: str) -> None:
         (["PREFIX", "--to", "coco", "-o", "out", "--labels", "a=b,a=c"], "'a=c' is no new"),
         (["PREFIX", "--to", "coco", "-o", "out", "--labels", "a=("], "not a regular expression"),
         (["PREFIX", "--to", "coco", "-o", "out", "--from", "there"], "invalid choice"),
-        (
-            ["PREFIX", "--to", "coco", "-o", "out", "--val", "PREFIX"],
-            "is in two parts",
-        ),
+        (["PREFIX", "--to", "coco", "-o", "out", "--val", "PREFIX"], "same rows are in train and"),
         (["PREFIX", "--to", "coco", "-o", "out", "--min-box", "-1"], "--min-box is -1"),
         (["PREFIX", "--to", "coco", "-o", "out", "--edge-margin", "nan"], "--edge-margin is nan"),
         (
