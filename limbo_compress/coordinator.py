@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,12 +17,12 @@ from .errors import CompressError, Stopped, nearest, output_errors, shown
 from .faults import machine_errors
 from .formats.parts import Part, SampleIssue
 from .libraries import NOT_COMPILED, why_not_compiled
-from .options import Options
+from .options import Options, check_prefix
 from .output.existing import ExistingOutputs, RowCheck
 from .output.publish import OutputFile, Publisher
 from .output.targets import check_targets
 from .output.workdir import WorkDir, missing
-from .plan import Job, plan
+from .plan import Job, plan, work_folder_of
 from .run.executor import Engine, Executor
 from .run.failures import FailureLimit
 from .run.processes import ProcessEngine
@@ -147,13 +148,13 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     )
 
 
-def status(options: Options) -> Status:
-    """Say how far the job with these options is, if it is unfinished.
+def status(prefix: str | os.PathLike[str]) -> Status:
+    """Say how far the job with this prefix is, if it is unfinished.
 
     Parameters
     ----------
-    options : Options
-        Only `prefix` counts.
+    prefix : str or path
+        That of `Options`.
 
     Returns
     -------
@@ -161,10 +162,14 @@ def status(options: Options) -> Status:
 
     Raises
     ------
+    UsageError
+        If it cannot be a prefix.
     OutputError
         If the work folder cannot be read.
     """
-    return read_status(plan(options, 0))
+    prefix = os.fsdecode(prefix)
+    check_prefix(prefix)
+    return read_status(work_folder_of(prefix))
 
 
 def _choose_workers(options: Options) -> tuple[int, int]:
@@ -198,7 +203,6 @@ def _warn_if_ignored(options: Options) -> None:
     for field, is_used, needed in (
         ("strip_regions", options.metadata, "`metadata`"),
         ("image_size", options.images or options.masks, "`images` or `masks`"),
-        ("wait", options.is_on_dask, "`scheduler`"),
     ):
         if getattr(options, field) != getattr(Options, field) and not is_used:
             _log.warning(f"`{field}` has no effect without {needed}")

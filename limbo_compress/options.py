@@ -13,7 +13,7 @@ from typing import Any
 from .cluster.arrays import parse_partition
 from .errors import UsageError
 
-__all__ = ["Options"]
+__all__ = ["Options", "check_prefix"]
 
 _OPENCV_MAX_PIXELS = 1 << 30
 _SCHEDULER_VARIABLE = "DASK_SCHEDULER_ADDRESS"
@@ -66,9 +66,10 @@ class Options:
         Address of a Dask scheduler, whose workers do the work. By default that in
         ``DASK_SCHEDULER_ADDRESS``, unless `workers`, `partition` or `scheduler_file` is given.
     scheduler_file : str, optional
-        The file in which a Dask scheduler wrote its address.
+        The file in which a Dask scheduler writes its address.
     wait : float
-        How long to wait for a Dask worker, in seconds.
+        How long to wait at most, in seconds: for the scheduler file, for a Dask worker, and to see
+        whether a run on another machine, which holds the work folder, is alive.
 
     Raises
     ------
@@ -106,7 +107,10 @@ class Options:
         self._check_scheduler()
         self._check_masks()
         self._check_range()
-        self._check_prefix()
+        check_prefix(self.prefix)
+        folder = os.path.dirname(os.path.abspath(self.prefix))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError("cannot write to the folder of `prefix`", folder)
         self._check_directories()
 
     def _normalize(self) -> None:
@@ -120,6 +124,7 @@ class Options:
                 "image_size": tuple(map(index, self.image_size)),
                 "masks": tuple(map(_mask, self.masks)),
                 "max_pixels": index(self.max_pixels),
+                "wait": float(self.wait),
             }
             for field in ("start", "end", "workers"):
                 value = getattr(self, field)
@@ -139,6 +144,8 @@ class Options:
             raise UsageError(
                 f"`max_pixels` {self.max_pixels}: must be from 1 to {_OPENCV_MAX_PIXELS}"
             )
+        if not self.wait >= 0:  # which NaN is not, either
+            raise UsageError(f"`wait` {self.wait:g}: must be at least 0 seconds")
         for field, value, choices in (
             ("on_error", self.on_error, ("stop", "skip")),
             ("decoder", self.decoder, ("auto", "opencv")),
@@ -169,16 +176,19 @@ class Options:
     def _check_scheduler(self) -> None:
         local = [f"`{name}`" for name in ("workers", "partition") if getattr(self, name)]
         given = [f"`{name}`" for name in ("scheduler", "scheduler_file") if getattr(self, name)]
-        if not given and not local:
-            object.__setattr__(self, "scheduler", os.environ.get(_SCHEDULER_VARIABLE))
-        elif len(given) > 1 or (given and local):
+        if not given and not local and (address := os.environ.get(_SCHEDULER_VARIABLE)):
+            given = [_SCHEDULER_VARIABLE]
+            object.__setattr__(self, "scheduler", address)
+        if len(given) > 1 or (given and local):
             raise UsageError(f"{' and '.join(given + local)}: give only one of them")
-        if not self.is_on_dask:
-            return
-        if not find_spec("distributed"):
-            raise UsageError("`scheduler` needs Dask", "", "pip install 'limbo-compress[dask]'")
-        if self.scheduler_file and not os.path.isfile(self.scheduler_file):
-            raise UsageError("no such `scheduler_file`", self.scheduler_file)
+        if given and not find_spec("distributed"):
+            raise UsageError(f"{given[0]} needs Dask", "", "pip install 'limbo-compress[dask]'")
+        if self.scheduler_file:
+            folder = os.path.dirname(os.path.abspath(self.scheduler_file))
+            if not os.path.isdir(folder):
+                raise UsageError("no such folder for `scheduler_file`", folder)
+            if os.path.exists(self.scheduler_file) and not os.path.isfile(self.scheduler_file):
+                raise UsageError("`scheduler_file` must be a file", self.scheduler_file)
 
     @property
     def is_on_dask(self) -> bool:
@@ -213,17 +223,6 @@ class Options:
                 " (it ends before sample `end`)"
             )
 
-    def _check_prefix(self) -> None:
-        folder = os.path.dirname(os.path.abspath(self.prefix))
-        if os.path.basename(self.prefix) in ("", os.curdir, os.pardir):
-            raise UsageError(f"`prefix` {self.prefix!r}: it must end in a name for the files")
-        if "\0" in self.prefix:
-            raise UsageError(f"`prefix` {self.prefix!r}: a file name cannot hold a null byte")
-        if not os.path.isdir(folder):
-            raise UsageError("no such folder for `prefix`", folder, "create it first")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise UsageError("cannot write to the folder of `prefix`", folder)
-
     def _check_directories(self) -> None:
         if not self.directories:
             raise UsageError("name at least one directory of Limbo data")
@@ -254,6 +253,23 @@ class Options:
                 f"`start` {self.start}: the range is empty, there are {samples} samples"
             )
         return rows
+
+
+def check_prefix(prefix: str) -> None:
+    """Check that files can have a prefix.
+
+    Raises
+    ------
+    UsageError
+        If it ends in no name, or there is no such folder.
+    """
+    if os.path.basename(prefix) in ("", os.curdir, os.pardir):
+        raise UsageError(f"`prefix` {prefix!r}: it must end in a name for the files")
+    if "\0" in prefix:
+        raise UsageError(f"`prefix` {prefix!r}: a file name cannot hold a null byte")
+    folder = os.path.dirname(os.path.abspath(prefix))
+    if not os.path.isdir(folder):
+        raise UsageError("no such folder for `prefix`", folder, "create it first")
 
 
 def _mask(given: Any) -> tuple[str, str]:

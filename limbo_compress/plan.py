@@ -11,7 +11,7 @@ from .cluster.arrays import Partition, parse_partition
 from .formats.npy import ArrayFile
 from .options import Options
 
-__all__ = ["Job", "plan"]
+__all__ = ["Job", "plan", "work_folder_of"]
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,15 @@ class Job:
         return self.links.get(file_name) or self.final_path(file_name)
 
 
+def work_folder_of(prefix: str) -> str:
+    """Return the absolute path of the work folder of a prefix."""
+    folder, name = os.path.split(os.path.abspath(prefix))
+    return os.path.join(folder, f".{name}.partial")
+
+
 def plan(options: Options, rows: int) -> Job:
     """Decide what a job over `rows` samples writes, and where."""
     target = os.path.abspath(options.prefix)
-    folder, name = os.path.split(target)
     width, height = options.image_size
     arrays = [
         ArrayFile(names.mask_array(mask), rows, (height, width, 1), "float32")
@@ -118,7 +123,7 @@ def plan(options: Options, rows: int) -> Job:
         options,
         rows,
         target,
-        os.path.join(folder, f".{name}.partial"),
+        work_folder_of(target),
         tuple(arrays),
         run=os.urandom(8).hex(),
         partition=parse_partition(options.partition) if options.partition else None,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -176,10 +178,14 @@ def test_only_the_run_that_publishes_names_masks_without_a_hit(
 
 def test_the_command_says_what_to_do_next(data: Path, command: Command) -> None:
     flags = ("--prefix", "out", "--metadata", "--partition")
-    environ = {"SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_MIN": "4"}
-    done = command(*flags, "auto", "--", data, env=environ | {"SLURM_ARRAY_TASK_COUNT": "2"})
+    again = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_MAX": "1", "SLURM_ARRAY_TASK_COUNT": "1"}
+    done = command(*flags, "auto/2", "--", data, env=again)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("partition 0/2: 6 samples are done; once all partitions")
+    assert done.stdout.startswith("partition 1/2: 6 samples are done; once all partitions")
+    unknown = command(*flags, "auto", "--", data, env=again)
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("limbo-compress: --partition auto: SLURM_ARRAY_TASK_ID is 1,")
+    assert unknown.stderr.count("\n") == 1
     refused = command(*flags, "2/2", "--", data)
     assert refused.returncode == 2
     assert refused.stderr == (
@@ -187,28 +193,101 @@ def test_the_command_says_what_to_do_next(data: Path, command: Command) -> None:
     )
 
 
+def leave_partition(data: Path, index: int, seconds: float) -> Path:
+    """Leave the lock of a partition on another host that was touched some seconds ago."""
+    lock = data.parent / WORK_DIR / f"partition-{index}" / "dead"
+    lock.parent.mkdir()
+    lock.write_text(json.dumps({"pid": 1, "host": "elsewhere", "job": "SLURM 7_1"}))
+    os.utime(lock, (time.time() - seconds,) * 2)
+    return lock
+
+
+def test_the_plain_job_waits_until_a_partition_on_another_host_counts_as_dead(
+    data: Path, expected: dict[str, bytes], command: Command
+) -> None:
+    compress(share(data, 0))
+    leave_partition(data, 1, 57)
+    flags = ("--prefix", "out", "--images", "--metadata", "--image-size", "32", "24", "--", data)
+    refused = command("--wait", 0, *flags)
+    assert refused.returncode == 1
+    who = "partition 1 of this prefix: process 1 on elsewhere, SLURM 7_1"
+    assert f"another run is at work on {who}; wait for it" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    leave_partition(data, 2, 57)
+    done = command(*flags)
+    assert done.returncode == 0, done.stderr
+    assert "waiting up to 70 seconds (--wait): another run may be at work on part" in done.stderr
+    assert outputs(data.parent) == expected
+
+
 def test_the_status_says_what_is_done_and_what_is_missing(data: Path, command: Command) -> None:
-    flags = ("--prefix", "out", "--images", "--metadata", "--image-size", "32", "24")
-    idle = command(*flags, "--status", "--", data)
+    flags = ("--status", "--prefix", "out")
+    idle = command(*flags)
+    assert (idle.returncode, idle.stderr) == (0, "")
     assert idle.stdout == f"{data.parent / WORK_DIR}: there is no unfinished work\n"
     compress(share(data, 1))
     before = files(data.parent / WORK_DIR)
-    done = command(*flags, "--status", "--", data)
+    done = command(*flags)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
+    lines = [
         f"{data.parent / WORK_DIR}: 4 of 12 samples are done",
         "partition 0/3: 0 of 4 samples",
-        "partition 1/3: 4 of 4 samples",
         "partition 2/3: 0 of 4 samples",
         "missing: rows 0 to 3",
         "missing: rows 8 to 11",
     ]
+    assert done.stdout.splitlines() == lines
+    assert command(*flags, "--images", "--", data).stdout == done.stdout
     assert files(data.parent / WORK_DIR) == before
 
 
-def test_the_status_names_who_is_at_work(data: Path) -> None:
+@pytest.mark.parametrize("prefix", ["no-such-folder/out", ".", ""])
+def test_the_status_of_what_cannot_be_a_prefix_is_refused(command: Command, prefix: str) -> None:
+    done = command("--status", "--prefix", prefix)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_status_names_bad_samples(data: Path, command: Command) -> None:
+    image = sorted(data.rglob("image_*.*g"))[5]
+    image.write_bytes(b"")
+    compress(share(data, 1, on_error="skip"))
+    (failure,) = status(data.parent / "out").failures
+    assert failure.row == 5
+    lines = command("--status", "--prefix", "out").stdout.splitlines()
+    assert lines[0].endswith("4 of 12 samples are done, 1 of them bad")
+    assert f"bad: row 5: {failure}" in lines
+
+
+def test_the_status_names_who_is_at_work_and_how_fast(data: Path, command: Command) -> None:
+    compress(share(data, 0))
+    leave_partition(data, 1, 90)
+    shown: list[str] = []
+
     def progress(done: int, _: int) -> None:
-        who = status(share(data, 2)).at_work
-        assert who == {"partition-2": f"process {os.getpid()} on {socket.gethostname()}"}
+        found = status(data.parent / "out")
+        assert found.at_work == {"partition-2": f"process {os.getpid()} on {socket.gethostname()}"}
+        assert found.lost == {"partition-1": "process 1 on elsewhere, SLURM 7_1"}
+        if done < 2:  # only the parts of runs at work count, after the first of them
+            assert found.rate is None
+        elif done == 3:
+            assert found.rate is not None
+            assert found.seconds_left == pytest.approx(5 / found.rate)
+            shown.extend(command("--status", "--prefix", "out").stdout.splitlines())
 
     compress(share(data, 2), progress)
+    assert re.fullmatch(r"[\d.e+]+ samples/s lately; at this rate, 0:00:\d\d is left", shown[1])
+    assert shown[2].startswith("at work on partition 2: process ")
+    assert shown[3] == "lost on partition 1: process 1 on elsewhere, SLURM 7_1"
+
+
+def test_the_status_of_a_job_of_many_partitions_is_short(data: Path, command: Command) -> None:
+    compress(share(data, 1))
+    (record,) = (data.parent / WORK_DIR).glob("job-*.json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"partitions": 10**8}))
+    lines = command("--status", "--prefix", "out").stdout.splitlines()
+    assert len(lines) < 15
+    record.write_text(json.dumps({"number of samples": 10**8, "partitions": 10**8}))
+    lines = command("--status", "--prefix", "out").stdout.splitlines()
+    assert len(lines) < 30
+    assert "..." in lines

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .. import Options, Partition, UsageError
@@ -17,14 +20,15 @@ from .messages import Parser, with_messages
 from .progress import Bar, Lines
 
 if TYPE_CHECKING:
-    from .. import OutputFile, Report
+    from .. import OutputFile, Report, Status
 
 __all__ = ["run"]
 
 _NAME = "limbo-compress"
 _WARNINGS_SHOWN = 10
-_RANGES_SHOWN = 10
+_LINES_SHOWN = 20
 
+_MASK_HINT = "--mask takes every word up to the next option: write -- before the directories"
 _FLAGS = {"masks": "--mask", "directories": "directory"}
 
 _log = logging.getLogger("limbo_compress")
@@ -55,10 +59,10 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.quiet:
         _log.setLevel(logging.ERROR)
-    options = _options(arguments)
     if arguments.status:
-        _print_status(options)
+        _print_status(arguments.prefix)
         return 0
+    options = _options(arguments)
     report = _compress(options, quiet=arguments.quiet)
     if not arguments.quiet:
         _print_report(report, options.partition)
@@ -152,7 +156,7 @@ def _add_input_options(which: argparse._ArgumentGroup) -> None:
     )
     which.add_argument(
         "directory",
-        nargs="+",
+        nargs="*",
         help="directory of Limbo data, searched recursively; links are followed, names that start"
         " with a dot are skipped",
     )
@@ -212,7 +216,8 @@ def _add_cluster_options(cluster: argparse._ArgumentGroup) -> None:
     cluster.add_argument(
         "--status",
         action="store_true",
-        help="say what is done, what is missing and who is at work, and change nothing",
+        help="say what is done, bad and missing, how fast it goes, and who is at work, and change"
+        " nothing; needs only --prefix",
     )
     cluster.add_argument(
         "--scheduler",
@@ -221,18 +226,21 @@ def _add_cluster_options(cluster: argparse._ArgumentGroup) -> None:
         " unless --workers or --partition is given)",
     )
     cluster.add_argument(
-        "--scheduler-file", metavar="PATH", help="the file that the Dask scheduler has written"
+        "--scheduler-file", metavar="PATH", help="the file that the Dask scheduler writes"
     )
     cluster.add_argument(
         "--wait",
         type=float,
         default=Options.wait,
         metavar="SECONDS",
-        help="how long to wait for a Dask worker (default: %(default)g)",
+        help="how long to wait at most for the scheduler file, for a Dask worker, and for a sign of"
+        " life of a run on another machine (default: %(default)g)",
     )
 
 
 def _options(arguments: argparse.Namespace) -> Options:
+    if arguments.mask and not arguments.directory:
+        raise UsageError("name at least one directory of Limbo data", "", _MASK_HINT)
     return Options(
         directories=tuple(arguments.directory),
         prefix=arguments.prefix,
@@ -260,7 +268,8 @@ def _options(arguments: argparse.Namespace) -> Options:
 def _masks(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the name and the pattern of each mask that one `--mask` asks for."""
     if len(words) % 2:
-        raise UsageError(f"--mask {' '.join(words)}: names and patterns go in pairs")
+        problem = f"--mask {' '.join(words)}: names and patterns go in pairs"
+        raise UsageError(problem, "", _MASK_HINT)
     if not words:
         _log.warning("`masks` without NAME PATTERN has no effect")
     yield from zip(words[0::2], words[1::2], strict=True)
@@ -297,23 +306,39 @@ def _describe(file: OutputFile) -> str:
     return f"{file.path}  {file.shape}  {file.dtype}  {file.bytes:,} bytes"
 
 
-def _print_status(options: Options) -> None:
+def _print_status(prefix: str) -> None:
     from .. import status
 
-    found = status(options)
+    found = status(prefix)
     if found.samples is None:
         print_output(f"{found.folder}: there is no unfinished work")
         return
-    print_output(f"{found.folder}: {found.done} of {found.samples} samples are done")
-    for index in range(found.partitions or 0):
-        partition = Partition(index, found.partitions or 1)
-        samples, left = len(partition.rows(found.samples)), found.missing_of(partition)
-        who = found.at_work.get(f"partition-{index}", "")
-        at_work = f"; at work: {who}" if who else ""
-        print_output(f"partition {partition}: {samples - left} of {samples} samples{at_work}")
-    if "lock" in found.at_work:
-        print_output(f"at work: {found.at_work['lock']}")
-    for rows in found.missing[:_RANGES_SHOWN]:
-        print_output(f"missing: rows {rows.start} to {rows.stop - 1}")
-    if len(found.missing) > _RANGES_SHOWN:
-        print_output(f"missing: {len(found.missing) - _RANGES_SHOWN} more ranges of rows")
+    bad = f", {len(found.failures)} of them bad" if found.failures else ""
+    print_output(f"{found.folder}: {found.done} of {found.samples} samples are done{bad}")
+    if found.rate and found.seconds_left:
+        left = timedelta(seconds=math.ceil(found.seconds_left))
+        print_output(f"{found.rate:.3g} samples/s lately; at this rate, {left} is left")
+    for who, runs in (("at work", found.at_work), ("lost", found.lost)):
+        _print_some(f"{who}{_place(lock)}: {name}" for lock, name in runs.items())
+    _print_some(_describe_partition(found, partition) for partition in found.unfinished())
+    _print_some(f"bad: row {issue.row}: {issue}" for issue in found.failures)
+    _print_some(f"missing: rows {rows.start} to {rows.stop - 1}" for rows in found.missing)
+
+
+def _place(lock: str) -> str:
+    """Where a run is at work that holds a lock."""
+    partition = lock.removeprefix("partition-")
+    return "" if partition == lock else f" on partition {partition}"
+
+
+def _describe_partition(found: Status, partition: Partition) -> str:
+    samples, left = len(partition.rows(found.samples or 0)), found.missing_of(partition)
+    return f"partition {partition}: {samples - left} of {samples} samples"
+
+
+def _print_some(lines: Iterator[str]) -> None:
+    """Print the first lines, and say if there are more."""
+    for line in islice(lines, _LINES_SHOWN):
+        print_output(line)
+    if next(lines, None) is not None:
+        print_output("...")

@@ -1,19 +1,22 @@
-"""Which share of the rows this process does, as one of the tasks of a job array."""
+"""Which share of the rows this process does, and the job of the scheduler that it belongs to."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ..errors import UsageError
 
-__all__ = ["Partition", "parse_partition"]
+__all__ = ["Partition", "job_id", "parse_partition"]
 
-_PARTITION = re.compile(r"(\d+)/(\d+)")
-_AUTO = re.compile(r"auto(?:/(\d+))?")
-_HINT = "give I/N, such as 0/16 for the first of 16, or auto in a task of an array"
+_NUMBER = r"\d{1,9}"
+_PARTITION = re.compile(f"({_NUMBER})/({_NUMBER})")
+_AUTO = re.compile(r"auto(?:/([1-9]\d{,8}))?")
+_IS_NUMBER = re.compile(_NUMBER).fullmatch
+_HINT = "give I/N, such as 0/16 for the first of 16, or auto/16 in a task of an array"
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,11 @@ class Partition:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
+    @classmethod
+    def of(cls, row: int, rows: int, count: int) -> Partition:
+        """Return the one of `count` shares of so many rows that has this row."""
+        return cls((count * (row + 1) - 1) // rows, count)
+
     def rows(self, rows: int) -> range:
         """Return its share of so many rows, which may be empty.
 
@@ -51,7 +59,8 @@ def parse_partition(text: str, environ: Mapping[str, str] = os.environ) -> Parti
     Parameters
     ----------
     text : str
-        ``I/N``, with I from 0 to N - 1, or ``auto``, or ``auto/N``.
+        ``I/N``, with I from 0 to N - 1; ``auto/N``, for which the number of the task is I; or
+        ``auto``, for which the environment must tell both.
     environ : mapping
         The environment, for ``auto``.
 
@@ -61,68 +70,104 @@ def parse_partition(text: str, environ: Mapping[str, str] = os.environ) -> Parti
         If it is neither, or the environment does not tell.
     """
     if match := _AUTO.fullmatch(text):
-        count = int(match[1]) if match[1] else None
-        return _check(_of_this_task(count, environ), f"{text}: this is")
-    if match := _PARTITION.fullmatch(text):
-        return _check(Partition(int(match[1]), int(match[2])), "")
-    raise UsageError(f"`partition` {text}: not understood", "", _HINT)
-
-
-def _check(partition: Partition, found: str) -> Partition:
+        return _of_this_task(text, int(match[1]) if match[1] else None, environ)
+    if not (match := _PARTITION.fullmatch(text)):
+        raise UsageError(f"`partition` {text}: not understood", "", _HINT)
+    partition = Partition(int(match[1]), int(match[2]))
     if partition.index >= partition.count:
-        raise UsageError(
-            f"`partition` {found}{' ' * bool(found)}{partition}: the first number must be less"
-            " than the second"
-        )
+        raise UsageError(f"`partition` {partition}: the first number must be less than the second")
     return partition
 
 
 @dataclass(frozen=True)
 class _Scheduler:
-    """Variables in which a scheduler says which task this is; empty for those that it lacks."""
+    """The variables in which a scheduler numbers its tasks; empty for those that it lacks.
 
-    index: str
-    first: str = ""
-    step: str = ""
+    Attributes
+    ----------
+    number : str
+        The number of this task.
+    submit : str
+        How to get tasks whose numbers are all the shares.
+    count, last : str
+        How many tasks there are, and the number of the last.
+    first : int
+        The number that is share 0.
+    """
+
+    number: str
+    submit: str
     count: str = ""
     last: str = ""
-    default_first: int = 0
+    first: int = 0
 
 
 # From the manuals of sbatch, PBS Professional and IBM Spectrum LSF, the documentation of Kubernetes
-# on indexed jobs, and the manual of srun.
+# on indexed jobs, of Open MPI, MPICH and PMIx, and the manual of srun. mpiexec comes before srun,
+# because it may start its processes below steps of srun, whose variables they inherit.
 _SCHEDULERS = (
     _Scheduler(
         "SLURM_ARRAY_TASK_ID",
-        first="SLURM_ARRAY_TASK_MIN",
-        step="SLURM_ARRAY_TASK_STEP",
+        "sbatch --array=0-{last}",
         count="SLURM_ARRAY_TASK_COUNT",
+        last="SLURM_ARRAY_TASK_MAX",
     ),
-    _Scheduler("PBS_ARRAY_INDEX"),
-    _Scheduler("LSB_JOBINDEX", step="LSB_JOBINDEX_STEP", last="LSB_JOBINDEX_END", default_first=1),
-    _Scheduler("JOB_COMPLETION_INDEX"),
-    _Scheduler("SLURM_PROCID", count="SLURM_NTASKS"),
+    _Scheduler("PBS_ARRAY_INDEX", "qsub -J 0-{last}"),
+    _Scheduler("LSB_JOBINDEX", "bsub -J NAME[1-{count}]", first=1),
+    _Scheduler("JOB_COMPLETION_INDEX", "completions: {count}"),
+    _Scheduler("OMPI_COMM_WORLD_RANK", "mpiexec -n {count}", count="OMPI_COMM_WORLD_SIZE"),
+    _Scheduler("PMI_RANK", "mpiexec -n {count}", count="PMI_SIZE"),
+    _Scheduler("SLURM_PROCID", "srun --ntasks={count}", count="SLURM_STEP_NUM_TASKS"),
+    _Scheduler("PMIX_RANK", "mpiexec -n {count}"),
 )
 
 
-def _of_this_task(count: int | None, environ: Mapping[str, str]) -> Partition:
-    numbers = {name: int(text) for name, text in environ.items() if text.isdecimal()}
+def _of_this_task(text: str, count: int | None, environ: Mapping[str, str]) -> Partition:
+    numbers = {name: int(value) for name, value in environ.items() if _IS_NUMBER(value)}
+    if "SLURM_STEP_NUM_TASKS" not in numbers:  # a batch script, which is not a task of srun
+        numbers.pop("SLURM_PROCID", None)
     for names in _SCHEDULERS:
+        number = numbers.get(names.number, -1)
         # LSF sets its index to 0 outside of arrays.
-        index = numbers.get(names.index, -1)
-        first = numbers.get(names.first, names.default_first)
-        if index < first:
+        if number < names.first:
             continue
-        step = numbers.get(names.step, 1) or 1
-        if count is None and names.last in numbers:
-            count = 1 + (numbers[names.last] - first) // step
-        count = count or numbers.get(names.count)
-        if count is None:
+        count = count or _count_tasks(names, numbers)
+        index = number - names.first
+        if index >= count:
+            submit = names.submit.format(count=count, last=count - 1)
             raise UsageError(
-                f"`partition` auto: {names.index} says which task this is, but nothing says of"
-                " how many",
+                f"`partition` {text}: {names.number} is {number}, but the tasks of {count} shares"
+                f" have the numbers {names.first} to {names.first + count - 1}",
                 "",
-                "give their number: auto/N",
+                f"use {submit}, or give I/N",
             )
-        return Partition((index - first) // step, count)
-    raise UsageError("`partition` auto: this is no task of an array", "", _HINT)
+        return Partition(index, count)
+    raise UsageError(f"`partition` {text}: this is not a task of an array", "", _HINT)
+
+
+def _count_tasks(names: _Scheduler, numbers: Mapping[str, int]) -> int:
+    """Count the tasks of an array, which must be whole: a failed task may run again, alone."""
+    count = numbers.get(names.count, 0)
+    if count and numbers.get(names.last, count - 1) == count - 1:
+        return count
+    number = numbers[names.number]
+    why = "the numbers of this array are not 0 to N-1, so " if count else ""
+    raise UsageError(
+        f"`partition` auto: {names.number} is {number}, but {why}nothing says of how many shares",
+        "",
+        f"give their number N: auto/N does share {number - names.first} of N; or give I/N",
+    )
+
+
+def job_id(environ: Mapping[str, str] = os.environ) -> str:
+    """Return what the scheduler calls the job of this process; empty outside of jobs."""
+    jobs = (
+        "SLURM {SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}",
+        "SLURM {SLURM_JOB_ID}",
+        "PBS {PBS_JOBID}",
+        "LSF {LSB_JOBID}",
+    )
+    for job in jobs:
+        with suppress(KeyError):
+            return job.format_map(environ)
+    return ""

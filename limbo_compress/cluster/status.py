@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ..errors import output_errors
-from ..formats.parts import rows_of
-from ..output.lock import Lock, holder_names, partition_locks
+from ..errors import OutputError
+from ..formats.parts import SampleIssue, read_failures, rows_of, run_of
+from ..output.lock import Holder, Lock, holders, partition_locks
 from ..output.workdir import read_record
-from ..plan import Job
 from .arrays import Partition
 
 __all__ = ["Status", "read_status"]
+
+# The rate is that of the last minutes.
+_RATE_SECONDS = 600.0
+# The job may publish its outputs and remove the folder while it is read.
+_TRIES = 5
+# The names of part-files have nine digits.
+_MAX_ROWS = 10**9
 
 
 @dataclass(frozen=True)
@@ -31,20 +38,35 @@ class Status:
     partitions : int or None
         In how many partitions it is done, if in any.
     at_work : dict of str to str
-        What runs there now, and on which process and host: ``lock`` is a run that publishes,
-        ``partition-I`` one of a partition.
+        What runs there now, and its process, host and job of the scheduler: ``lock`` is a run that
+        publishes, ``partition-I`` one of a partition.
+    lost : dict of str to str
+        The same of runs that ended without a trace: on this machine those whose process is gone, on
+        others those that have not touched their lock for a minute by this machine's clock.
+    failures : tuple of SampleIssue
+        The bad samples so far, in the order of their rows.
+    rate : float or None
+        Samples per second that the runs at work have done lately; None if that is unknown.
     """
 
     folder: str
     samples: int | None
-    missing: tuple[range, ...]
-    partitions: int | None
-    at_work: dict[str, str]
+    missing: tuple[range, ...] = ()
+    partitions: int | None = None
+    at_work: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    failures: tuple[SampleIssue, ...] = ()
+    rate: float | None = None
 
     @property
     def done(self) -> int:
-        """Number of samples that are done."""
+        """Number of samples that are done, including bad ones."""
         return (self.samples or 0) - sum(map(len, self.missing))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the missing samples take at this rate; None if that is unknown."""
+        return sum(map(len, self.missing)) / self.rate if self.rate else None
 
     def missing_of(self, partition: Partition) -> int:
         """Number of samples of a partition that are not done."""
@@ -52,8 +74,18 @@ class Status:
         overlaps = (range(max(r.start, rows.start), min(r.stop, rows.stop)) for r in self.missing)
         return sum(map(len, overlaps))
 
+    def unfinished(self) -> Iterator[Partition]:
+        """Yield the partitions that are not done, in order."""
+        samples, row = self.samples or 0, 0
+        for rows in self.missing if self.partitions else ():
+            row = max(row, rows.start)
+            while row < rows.stop:
+                partition = Partition.of(row, samples, self.partitions or 1)
+                yield partition
+                row = partition.rows(samples).stop
 
-def read_status(job: Job) -> Status:
+
+def read_status(folder: str) -> Status:
     """Look at the work folder of a job, which may change meanwhile. Nothing is changed.
 
     Raises
@@ -61,25 +93,61 @@ def read_status(job: Job) -> Status:
     OutputError
         If it cannot be read.
     """
-    names: list[str] = []
-    with output_errors(job.folder):
-        if os.path.isdir(job.folder):
-            names = os.listdir(job.folder)
-        record = read_record(job) if names else {}
-        samples = record.get("number of samples")
-        if not isinstance(samples, int):
-            return Status(job.folder, None, (), None, {})
-        locks = [name for name in (Lock.NAME, *partition_locks(job.folder)) if name in names]
-        at_work = {lock: " and ".join(holder_names(job.folder, lock)) for lock in locks}
-    done = sorted((rows.start, rows.stop) for rows in map(rows_of, names) if rows is not None)
-    partitions = record.get("partitions")
+    for _ in range(_TRIES):
+        try:
+            return _read(folder)
+        except OSError as error:
+            problem = error
+    raise OutputError(f"cannot read it: {problem.strerror}", folder) from problem
+
+
+def _read(folder: str) -> Status:
+    record = read_record(folder) if os.path.isdir(folder) else {}
+    samples, partitions = record.get("number of samples"), record.get("partitions")
+    if not record:
+        return Status(folder, None)
+    if not (isinstance(samples, int) and 0 < samples < _MAX_ROWS):
+        raise OutputError("its record is damaged", folder)
+    parts = {name: rows for name in os.listdir(folder) if (rows := rows_of(name)) is not None}
+    names = sorted(partition_locks(folder), key=lambda name: (len(name), name))
+    locks = {name: list(holders(folder, name)) for name in (Lock.NAME, *names)}
+    now = max([time.time(), *(holder.touched for held in locks.values() for holder in held)])
+    alive = {name: [h for h in held if h.is_alive(now)] for name, held in locks.items()}
+    lost = {name: [h for h in held if h not in alive[name]] for name, held in locks.items()}
+    at_work = [holder for held in alive.values() for holder in held]
     return Status(
-        job.folder,
+        folder,
         samples,
-        tuple(_gaps(done, samples)),
-        partitions if isinstance(partitions, int) else None,
-        {lock: who for lock, who in at_work.items() if who},
+        tuple(_gaps(sorted((rows.start, rows.stop) for rows in parts.values()), samples)),
+        partitions if isinstance(partitions, int) and partitions > 0 else None,
+        _names(alive),
+        _names(lost),
+        tuple(read_failures(folder)),
+        _rate(folder, parts, at_work),
     )
+
+
+def _names(locks: dict[str, list[Holder]]) -> dict[str, str]:
+    unknown = "an unknown process"
+    return {
+        name: " and ".join(holder.name or unknown for holder in held)
+        for name, held in locks.items()
+        if held
+    }
+
+
+def _rate(folder: str, parts: dict[str, range], at_work: list[Holder]) -> float | None:
+    """Samples per second that these runs have done since the first part of the last minutes."""
+    runs = {os.path.basename(holder.path) for holder in at_work}
+    names = [name for name in parts if run_of(name) in runs]
+    times = {name: os.stat(os.path.join(folder, name)).st_mtime for name in names}
+    # The clock of the filesystem, which need not agree with that of this machine.
+    now = max([*times.values(), *(holder.touched for holder in at_work)], default=0.0)
+    recent = sorted(
+        (at, len(parts[name])) for name, at in times.items() if at > now - _RATE_SECONDS
+    )
+    seconds = now - recent[0][0] if recent else 0.0
+    return sum(samples for _, samples in recent[1:]) / seconds if seconds > 0 else None
 
 
 def _gaps(done: list[tuple[int, int]], samples: int) -> Iterator[range]:

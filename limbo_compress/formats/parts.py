@@ -27,14 +27,16 @@ __all__ = [
     "SampleIssue",
     "has_its_metadata",
     "read_edges",
+    "read_failures",
     "read_parts",
     "rows_of",
+    "run_of",
     "write_part",
 ]
 
 # With larger buffers, malloc would return the memory and fault its pages in again each time.
 _CHUNK = 1 << 16
-_NAME = re.compile(r"rows-(\d{9})-(\d{9})-\w+\.part")
+_NAME = re.compile(r"rows-(\d{9})-(\d{9})-(\w+)\.part")
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,12 @@ def rows_of(name: str) -> range | None:
     return range(int(match[1]), int(match[2])) if match else None
 
 
+def run_of(name: str) -> str | None:
+    """Random name of the run that wrote a part-file, by its name; None if it is another file."""
+    match = _NAME.fullmatch(name)
+    return match[3] if match else None
+
+
 def read_parts(folder: str) -> Iterator[Part]:
     """Read the records of an earlier run in the order of their rows.
 
@@ -168,6 +176,26 @@ def read_parts(folder: str) -> Iterator[Part]:
             continue
         if size == len(line) + part.edge_bytes + part.metadata_bytes:
             yield part
+
+
+def read_failures(folder: str) -> Iterator[SampleIssue]:
+    """Read the bad samples so far, each once, in the order of their rows.
+
+    Raises
+    ------
+    OSError
+        If a part-file cannot be read.
+    """
+    rows = set()
+    for name in sorted(filter(rows_of, os.listdir(folder))):
+        with open(os.path.join(folder, name), "rb") as stream:
+            line = stream.readline()
+        # Parsing all of a million samples would take 16 s.
+        part = None if b'"failures": []' in line else _parse(line)
+        for issue in part.failures if part else ():
+            if issue.row not in rows:  # the shard was divided and done again
+                rows.add(issue.row)
+                yield issue
 
 
 def read_edges(folder: str, part: Part) -> bytes:

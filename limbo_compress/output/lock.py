@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import socket
 import threading
@@ -16,14 +17,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import OutputError, output_errors
+from ..cluster.arrays import job_id
+from ..errors import OutputError, output_errors, shown
 from ..plan import Job
 from ..renaming import rename_folder
 
-__all__ = ["Lock", "holder_names", "partition_locks", "this_boot"]
+__all__ = ["Holder", "Lock", "holders", "partition_locks", "this_boot"]
+
+_log = logging.getLogger("limbo_compress")
 
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 60.0
+# How often to look whether a run on another machine shows life.
+_LOOK_SECONDS = 0.5
 _TRIES = 200
 # While others rename folders beside it, a client may miss a file for a moment.
 _PAUSES_TO_CONFIRM = (0.05, 0.2, 0.5, 0.0)
@@ -46,7 +52,8 @@ class Lock:
 
     The file says which process holds the lock, so that a dead run on the same machine does not
     block. A run on another machine, or in another container, counts as dead once it has not
-    touched its file for a minute.
+    touched its file for a minute. Until then, a run that needs the lock waits to see whether it
+    does.
 
     The work folder is created with the lock, and removed with it if it is empty. Whoever does not
     hold the lock changes nothing else there.
@@ -65,6 +72,8 @@ class Lock:
         The partition to be locked, instead of the folder.
     is_claim : bool
         Whether the lock is held for a moment only.
+    wait : float
+        How long to wait at most, in seconds, to see whether a run on another machine is alive.
 
     Attributes
     ----------
@@ -81,12 +90,18 @@ class Lock:
     NAME = "lock"
 
     def __init__(
-        self, folder: str, run: str, partition: int | None = None, is_claim: bool = False
+        self,
+        folder: str,
+        run: str,
+        partition: int | None = None,
+        is_claim: bool = False,
+        wait: float = 0.0,
     ) -> None:
         self._folder = folder
         self._run = run
         self._name = self.NAME if partition is None else f"{_PARTITION}{partition}"
         self._is_claim = is_claim
+        self._wait = wait
         self._lock = os.path.join(folder, self._name)
         self._file = os.path.join(self._lock, run)
         self._draft = os.path.join(folder, f"{self._name}-{run}")
@@ -96,7 +111,8 @@ class Lock:
     @classmethod
     def of(cls, job: Job) -> Lock:
         """Make the lock that a run of this job holds from start to end."""
-        return cls(job.folder, job.run, job.partition.index if job.partition else None)
+        partition = job.partition.index if job.partition else None
+        return cls(job.folder, job.run, partition, wait=job.options.wait)
 
     @property
     def name(self) -> str:
@@ -162,13 +178,11 @@ class Lock:
             failure = self._rename_draft()
             if failure is None or self._is_held():  # the reply to a rename may get lost
                 return
-            for holder in _holders(self._folder, self._name):
-                if not holder.is_alive(now):
-                    self._bury(holder)
-                elif holder.is_claim and time.monotonic() < claims_end:
+            for holder in holders(self._folder, self._name):
+                if holder.is_alive(now) and holder.is_claim and time.monotonic() < claims_end:
                     tries -= 1
                 else:
-                    raise holder.error(self._folder)
+                    self._bury(holder, now)
             # At random, so that many partitions that start at once do not keep in step.
             time.sleep(2 * _PAUSE_SECONDS * os.urandom(1)[0] / 255)
         assert failure is not None
@@ -185,14 +199,38 @@ class Lock:
         with output_errors(self._folder):
             now = self._write_draft()
             for name in partition_locks(self._folder):
-                for holder in _holders(self._folder, name):
-                    if holder.is_alive(now):
-                        raise holder.error(self._folder)
-                    self._bury(holder)
+                for holder in holders(self._folder, name):
+                    self._bury(holder, now)
                 with suppress(OSError):
                     os.rmdir(os.path.join(self._folder, name))
 
-    def _bury(self, holder: _Holder) -> None:
+    def _bury(self, holder: Holder, now: float) -> None:
+        """Remove the file of a run that is dead, or turns out to be.
+
+        Raises
+        ------
+        OutputError
+            If it is alive, or may be after all the waiting.
+        """
+        seconds = 0.0 if holder.is_here() else min(self._wait, _DEAD_SECONDS + _BEAT_SECONDS)
+        end = time.monotonic() + seconds
+        found: Holder | None = holder
+        has_said = False
+        while found and found.is_alive(now):
+            if found.touched > holder.touched or time.monotonic() >= end:
+                raise holder.error(self._folder)
+            if not has_said:
+                has_said = True
+                _log.warning(
+                    "waiting up to %g seconds (`wait`): %s", seconds, holder.describe("may be")
+                )
+            time.sleep(_LOOK_SECONDS)
+            with _may_be_gone():  # the folder, with the run that held it
+                now = self._write_draft()
+            others = holders(self._folder, os.path.basename(os.path.dirname(holder.path)))
+            found = next((other for other in others if other.path == holder.path), None)
+        if found is None:  # it released the lock
+            return
         self.dead[os.path.basename(holder.path)] = holder.is_here()
         with _may_be_gone():
             os.unlink(holder.path)
@@ -230,7 +268,7 @@ class Lock:
 
 
 @dataclass(frozen=True)
-class _Holder:
+class Holder:
     """A run that holds the lock: its file, the process that the file names, its last touch."""
 
     path: str
@@ -243,6 +281,7 @@ class _Holder:
         return all(self.process.get(key) == mine[key] for key in ("host", "boot", "namespace"))
 
     def is_alive(self, now: float) -> bool:
+        """Whether the run is alive; `now` is by the clock of the filesystem."""
         if self.is_here():
             pid = self.process.get("pid")
             return isinstance(pid, int) and _started(pid) == self.process.get("started")
@@ -250,24 +289,28 @@ class _Holder:
 
     @property
     def is_claim(self) -> bool:
+        """Whether it is held for a moment only."""
         return self.process.get("claim") is True
 
     @property
     def name(self) -> str:
-        """The process that holds the lock, as far as it is known."""
-        return f"process {self.process['pid']} on {self.process['host']}" if self.process else ""
+        """The process that holds the lock, and its job, as far as they are known."""
+        if not self.process:
+            return ""
+        name = f"process {self.process['pid']} on {self.process['host']}"
+        job = self.process.get("job")
+        return shown(f"{name}, {job}" if job else name)
+
+    def describe(self, verb: str) -> str:
+        """Say that the run is at work, on what, and which process it is."""
+        lock = os.path.basename(os.path.dirname(self.path))
+        part = "" if lock == Lock.NAME else f"partition {lock.removeprefix(_PARTITION)} of "
+        who = f": {self.name}" if self.name else ""
+        return f"another run {verb} at work on {part}this prefix{who}"
 
     def error(self, folder: str) -> OutputError:
-        who = f": {self.name}" if self.name else ""
-        lock = os.path.basename(os.path.dirname(self.path))
-        what = "this prefix"
-        if lock != Lock.NAME:
-            what = f"partition {lock.removeprefix(_PARTITION)} of {what}"
-        return OutputError(
-            f"another run is at work on {what}{who}",
-            folder,
-            "wait for it, or choose another `prefix`",
-        )
+        """Return the error of a run that needs the lock."""
+        return OutputError(self.describe("is"), folder, "wait for it, or choose another `prefix`")
 
 
 def partition_locks(folder: str) -> list[str]:
@@ -278,13 +321,8 @@ def partition_locks(folder: str) -> list[str]:
     return [name for name in names if name.removeprefix(_PARTITION).isdecimal()]
 
 
-def holder_names(folder: str, lock: str) -> list[str]:
-    """Return the processes that hold a lock, dead ones included."""
-    return [holder.name or "an unknown process" for holder in _holders(folder, lock)]
-
-
-def _holders(folder: str, lock: str) -> Iterator[_Holder]:
-    """Read who holds a lock; nobody if it was released meanwhile."""
+def holders(folder: str, lock: str) -> Iterator[Holder]:
+    """Read who holds a lock, dead or alive; nobody if it was released meanwhile."""
     names: list[str] = []
     with _may_be_gone():
         os.listdir(folder)  # or a network client may go on saying that there is no lock
@@ -293,7 +331,7 @@ def _holders(folder: str, lock: str) -> Iterator[_Holder]:
         path = os.path.join(folder, lock, name)
         with _may_be_gone(), open(path, encoding="utf-8", errors="replace") as stream:
             touched = os.fstat(stream.fileno()).st_mtime
-            yield _Holder(path, _parse(stream.read()), touched)
+            yield Holder(path, _parse(stream.read()), touched)
 
 
 @contextmanager
@@ -322,6 +360,7 @@ def _this_process() -> dict[str, object]:
         "namespace": _namespace(),
         "pid": pid,
         "started": _started(pid),
+        "job": job_id(),
     }
 
 

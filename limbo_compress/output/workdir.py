@@ -101,7 +101,8 @@ class WorkDir:
         self.job = create_files(self._job)
 
     def _enter_partition(self, stack: ExitStack) -> None:
-        with Lock(self._job.folder, self._job.run, is_claim=True) as claim:
+        wait = self._job.options.wait
+        with Lock(self._job.folder, self._job.run, is_claim=True, wait=wait) as claim:
             stack.enter_context(self._lock)
             stack.callback(self._leave)
             runs = self._claim(claim.dead | self._lock.dead)
@@ -125,7 +126,7 @@ class WorkDir:
         """
         self._lock.check()
         with output_errors(self._job.folder):
-            if _runs(read_record(self._job))[-1:] != [self._job.run]:
+            if _runs(read_record(self._job.folder))[-1:] != [self._job.run]:
                 raise OutputError("it is no longer the work folder of this run", self._job.folder)
 
     def clear(self) -> None:
@@ -162,7 +163,7 @@ class WorkDir:
         `dead` has the runs from which it was taken over, see `Lock`.
         """
         fingerprint = _fingerprint(self._job, self._paths)
-        found = read_record(self._job)
+        found = read_record(self._job.folder)
         changes = _changes(found, fingerprint)
         is_in_use = self._is_in_use()
         if changes and self._job.partition and is_in_use and not found:
@@ -188,7 +189,7 @@ class WorkDir:
 
     def _write_record(self, record: dict[str, Any]) -> None:
         """Write the record under a new name, which no client of a network has cached."""
-        older = _record_names(self._job)
+        older = _record_names(self._job.folder)
         number = 1 + max(map(_number, older), default=0)
         draft = self._job.own_path(_RECORD)
         with open(draft, "w", encoding="utf-8") as stream:
@@ -275,7 +276,7 @@ class WorkDir:
         names = {os.path.basename(part.path(self._job.folder)) for part in self.done}
         if names:
             names.update(array.file_name for array in self._job.arrays)
-        return names.union(_record_names(self._job))
+        return names.union(_record_names(self._job.folder))
 
     def _folders(self) -> tuple[str, ...]:
         return (self._job.folder, *self._job.linked_folders)
@@ -303,7 +304,7 @@ def _disjoint(parts: Iterable[Part]) -> Iterator[Part]:
             yield part
 
 
-def read_record(job: Job) -> dict[str, Any]:
+def read_record(folder: str) -> dict[str, Any]:
     """Read which job a work folder belongs to; empty if there is no record, or a damaged one.
 
     Raises
@@ -312,19 +313,19 @@ def read_record(job: Job) -> dict[str, Any]:
         If it cannot be read.
     """
     # Listed: a name that is looked up before it is there is missing for a while on a network.
-    names = _record_names(job)
+    names = _record_names(folder)
     if not names:
         return {}
     try:
-        with open(job.work_path(max(names, key=_number)), encoding="utf-8") as stream:
+        with open(os.path.join(folder, max(names, key=_number)), encoding="utf-8") as stream:
             record = json.load(stream)
     except (FileNotFoundError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def _record_names(job: Job) -> list[str]:
-    return [name for name in os.listdir(job.folder) if _RECORD_NAME.fullmatch(name)]
+def _record_names(folder: str) -> list[str]:
+    return [name for name in os.listdir(folder) if _RECORD_NAME.fullmatch(name)]
 
 
 def _number(record_name: str) -> int:

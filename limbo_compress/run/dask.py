@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import threading
 import time
@@ -70,7 +71,7 @@ class DaskEngine(Generic[AnyTask, Result]):
     address, scheduler_file : str or None
         Where the scheduler is: either its address, or the file that it has written.
     wait : float
-        How long to wait for a worker, in seconds.
+        How long to wait for the file and for a worker, in seconds.
 
     Attributes
     ----------
@@ -112,7 +113,7 @@ class DaskEngine(Generic[AnyTask, Result]):
         self.left_alive = False
 
     def __enter__(self) -> Self:
-        self._address = self._address or _read_address(self._file)
+        self._address = self._address or self._read_address()
         self._check_tls()
         try:
             self._client = Client(
@@ -121,6 +122,7 @@ class DaskEngine(Generic[AnyTask, Result]):
         except Exception as error:  # Dask raises what its comms raise
             raise self._unreachable(str(error) or type(error).__name__) from error
         self._alone_since = time.monotonic()
+        self._has_said = False
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -139,7 +141,7 @@ class DaskEngine(Generic[AnyTask, Result]):
         while not self._threads:
             self._look_for_workers(may_lack=False)
             if not self._threads:
-                self._complain_about_waiting()
+                self._complain_about_waiting("no Dask worker", "start some")
                 time.sleep(_ASK_SECONDS)
 
     @property
@@ -266,7 +268,7 @@ class DaskEngine(Generic[AnyTask, Result]):
     def _find_lost(self) -> tuple[int, Lost] | None:
         """Find a task whose worker is gone or frozen."""
         if not self._threads:
-            self._complain_about_waiting()
+            self._complain_about_waiting("no Dask worker", "start some")
         now = time.monotonic()
         for ticket, given in self._given.items():
             worker = given.worker
@@ -298,25 +300,47 @@ class DaskEngine(Generic[AnyTask, Result]):
         _within(_CLOSE_SECONDS, partial(self._client.cancel, [given.future], force=True))
         return ticket, Lost(Ending(text, is_from_outside=True))
 
-    def _complain_about_waiting(self) -> None:
+    def _complain_about_waiting(self, what: str, hint: str, path: str = "") -> None:
         waited = time.monotonic() - self._alone_since
         if waited > self._wait:
-            raise WorkerError(
-                f"no Dask worker for {self._wait:g} seconds",
-                "",
-                "start some, and run the same command again",
-            )
+            problem = f"{what} for {self._wait:g} seconds"
+            raise WorkerError(problem, path, f"{hint}, and run the same command again")
         if waited > _SAY_SECONDS and not self._has_said:
             self._has_said = True
-            _log.warning("no Dask worker yet: waiting up to %g seconds (`wait`)", self._wait)
+            line = WorkerError(f"{what} yet: waiting up to {self._wait:g} seconds", path)
+            _log.warning("%s (`wait`)", line)
 
     def _gone(self, error: Exception) -> WorkerError:
         self.left_alive |= self._has_children
         self._has_children = False  # nobody can reach them, they end by themselves
-        return WorkerError(f"the Dask scheduler {self._address} is gone: {error or 'no answer'}")
+        return WorkerError(f"{self._scheduler} is gone: {error or 'no answer'}")
 
     def _unreachable(self, reason: str) -> WorkerError:
-        return WorkerError(f"cannot reach the Dask scheduler {self._address}: {reason}")
+        return WorkerError(f"cannot reach {self._scheduler}: {reason}")
+
+    @property
+    def _scheduler(self) -> str:
+        """The scheduler, and where its address is from, if that may surprise."""
+        variable = "DASK_SCHEDULER_ADDRESS"
+        source = f" (from {variable})" if self._address == os.environ.get(variable) else ""
+        return f"the Dask scheduler {self._address}{source}"
+
+    def _read_address(self) -> str:
+        """Wait until the scheduler has written its file, and return the address."""
+        self._alone_since = time.monotonic()
+        while True:
+            try:
+                with open(self._file, encoding="utf-8") as stream:
+                    return str(json.load(stream)["address"])
+            except FileNotFoundError:
+                problem = "no Dask scheduler has written it"
+            except ValueError:  # it is being written
+                problem = "not the file of a Dask scheduler"
+            except (OSError, LookupError, TypeError, RecursionError) as error:
+                problem = f"not the file of a Dask scheduler: {error}"
+                raise WorkerError(problem, self._file) from error
+            self._complain_about_waiting(problem, "start one", self._file)
+            time.sleep(_ASK_SECONDS)
 
     def _check_tls(self) -> None:
         """Check that there are certificates where they are needed, and warn where there are none.
@@ -334,25 +358,9 @@ class DaskEngine(Generic[AnyTask, Result]):
         is_near = host in ("localhost", "::1") or host.startswith("127.")
         if address.scheme in ("", "tcp") and not is_near:
             _log.warning(
-                "the Dask scheduler %s is asked without TLS: anyone on this network can run code"
-                " on its workers",
-                self._address,
+                "%s is asked without TLS: anyone on this network can run code on its workers",
+                self._scheduler,
             )
-
-
-def _read_address(path: str) -> str:
-    """Read the address in the file that a scheduler has written.
-
-    Raises
-    ------
-    WorkerError
-        If it is no such file.
-    """
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return str(json.load(stream)["address"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise WorkerError(f"this is no file of a Dask scheduler: {error}", path) from error
 
 
 def _within(seconds: float, call: Callable[[], object]) -> bool:

@@ -103,7 +103,6 @@ def test_quiet_prints_nothing(command: Command, campaign: Path, tmp_path: Path) 
             ("--metadata", "--image-size", 10, 10),
             "--image-size has no effect without --images or --mask",
         ),
-        (("--metadata", "--wait", 5), "--wait has no effect without --scheduler"),
         (("--metadata", "--mask"), "--mask without NAME PATTERN has no effect"),
         (("--metadata", "--strip-regions"), None),
         (("--image-size", 10, 10, "--mask", "all", "."), None),
@@ -154,6 +153,24 @@ def test_a_usage_error_is_one_line(
     assert done.stderr.startswith("limbo-compress: ")
     assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "words", [("m", "^48"), ("m", "^48", "DATA"), ("m", "^48", "DATA", "DATA")]
+)
+def test_a_forgotten_end_of_the_masks_is_explained(
+    command: Command, campaign: Path, words: tuple[str, ...]
+) -> None:
+    """All words after --mask are its own, and so may be the directories."""
+    done = command("--mask", *[campaign if word == "DATA" else word for word in words])
+    assert done.returncode == 2
+    assert done.stderr == (
+        "limbo-compress: name at least one directory of Limbo data; --mask takes every word up to"
+        " the next option: write -- before the directories\n"
+    )
+    odd = command("--mask", "m", "^48", campaign, "--metadata", campaign)
+    assert odd.returncode == 2
+    assert "names and patterns go in pairs; --mask takes every word up to the next" in odd.stderr
 
 
 def test_finding_no_sample_is_one_line(command: Command, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from limbo_compress.errors import OutputError
 from limbo_compress.output import lock as lock_module
 from limbo_compress.output.lock import Lock
+from tests.jobs import wait_until
 
 
 @pytest.fixture
@@ -89,6 +91,47 @@ def test_a_lock_of_another_machine_expires(folder: Path, change: dict[str, objec
     with Lock(str(folder), "b"):
         pass
     assert not folder.exists()
+
+
+def live(path: Path) -> None:
+    """Let the process of another machine show life, once someone waits to see it."""
+    drafts = path.parent.parent
+    wait_until(lambda: any(drafts.glob("lock-*")), "another run")
+    os.utime(path)
+
+
+def test_a_run_on_another_machine_that_shows_no_life_is_waited_for(folder: Path) -> None:
+    """It is dead a minute after the last touch, as far as its files tell."""
+    path = leave_lock(folder, host="elsewhere")
+    os.utime(path, (path.stat().st_mtime - 57,) * 2)
+    begun = time.monotonic()
+    with Lock(str(folder), "b", wait=60) as lock:
+        assert lock.dead == {"dead": False}
+    assert time.monotonic() - begun > 1
+
+
+def test_a_run_on_another_machine_that_shows_life_is_alive(folder: Path) -> None:
+    path = leave_lock(folder, host="elsewhere")
+    os.utime(path, (path.stat().st_mtime - 30,) * 2)
+    with ThreadPoolExecutor(1) as thread:
+        touched = thread.submit(live, path)
+        with pytest.raises(OutputError, match="another run is at work"):
+            Lock(str(folder), "b", wait=3600).__enter__()
+        touched.result()
+
+
+def test_a_run_on_another_machine_may_release_its_lock_while_another_waits(folder: Path) -> None:
+    path = leave_lock(folder, host="elsewhere")
+
+    def release() -> None:
+        wait_until(lambda: any(folder.glob("lock-*")), "another run")
+        path.unlink()
+
+    with ThreadPoolExecutor(1) as thread:
+        released = thread.submit(release)
+        with Lock(str(folder), "b", wait=3600) as lock:
+            assert lock.dead == {}
+        released.result()
 
 
 @pytest.mark.parametrize("content", ["", '{"host": "', "[]", '{"pid": null}'])
