@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -232,6 +235,101 @@ def test_without_workers_the_command_waits_and_then_says_so(
     assert code == 1
     line = "no Dask worker for 1 seconds; start some, and run the same command again"
     assert stderr == f"limbo-compress: {line}\n"
+
+
+def test_the_scheduler_file_is_waited_for(
+    campaign: Path, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    cluster.add_worker()
+    written = cluster.file.read_text()
+    cluster.file.unlink()
+    run = Run(tmp_path, cluster, "--", campaign)
+    assert run.process.stderr is not None
+    assert run.process.stderr.readline() == (
+        f"limbo-compress: {cluster.file}: no Dask scheduler has written it yet: waiting up to 300"
+        " seconds (--wait)\n"
+    )
+    cluster.file.write_text(written)
+    code, stderr = run.wait()
+    assert code == 0, stderr
+    assert stderr.count("\n") == 1, stderr
+
+
+SRUN = """#!/bin/sh
+while case $1 in -*) ;; *) false ;; esac; do shift; done
+exec "$@"
+"""
+
+
+def test_the_script_in_the_documentation_runs(campaign: Path, tmp_path: Path) -> None:
+    """Here as well, where `srun` starts one task."""
+    page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
+    scripts = re.findall(r"^(?:    .*\n)+", page, re.MULTILINE)
+    (script,) = (textwrap.dedent(script) for script in scripts if "dask scheduler" in script)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "srun").write_text(SRUN)
+    (programs / "srun").chmod(0o755)
+    (tmp_path / "campaign17").symlink_to(campaign)
+    path = (programs, Path(sys.executable).parent, os.environ["PATH"])
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2", "DATA_ROOT": str(tmp_path)}
+    with tempfile.TemporaryFile("w+") as said:  # a pipe would stay open as long as the workers
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            env=os.environ | slurm | {"PATH": os.pathsep.join(map(str, path))},
+            stdout=said,
+            stderr=said,
+            timeout=120,
+            check=False,
+        )
+        said.seek(0)
+        assert done.returncode == 0, said.read()
+    assert (tmp_path / "test-images.npy").exists()
+    assert not (tmp_path / "dask-7.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "no Dask scheduler has written it for 1 seconds; start one, and run the same"),
+        ("", "not the file of a Dask scheduler for 1 seconds; start one, and run the same"),
+        ('{"address": "tc', "not the file of a Dask scheduler for 1 seconds; start one"),
+        ("{}", "not the file of a Dask scheduler: 'address'"),
+    ],
+)
+def test_a_scheduler_file_that_does_not_come_is_one_line(
+    campaign: Path, tmp_path: Path, text: str | None, line: str
+) -> None:
+    file = tmp_path / "dask.json"
+    if text is not None:
+        file.write_text(text)
+    flags = ("--scheduler-file", file, "--wait", 1, "--", campaign)
+    done = run_command(tmp_path, *FLAGS, *flags)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"limbo-compress: {file}: {line}")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("name", ["no-such-folder/dask.json", "."])
+def test_what_cannot_be_a_scheduler_file_is_refused(
+    campaign: Path, tmp_path: Path, name: str
+) -> None:
+    done = run_command(tmp_path, *FLAGS, "--scheduler-file", name, "--", campaign)
+    assert done.returncode == 2
+    assert "--scheduler-file" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_an_address_from_the_environment_is_named_as_such(campaign: Path, tmp_path: Path) -> None:
+    environ = {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:9"}
+    done = run_command(tmp_path, *FLAGS, "--", campaign, env=environ)
+    assert done.returncode == 1
+    where = "the Dask scheduler tcp://127.0.0.1:9 (from DASK_SCHEDULER_ADDRESS)"
+    assert f"cannot reach {where}: " in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    local = run_command(tmp_path, *FLAGS, "--workers", 1, "--", campaign, env=environ)
+    assert local.returncode == 0, local.stderr
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(campaign: Path, tmp_path: Path) -> None:
