@@ -18,7 +18,7 @@ from .faults import machine_errors
 from .formats.parts import Part, SampleIssue
 from .libraries import NOT_COMPILED, why_not_compiled
 from .options import Options, check_prefix
-from .output.existing import ExistingOutputs, RowCheck
+from .output.existing import ExistingOutputs
 from .output.publish import OutputFile, Publisher
 from .output.targets import check_targets
 from .output.workdir import WorkDir, missing
@@ -119,7 +119,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
                     engine.prepare(_probe(job, paths))
             elif options.images and sum(map(len, left)) >= _LARGE_JOB:
                 _warn_if_not_compiled()
-            tasks = _tasks(job, paths, left, engine, existing)
+            tasks = _tasks(job, paths, left, engine)
             limit = FailureLimit(options, len(job.rows), left)
             # Closing the results ends all workers before the work folder is left to others.
             with closing(_run(engine, tasks, publisher)) as parts:
@@ -236,14 +236,15 @@ def _tasks(
     paths: Sequence[str],
     left: list[range],
     engine: Engine[ShardTask, Part],
-    existing: ExistingOutputs,
 ) -> list[ShardTask]:
     """Make the tasks that do the missing rows."""
     smallest = 1
     if not engine.is_local:  # a Dask scheduler needs 6 ms for a shard, whoever does it
         smallest = max(1, min(8 + engine.width // 2, len(job.rows) // (4 * engine.width)))
-    checks = existing.row_checks()
-    return [_task(job, paths, rows, checks) for rows in split(left, engine.width, smallest)]
+    return [
+        ShardTask(job, rows.start, tuple(paths[rows.start : rows.stop]))
+        for rows in split(left, engine.width, smallest)
+    ]
 
 
 def _run(
@@ -290,11 +291,6 @@ def _find(options: Options, engine: Engine[ShardTask, Part]) -> tuple[Samples, t
         _log.warning("skipped: %s", samples.describe_unlisted())
     rows = options.rows(len(samples.paths))
     return samples, samples.paths[rows.start : rows.stop]
-
-
-def _task(job: Job, paths: Sequence[str], rows: range, checks: dict[int, RowCheck]) -> ShardTask:
-    due = tuple(check for row, check in checks.items() if row in rows)
-    return ShardTask(job, rows.start, tuple(paths[rows.start : rows.stop]), row_checks=due)
 
 
 def _log_repeated(repeated: int) -> None:

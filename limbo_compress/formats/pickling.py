@@ -15,7 +15,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from .. import deflate
 from ..errors import SampleError
@@ -28,7 +28,6 @@ __all__ = [
     "fragment",
     "load_fragment",
     "no_garbage_collection",
-    "read_ends",
 ]
 
 _PROTOCOL = 3
@@ -36,10 +35,6 @@ _PROTO = b"\x80\x03"
 LIST_START = _PROTO + pickle.EMPTY_LIST
 LIST_END = pickle.STOP
 _FRAMED_LIST_START = b"\x80\x04]\x95"  # PROTO 4, EMPTY_LIST, FRAME
-# How any pickled list begins, also in the protocols with frames.
-_ANY_LIST_START = re.compile(rb"\x80[\x02-\x05](\x95.{8})?\]", re.DOTALL)
-_PUSH_ENDS = pickle.NONE + pickle.BINPERSID
-_BUFFER = 1 << 18
 # A number in a fragment. Only integers of more than 32 bits are written in another way.
 _NUMBER = rb"(?:G.{8}|J.{4}|M..|K.)"
 # Several lists of two numbers in a row, or any opcode whose length does not vary.
@@ -168,84 +163,3 @@ def _skip(data: bytes, at: int) -> int:
         raise ValueError(f"byte {at:,}: opcode {data[at]:#04x} does not belong in a fragment")
     start = at + 1 + _LENGTH_BYTES[data[at]]
     return start + int.from_bytes(data[at + 1 : start], "little")
-
-
-def read_ends(path: str) -> tuple[int, list[Any]]:
-    """Read how many items a pickled list has, and its first and last one.
-
-    An object of our own takes the place of the list, and drops the items between. So this takes
-    constant memory, unless the pickle has a memo, which keeps all items.
-
-    Returns
-    -------
-    items : int
-    ends : list
-        The first and the last item; empty if there is none.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is not a pickled list of plain values.
-    """
-    ends = _Ends()
-    with open(path, "rb") as stream:
-        match = _ANY_LIST_START.match(stream.read(_BUFFER))
-        if match is None:
-            raise ValueError("it is not a pickled list")
-        stream.seek(match.end())
-        try:
-            found = _EndsUnpickler(stream, ends).load()
-        except _DAMAGED as error:
-            raise ValueError(f"it is not a pickled list: {error}") from error
-    if found is not ends:
-        raise ValueError("it is not a pickled list")
-    return ends.items, ends.ends
-
-
-# What `pickle` raises on damaged data.
-_DAMAGED = (pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, OverflowError)
-
-
-class _Ends:
-    """Receives the items of a list, as the unpickler appends them, and keeps two of them."""
-
-    def __init__(self) -> None:
-        self.items = 0
-        self.ends: list[Any] = []
-
-    def append(self, item: Any) -> None:
-        self.extend([item])
-
-    def extend(self, items: list[Any]) -> None:
-        self.items += len(items)
-        self.ends = [(self.ends or items)[0], items[-1]]
-
-
-class _EndsUnpickler(PlainUnpickler):
-    """Reads a pickle whose list has begun already, and which holds plain values only."""
-
-    def __init__(self, rest: BinaryIO, ends: _Ends) -> None:
-        super().__init__(io.BufferedReader(_Prefixed(_PROTO + _PUSH_ENDS, rest), _BUFFER))
-        self._ends = ends
-
-    def persistent_load(self, _: Any) -> _Ends:
-        return self._ends
-
-
-class _Prefixed(io.RawIOBase):
-    """A stream with something before it."""
-
-    def __init__(self, start: bytes, rest: BinaryIO) -> None:
-        self._start = start
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._start or self._rest.read(len(buffer))
-        self._start = b""
-        buffer[: len(data)] = data
-        return len(data)

@@ -3,7 +3,7 @@
 A job that writes only the metadata, for example, leaves older images where they are. Then row i of
 both must belong to the same sample. The index of existing metadata names the sample of each row.
 Other files do not, but they tell enough to notice when their samples are others: their number of
-rows, the list of samples that were left out, and some of their rows.
+rows, and the list of samples that were left out.
 """
 
 from __future__ import annotations
@@ -11,46 +11,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from .. import names
 from ..errors import OutputError, output_errors, shown
-from ..formats.index import Index, read_index
+from ..formats.index import read_index
 from ..formats.npy import read_header
 from ..formats.parts import Part, SampleIssue
-from ..formats.pickling import read_ends
 from ..plan import Job
 
-__all__ = ["ExistingOutputs", "RowCheck"]
+__all__ = ["ExistingOutputs"]
 
 _HINT = "write all outputs of a prefix in one command, or choose another `prefix`"
 _IMAGES = names.array_file(names.IMAGES)
-# How many existing images to compare with their samples. Decoding one takes milliseconds.
-_CHECKED_IMAGES = 64
-
-
-@dataclass(frozen=True)
-class RowCheck:
-    """A row of existing images, and the sample that it must show.
-
-    Attributes
-    ----------
-    array : str
-        Path of the images.
-    row : int
-        The row among them.
-    sample : str
-        The metadata file.
-    """
-
-    array: str
-    row: int
-    sample: str
-
-    def error(self) -> OutputError:
-        """The error to raise if it shows something else."""
-        return _mismatch(self.array, f"row {self.row} is not the image of {shown(self.sample)}")
 
 
 class ExistingOutputs:
@@ -102,17 +74,6 @@ class ExistingOutputs:
                 state = "is bad now, but not in this list" if row in bad else "is no longer bad"
                 raise self._other_failures(f"{shown(self._paths[row])} {state}")
 
-    def row_checks(self) -> dict[int, RowCheck]:
-        """What to check about existing images, by the row that the sample has in this job."""
-        if _IMAGES not in self._files:
-            return {}
-        path, count = self._job.final_path(_IMAGES), min(_CHECKED_IMAGES, len(self._rows))
-        last = len(self._rows) - 1
-        spread = {last * number // max(1, count - 1) for number in range(count)}
-        return {
-            self._rows[row]: RowCheck(path, row, self._paths[self._rows[row]]) for row in spread
-        }
-
     def _check_rows(self, file_name: str) -> None:
         path = self._job.final_path(file_name)
         try:
@@ -131,17 +92,12 @@ class ExistingOutputs:
             raise _mismatch(path, f"there are {found}, and {len(self._rows)} in this job")
 
     def _check_metadata(self, path: str) -> None:
-        index = _index(path)
-        if index is not None:
-            self._check_number(path, len(index))
-            self._check_paths(path, [index.path(row) for row in range(len(index))])
-            return
-        found, ends = read_ends(path)
-        self._check_number(path, found)
-        for row, metadata in zip((0, -1), ends, strict=False):
-            sample = self._paths[self._rows[row]]
-            if not _is_of_sample(metadata, sample):
-                raise _mismatch(path, f"row {row % found} is not that of {shown(sample)}")
+        with open(path, "rb") as stream:
+            index = read_index(stream.fileno())
+        if index is None:
+            raise ValueError("it has no index, so nothing says whose rows these are")
+        self._check_number(path, len(index))
+        self._check_paths(path, [index.path(row) for row in range(len(index))])
 
     def _check_paths(self, path: str, found: list[str]) -> None:
         """Check the path of each row, as it is below the folder that all have in common.
@@ -215,38 +171,9 @@ def _rows(path: str) -> int:
     return array.shape[0]
 
 
-def _index(path: str) -> Index | None:
-    """Read the index of existing metadata; None if there is none that can be used."""
-    with open(path, "rb") as stream:
-        try:
-            return read_index(stream.fileno())
-        except ValueError:
-            return None
-
-
 def _below_common_folder(paths: Sequence[str]) -> list[str]:
     folder = os.path.commonpath([os.path.dirname(path) for path in (min(paths), max(paths))])
     return [path[len(folder) :] for path in paths]
-
-
-def _is_of_sample(metadata: Any, sample: str) -> bool:
-    """Whether metadata that were read back are those of a sample, but for its annotations.
-
-    What cannot be compared, because the sample is unreadable by now, counts as equal.
-    """
-    try:
-        with open(sample, "rb") as stream:
-            expected = json.loads(stream.read())
-        return _without_annotations(metadata) == _without_annotations(expected)
-    except (OSError, ValueError, RecursionError):
-        return True
-
-
-def _without_annotations(metadata: Any) -> str:
-    """Text to compare, since NaN is not equal to itself."""
-    if isinstance(metadata, dict):  # `strip_regions` changes nothing else
-        metadata = {name: value for name, value in metadata.items() if name != "annotations"}
-    return json.dumps(metadata)
 
 
 def _mismatch(path: str, problem: str) -> OutputError:

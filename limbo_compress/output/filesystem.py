@@ -9,7 +9,6 @@ from contextlib import suppress
 
 __all__ = [
     "free_bytes",
-    "is_mount_point",
     "is_safe_to_map",
     "is_written_anywhere",
     "reserve",
@@ -148,12 +147,6 @@ def _writes(process: str, inside: str) -> bool:
                 if flags is None or int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY:
                     return True
     return False
-
-
-def is_mount_point(path: str, mounts: str = _MOUNTS) -> bool:
-    """Whether something is mounted on a path, even on a file, as containers do."""
-    path = os.path.realpath(path)
-    return any(point == path for point, _ in _mounts(mounts))
 
 
 def _mounts(path: str) -> list[tuple[str, str]]:

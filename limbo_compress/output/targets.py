@@ -8,7 +8,6 @@ from contextlib import suppress
 
 from ..errors import OutputError, output_errors
 from ..plan import Job
-from .filesystem import is_mount_point
 
 __all__ = ["check_targets"]
 
@@ -76,28 +75,6 @@ def _check_replaceable(path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise OutputError(f"{kind} stands where an output is to be written", path)
-    if _is_protected(status, os.stat(os.path.dirname(path))):
-        raise OutputError(
-            "it belongs to another user and cannot be replaced: its folder is sticky", path
-        )
-    if _is_immutable(path, status):
-        raise OutputError("it is immutable and cannot be replaced", path)
-    if is_mount_point(path):
-        raise OutputError(
-            "it is a mount point and cannot be replaced", path, "mount its folder instead"
-        )
-
-
-def _is_protected(file: os.stat_result, folder: os.stat_result) -> bool:
-    """Whether a file is another user's, in a folder where only owners may replace files."""
-    user = os.geteuid()
-    return bool(folder.st_mode & stat.S_ISVTX) and user not in (0, file.st_uid, folder.st_uid)
-
-
-def _is_immutable(path: str, file: os.stat_result) -> bool:
-    """Whether `chattr +i` or `+a` keeps its owner from writing or replacing a file."""
-    may_write = file.st_uid == os.geteuid() and bool(file.st_mode & stat.S_IWUSR)
-    return may_write and not os.access(path, os.W_OK)
 
 
 def _check_distinct(job: Job) -> None:

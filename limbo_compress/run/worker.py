@@ -12,14 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import libraries, names
-from ..errors import MachineError, SampleError, nearest_names, output_errors, shown
+from ..errors import MachineError, SampleError, nearest_names, shown
 from ..faults import machine_errors
 from ..formats.filestate import FileState
 from ..formats.index import Entry
 from ..formats.parts import Part, SampleIssue, write_part
 from ..formats.pickling import fragment, no_garbage_collection
 from ..options import Options
-from ..output.existing import RowCheck
 from ..output.lock import Lock, this_boot
 from ..output.publish import CopyRange
 from ..plan import Job
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardTask", "compress_sample", "compress_shard", "initialize"]
 
-# The reference rounds in other places; images that differ do so by far more.
-_TOLERANCE = 0.01
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # Address space that must be free to load the libraries.
@@ -56,15 +53,12 @@ class ShardTask:
         The metadata files of its samples, one per row.
     copies : tuple of CopyRange
         Metadata of finished shards, to be copied first.
-    row_checks : tuple of RowCheck
-        Rows of existing images, to be compared with their samples first.
     """
 
     job: Job
     start: int
     paths: tuple[str, ...]
     copies: tuple[CopyRange, ...] = ()
-    row_checks: tuple[RowCheck, ...] = ()
 
     @property
     def rows(self) -> range:
@@ -78,12 +72,12 @@ class ShardTask:
         return replace(self, copies=self.copies + copies)
 
     def divide(self) -> list[ShardTask]:
-        """Make a task of each sample; the first one also gets all the other work."""
+        """Make a task of each sample; the first one also gets the metadata to be copied."""
         first, *others = (
             ShardTask(self.job, row, (path,))
             for row, path in zip(self.rows, self.paths, strict=True)
         )
-        return [replace(first, copies=self.copies, row_checks=self.row_checks), *others]
+        return [replace(first, copies=self.copies), *others]
 
     def give_up(self, ending: Ending) -> Part:
         """Report the only sample as bad: it ends every process that works on it.
@@ -157,8 +151,7 @@ def compress_shard(task: ShardTask) -> Part:
     Raises
     ------
     OutputError
-        If its outputs cannot be written, another run has taken over the work folder, or existing
-        outputs belong to other samples.
+        If its outputs cannot be written, or another run has taken over the work folder.
     MachineError
         If the machine fails on one of its samples, which may be good.
     """
@@ -166,9 +159,6 @@ def compress_shard(task: ShardTask) -> Part:
 
     lock = Lock.of(task.job)
     lock.check()
-    for check in task.row_checks:
-        if not _shows_image(check, task.job.options):
-            raise check.error()
     for pending in task.copies:
         pending.copy()
     with ExitStack() as stack:
@@ -206,37 +196,6 @@ def _leave_part(job: Job, part: Part, metadata: bytes = b"", edges: bytes = b"")
     """Write a part-file, unless another run has taken over the work folder."""
     Lock.of(job).check()
     write_part(job.folder, part, metadata, edges)
-
-
-def _shows_image(check: RowCheck, options: Options) -> bool:
-    """Whether the row shows the sample's image, or nobody can tell since that is unreadable now.
-
-    Parameters
-    ----------
-    check : RowCheck
-    options : Options
-        Those about decoding are used.
-
-    Raises
-    ------
-    OutputError
-        If the row cannot be read.
-    """
-    import numpy as np  # here because the coordinator starts faster without them
-
-    from ..imaging.image import convert
-
-    with output_errors(check.array):
-        existing = np.array(np.load(check.array, mmap_mode="r")[check.row])
-    row = np.empty_like(existing)
-    with SampleReader(replace(options, images=True, masks=()), [check.sample]) as reader:
-        try:
-            image = reader.next().image
-            assert image is not None  # it is asked for
-            convert(image.data, image.path, options, row)
-        except SampleError:
-            return True
-    return bool(np.allclose(row, existing, rtol=0, atol=_TOLERANCE))
 
 
 @dataclass
