@@ -25,27 +25,34 @@ __all__ = [
     "nearest",
     "nearest_names",
     "output_errors",
+    "reading_errors",
     "shown",
 ]
 
-# Longer paths are shortened in the middle, so that a message stays one readable line.
+# Longer paths and messages are shortened in the middle, so that they stay one readable line.
 _MAX_SHOWN = 300
+_MAX_MESSAGE = 2000
 # More names than this make no better advice.
 _MAX_NEAREST = 20
 
 
-def shown(path: str) -> str:
-    r"""Write a path so that it fits a line: no control characters, and not too long.
+def shown(text: str, limit: int = _MAX_SHOWN) -> str:
+    r"""Write a text so that it fits a line: no control characters, and not too long.
+
+    Escaped is what `str.isprintable` excludes: control characters, including those that change the
+    direction of the text, and separators other than the space.
 
     Examples
     --------
     >>> print(shown("/data/a\nb.json"))
     /data/a\nb.json
     """
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path)
-    if len(line) <= _MAX_SHOWN:
+    if len(text) > 2 * limit:  # of a text of any length, the ends are enough
+        text = f"{text[:limit]}…{text[-limit:]}"
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    if len(line) <= limit:
         return line
-    half = _MAX_SHOWN // 2
+    half = (limit - 1) // 2
     return f"{line[:half]}…{line[-half:]}"
 
 
@@ -116,7 +123,7 @@ class CompressError(Exception):
 
     def __str__(self) -> str:
         line = f"{shown(self.path)}: {self.problem}" if self.path else self.problem
-        return f"{line}; {self.hint}" if self.hint else line
+        return shown(f"{line}; {self.hint}" if self.hint else line, _MAX_MESSAGE)
 
 
 class UsageError(CompressError):
@@ -177,6 +184,15 @@ def output_errors(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"cannot write it: {_reason(error, path)}", path) from error
+
+
+@contextmanager
+def reading_errors(path: str) -> Iterator[None]:
+    """Turn an operating system error while reading into an OutputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot read it: {error.strerror or error}", path) from error
 
 
 def _reason(error: OSError, path: str) -> str:

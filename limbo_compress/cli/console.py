@@ -8,11 +8,17 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["flush", "name_command", "open_missing_streams", "print_error", "print_output"]
+__all__ = [
+    "escaped",
+    "flush",
+    "name_command",
+    "open_missing_streams",
+    "print_error",
+    "print_output",
+]
 
 _command = "limbo-compress"
-# A path may hold any character, but a message is one line.
-_ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029)}
+_MAX_MESSAGE = 2000
 
 
 def name_command(name: str) -> None:
@@ -46,7 +52,16 @@ def print_output(line: str) -> None:
 
 def print_error(line: str) -> None:
     """Print a line to stderr, after the name of the command, if it can be printed."""
+    if len(line) > _MAX_MESSAGE:
+        line = f"{line[: _MAX_MESSAGE // 2]}…{line[-_MAX_MESSAGE // 2 :]}"
     _print(f"{_command}: {line}", sys.stderr)
+
+
+def escaped(text: str) -> str:
+    """Escape control characters of any kind: a name may hold any, but a message is one line."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def flush() -> None:
@@ -57,7 +72,7 @@ def flush() -> None:
 
 def _print(line: str, stream: TextIO, end: str = "\n") -> None:
     try:
-        print(line.translate(_ESCAPES), file=stream, end=end, flush=True)
+        print(escaped(line), file=stream, end=end, flush=True)
     except (OSError, ValueError):
         # What is still in the buffer would fail again at exit, and change the exit code.
         with suppress(OSError, ValueError):

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from .console import escaped
+
 if TYPE_CHECKING:
     from ..inspect.summary import Summary
 
@@ -166,7 +168,7 @@ def _short(text: str, width: int) -> str:
     """Escape what cannot be printed, and shorten the text in the middle to fit."""
     if len(text) > 4 * width:  # of a text of any length, the ends are enough
         text = text[: 2 * width] + text[-2 * width :]
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    line = escaped(text)
     if len(line) <= width:
         return line
     half = width // 2

@@ -1,11 +1,13 @@
-"""How a file was when it was read, by which a later run sees that it has changed."""
+"""Files that are read: how they were, by which a later run sees that they have changed."""
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import NamedTuple
+import stat
+from typing import BinaryIO, NamedTuple
 
-__all__ = ["FileState"]
+__all__ = ["FileState", "open_regular"]
 
 _SECOND = 10**9
 # Some filesystems forget the fraction of a time that they have shown before: vfat keeps even
@@ -40,9 +42,25 @@ class FileState(NamedTuple):
         """Whether the file in this folder is still in this state, as far as its status tells."""
         try:
             status = os.stat(os.path.join(folder, self.name))
-        except OSError:
+        except (OSError, ValueError):  # the name may come from a damaged record
             return False
         return status.st_size == self.size and _is_same_time(status.st_mtime_ns, self.mtime_ns)
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a regular file for reading, or one that a link leads to; never wait for a pipe.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened, or is a folder, a pipe or a device.
+    """
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would block forever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return open(descriptor, "rb")
 
 
 def _is_same_time(one: int, other: int) -> bool:

@@ -1,7 +1,7 @@
 """Part-files: the record that a shard is done, with its pickled metadata.
 
-A part-file is one line of JSON, the record, followed by the edges of its rows (see
-`limbo_compress.output.rows`) and the fragments of its pickled metadata (see
+A part-file is one line, the CRC-32 of the record and the record as JSON, followed by the edges of
+its rows (see `limbo_compress.output.rows`) and the fragments of its pickled metadata (see
 `limbo_compress.formats.pickling`). It appears by rename and is the only record that a shard is
 done.
 """
@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from .. import deflate
-from ..errors import OutputError, output_errors, shown
-from .filestate import FileState
+from ..errors import OutputError, output_errors, reading_errors, shown
+from .filestate import FileState, open_regular
 from .index import Entry
 
 __all__ = [
@@ -133,7 +134,8 @@ def write_part(folder: str, part: Part, metadata: bytes = b"", edges: bytes = b"
         with output_errors(path):
             with open(draft, "wb") as stream:
                 # Only the issues need `asdict`, which would copy all the rest.
-                stream.write(json.dumps(vars(part), default=asdict).encode() + b"\n")
+                record = json.dumps(vars(part), default=asdict).encode()
+                stream.write(b"%08x %b\n" % (deflate.crc32(record), record))
                 stream.write(edges)
                 stream.write(metadata)
                 if not part.unsynced_since:
@@ -164,15 +166,16 @@ def read_parts(folder: str) -> Iterator[Part]:
 
     Raises
     ------
-    OSError
+    OutputError
         If they cannot be read.
     """
     for name in sorted(filter(rows_of, os.listdir(folder))):
-        with open(os.path.join(folder, name), "rb") as stream:
+        path = os.path.join(folder, name)
+        with reading_errors(path), open_regular(path) as stream:
             line = stream.readline()
             part = _parse(line)
             size = os.fstat(stream.fileno()).st_size
-        if part is None or os.path.basename(part.path(folder)) != name:
+        if part is None or part.path(folder) != path:
             continue
         if size == len(line) + part.edge_bytes + part.metadata_bytes:
             yield part
@@ -229,7 +232,7 @@ def has_its_metadata(folder: str, part: Part) -> bool:
 def _read(folder: str, part: Part, from_end: int, size: int) -> bytes:
     """Read some bytes of a part-file that begin so far from its end."""
     path = part.path(folder)
-    with output_errors(path), open(path, "rb") as stream:
+    with reading_errors(path), open_regular(path) as stream:
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - from_end))
         data = stream.read(size)
     if len(data) != size:
@@ -238,23 +241,62 @@ def _read(folder: str, part: Part, from_end: int, size: int) -> bytes:
 
 
 def _parse(line: bytes) -> Part | None:
+    """Read a record; None if it is damaged, or was not written by `write_part`."""
+    checksum, _, record = line.rstrip(b"\n").partition(b" ")
+    if checksum != b"%08x" % deflate.crc32(record):
+        return None
     try:
-        record = json.loads(line)
-        record["entries"] = tuple(_parse_entry(*entry) for entry in record["entries"])
-        for name in ("failures", "warnings"):
-            record[name] = tuple(SampleIssue(**issue) for issue in record[name])
-        record["files"] = tuple(
-            tuple(FileState(*state) for state in states) for states in record["files"]
-        )
-        # Interned, since a million samples have few distinct labels.
-        record["labels"] = tuple(map(sys.intern, record["labels"]))
-        return Part(**record)
-    except (ValueError, TypeError, KeyError):
+        return _part(json.loads(record))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
 
-def _parse_entry(size: int, checksum: int, categories: list[str]) -> Entry:
-    return Entry(int(size), int(checksum), _shared(tuple(map(str, categories))))
+def _part(record: dict[str, Any]) -> Part:
+    """Make a part of what JSON holds; anything but the right types raises an exception."""
+    return Part(
+        start=_count(record["start"]),
+        stop=_count(record["stop"]),
+        run=_text(record["run"]),
+        entries=tuple(
+            Entry(_count(size), _count(checksum), _shared(tuple(map(_text, categories))))
+            for size, checksum, categories in record["entries"]
+        ),
+        checksums=_counts(record["checksums"]),
+        failures=_issues(record["failures"]),
+        warnings=_issues(record["warnings"]),
+        files=tuple(
+            tuple(FileState(_text(name), _count(size), int(time)) for name, size, time in states)
+            for states in record["files"]
+        ),
+        edge_bytes=_count(record["edge_bytes"]),
+        hits=_counts(record["hits"]),
+        # Interned, since a million samples have few distinct labels.
+        labels=tuple(map(sys.intern, record["labels"])),
+        unsynced_since=_text(record["unsynced_since"]),
+    )
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(value)
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _counts(values: Any) -> dict[str, int]:
+    return {name: _count(value) for name, value in values.items()}
+
+
+def _issues(values: Any) -> tuple[SampleIssue, ...]:
+    return tuple(
+        SampleIssue(_count(each["row"]), _text(each["path"]), _text(each["text"]))
+        for each in values
+    )
 
 
 @lru_cache(1 << 10)

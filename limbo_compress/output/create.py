@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import replace
 
 from .. import names
-from ..errors import OutputError, UsageError, output_errors
+from ..errors import OutputError, UsageError, output_errors, reading_errors
+from ..formats.filestate import open_regular
 from ..formats.npy import ArrayFile
 from ..formats.pickling import LIST_START
 from ..plan import Job
 from .filesystem import free_bytes, is_safe_to_map, reserve
 
-__all__ = ["create_files"]
+__all__ = ["create_files", "is_there"]
 
 
 def create_files(job: Job) -> Job:
@@ -23,7 +24,7 @@ def create_files(job: Job) -> Job:
     Parameters
     ----------
     job : Job
-        Its folder exists. Arrays that an earlier run left are kept.
+        Its folders exist. Arrays that an earlier run left are kept.
 
     Returns
     -------
@@ -37,9 +38,6 @@ def create_files(job: Job) -> Job:
     UsageError
         If the filesystem takes the names of two masks for one.
     """
-    for folder in job.linked_folders:
-        with output_errors(folder):
-            os.makedirs(folder, exist_ok=True)
     _check_space(job)
     mapped = frozenset(array.name for array in job.arrays if _create(job, array))
     _check_names(job)
@@ -55,7 +53,7 @@ def _check_space(job: Job) -> None:
     needed: Counter[int] = Counter()
     folders: dict[int, str] = {}
     for array in job.arrays:
-        if _is_there(array, job.work_path(array.file_name)):
+        if is_there(job, array):
             continue
         folder = os.path.dirname(job.real_path(array.file_name))
         with output_errors(folder):
@@ -72,9 +70,16 @@ def _check_space(job: Job) -> None:
             )
 
 
-def _is_there(array: ArrayFile, path: str) -> bool:
-    """Whether an earlier run left this array, complete with its header and its size."""
-    with output_errors(path), suppress(FileNotFoundError), open(path, "rb") as stream:
+def is_there(job: Job, array: ArrayFile) -> bool:
+    """Whether an earlier run left this array, complete with its header and its size.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be read.
+    """
+    path = job.work_path(array.file_name)
+    with reading_errors(path), suppress(FileNotFoundError), open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         return size == array.file_bytes and stream.read(len(array.header)) == array.header
     return False
@@ -83,13 +88,12 @@ def _is_there(array: ArrayFile, path: str) -> bool:
 def _create(job: Job, array: ArrayFile) -> bool:
     """Create an array and reserve its space; return whether its rows may be mapped."""
     path = job.work_path(array.file_name)
-    with output_errors(path):
-        is_there = _is_there(array, path)
-        with open(path, "r+b" if is_there else "w+b") as stream:
-            if not is_there:
-                stream.write(array.header)
-                stream.flush()
-            is_reserved = reserve(stream.fileno(), array.file_bytes)
+    is_new = not is_there(job, array)
+    with output_errors(path), open(path, "w+b" if is_new else "r+b") as stream:
+        if is_new:
+            stream.write(array.header)
+            stream.flush()
+        is_reserved = reserve(stream.fileno(), array.file_bytes)
     how = job.options.write_rows
     if how == "auto":
         return is_reserved and is_safe_to_map(os.path.dirname(path))

@@ -13,7 +13,8 @@ import os
 from collections.abc import Iterator, Sequence
 
 from .. import names
-from ..errors import OutputError, output_errors, shown
+from ..errors import OutputError, reading_errors, shown
+from ..formats.filestate import open_regular
 from ..formats.index import read_index
 from ..formats.npy import read_header
 from ..formats.parts import Part, SampleIssue
@@ -77,7 +78,7 @@ class ExistingOutputs:
     def _check_rows(self, file_name: str) -> None:
         path = self._job.final_path(file_name)
         try:
-            with output_errors(path):
+            with reading_errors(path):
                 if file_name == names.METADATA:
                     self._check_metadata(path)
                 else:
@@ -92,7 +93,7 @@ class ExistingOutputs:
             raise _mismatch(path, f"there are {found}, and {len(self._rows)} in this job")
 
     def _check_metadata(self, path: str) -> None:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             index = read_index(stream.fileno())
         if index is None:
             raise ValueError("it has no index, so nothing says whose rows these are")
@@ -116,7 +117,7 @@ class ExistingOutputs:
         if not self._files or not os.path.exists(path):
             return ()
         try:
-            with output_errors(path), open(path, encoding="utf-8") as stream:
+            with reading_errors(path), open_regular(path) as stream:
                 records = [json.loads(line) for line in stream]
             return tuple(
                 SampleIssue(int(each["row"]), str(each["path"]), str(each["reason"]))
@@ -149,7 +150,7 @@ def _is_mask(file_name: str, path: str) -> bool:
     if mask is None or f"-{names.mask_array('')}" in mask:
         return False
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             return read_header(stream).holds_masks
     except (OSError, ValueError):
         return False
@@ -163,7 +164,7 @@ def _rows(path: str) -> int:
     OSError, ValueError
         If they cannot be read.
     """
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         array = read_header(stream)
         if not array.holds_images and not array.holds_masks:
             raise ValueError("it is no array of images or masks")

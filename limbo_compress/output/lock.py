@@ -19,8 +19,10 @@ from typing import Any
 
 from ..cluster.arrays import job_id
 from ..errors import OutputError, output_errors, shown
+from ..formats.filestate import open_regular
 from ..plan import Job
 from ..renaming import rename_folder
+from .owners import opened_work_folder
 
 __all__ = ["Holder", "Lock", "holders", "partition_locks", "this_boot"]
 
@@ -237,7 +239,8 @@ class Lock:
 
     def _write_draft(self) -> float:
         """Write the draft, and return the time by the clock of its filesystem."""
-        os.makedirs(self._draft, exist_ok=True)
+        with opened_work_folder(self._folder) as folder, suppress(FileExistsError):
+            os.mkdir(os.path.basename(self._draft), dir_fd=folder)
         with open(os.path.join(self._draft, self._run), "w", encoding="utf-8") as stream:
             json.dump(_this_process() | {"claim": self._is_claim}, stream)
             stream.flush()
@@ -283,8 +286,8 @@ class Holder:
     def is_alive(self, now: float) -> bool:
         """Whether the run is alive; `now` is by the clock of the filesystem."""
         if self.is_here():
-            pid = self.process.get("pid")
-            return isinstance(pid, int) and _started(pid) == self.process.get("started")
+            started = _started(self.process["pid"])
+            return started is not None and started == self.process.get("started")
         return now - self.touched < _DEAD_SECONDS
 
     @property
@@ -329,7 +332,7 @@ def holders(folder: str, lock: str) -> Iterator[Holder]:
         names = os.listdir(os.path.join(folder, lock))
     for name in names:
         path = os.path.join(folder, lock, name)
-        with _may_be_gone(), open(path, encoding="utf-8", errors="replace") as stream:
+        with _may_be_gone(), open_regular(path) as stream:
             touched = os.fstat(stream.fileno()).st_mtime
             yield Holder(path, _parse(stream.read()), touched)
 
@@ -344,12 +347,17 @@ def _may_be_gone() -> Iterator[None]:
             raise
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _parse(text: bytes) -> dict[str, Any]:
+    """Read which process holds a lock; empty if its file is damaged, or still being written."""
     try:
         process = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return process if isinstance(process, dict) and {"pid", "host"} <= set(process) else {}
+    if not isinstance(process, dict):
+        return {}
+    pid, host = process.get("pid"), process.get("host")
+    is_whole = type(pid) is int and 0 < pid < 1 << 31 and isinstance(host, str)
+    return process if is_whole else {}
 
 
 def _this_process() -> dict[str, object]:

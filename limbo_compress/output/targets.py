@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
 from ..errors import OutputError, output_errors
 from ..plan import Job
+from .owners import check_link
 
 __all__ = ["check_targets"]
 
@@ -31,18 +31,12 @@ def check_targets(job: Job) -> None:
     for file_name in job.file_names:
         with output_errors(job.final_path(file_name)):
             if file_name in job.links:
-                _check_link(job.final_path(file_name))
+                check_link(job.final_path(file_name))
             path = job.real_path(file_name)
             _check_lengths(path, job.work_folder(file_name))
             _check_folder(os.path.dirname(path))
             _check_replaceable(path)
     _check_distinct(job)
-
-
-def _check_link(path: str) -> None:
-    """Let the system follow a link, which it may refuse (a loop, or protected_symlinks)."""
-    with suppress(FileNotFoundError):
-        os.stat(path)
 
 
 def _check_lengths(*paths: str) -> None:

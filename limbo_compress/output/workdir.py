@@ -13,12 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from .. import deflate, libraries
-from ..errors import OutputError, UsageError, output_errors
+from ..errors import OutputError, UsageError, output_errors, reading_errors
+from ..formats.filestate import open_regular
 from ..formats.parts import Part, has_its_metadata, read_edges, read_parts, rows_of
 from ..plan import Job
-from .create import create_files
+from .create import create_files, is_there
 from .filesystem import is_written_anywhere
 from .lock import Lock, partition_locks, this_boot
+from .owners import opened_work_folder
 
 __all__ = ["WorkDir", "missing", "read_record"]
 
@@ -93,6 +95,7 @@ class WorkDir:
 
     def _enter_whole(self, stack: ExitStack) -> None:
         stack.enter_context(self._lock)
+        self._open_linked_folders()
         stack.callback(self._leave)
         self._lock.bury_partitions()
         runs = self._claim(self._lock.dead)
@@ -104,12 +107,18 @@ class WorkDir:
         wait = self._job.options.wait
         with Lock(self._job.folder, self._job.run, is_claim=True, wait=wait) as claim:
             stack.enter_context(self._lock)
+            self._open_linked_folders()
             stack.callback(self._leave)
             runs = self._claim(claim.dead | self._lock.dead)
             self.job = create_files(self._job)
         self.done = self._good_parts(runs)
         for name in self._own_parts() - self._files_to_go_on_with():
             _remove(os.path.join(self._job.folder, name))
+
+    def _open_linked_folders(self) -> None:
+        for folder in self._job.linked_folders:
+            with output_errors(folder), opened_work_folder(folder):
+                pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._stack:
@@ -132,9 +141,6 @@ class WorkDir:
     def clear(self) -> None:
         """Remove all work, once the job is published. On leaving, the folder goes, too."""
         self._remove_all_but(set())
-        for folder in self._job.linked_folders:
-            with suppress(OSError):  # it was never made, or a network filesystem keeps a file
-                os.rmdir(folder)
 
     def _leave(self) -> None:
         """Keep the folder if any shard is done; else clear it, so that the lock removes it."""
@@ -144,6 +150,9 @@ class WorkDir:
             self.is_kept = self._is_claimed and has_parts
             if not has_parts and self._job.partition is None:
                 self.clear()
+            for folder in self._job.linked_folders:
+                with suppress(OSError):  # it holds work, or a network filesystem keeps a file
+                    os.rmdir(folder)
 
     def _has_parts(self) -> bool:
         return any(map(rows_of, os.listdir(self._job.folder)))
@@ -216,6 +225,8 @@ class WorkDir:
         Of those that are on the disk, some are compared with their checksums, spread evenly; all
         of them if one is not what was written. The others are always compared.
         """
+        if not all(is_there(self._job, array) for array in self._job.arrays):
+            return []  # `create_files` starts such an array anew
         rows_bytes = sum(array.row_bytes for array in self._job.arrays) * len(self._paths)
         for step in (1 + rows_bytes // _CHECKED_BYTES, 1):
             self.changed.clear()
@@ -264,7 +275,7 @@ class WorkDir:
 
     def _checksum(self, file_name: str, span: range, checksum: int) -> int:
         """Continue a checksum over a range of bytes of an array."""
-        with suppress(FileNotFoundError), open(self._job.work_path(file_name), "rb") as stream:
+        with suppress(FileNotFoundError), open_regular(self._job.work_path(file_name)) as stream:
             stream.seek(span.start)
             left = len(span)
             while left and (chunk := stream.read(min(_CHUNK, left))):
@@ -317,9 +328,10 @@ def read_record(folder: str) -> dict[str, Any]:
     if not names:
         return {}
     try:
-        with open(os.path.join(folder, max(names, key=_number)), encoding="utf-8") as stream:
+        path = os.path.join(folder, max(names, key=_number))
+        with reading_errors(path), open_regular(path) as stream:
             record = json.load(stream)
-    except (FileNotFoundError, ValueError):
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -381,7 +393,7 @@ def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
 def _runs(record: dict[str, Any]) -> list[str]:
     """The names of the runs that worked on a job, the latest one last."""
     runs = record.get("runs")
-    return runs if isinstance(runs, list) else []
+    return [run for run in runs if isinstance(run, str)] if isinstance(runs, list) else []
 
 
 def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
