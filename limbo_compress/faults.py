@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,16 +35,20 @@ _HINTS = {
     errno.ENFILE: "the whole system has too many open files",
     errno.ENOMEM: "raise the limit (ulimit -v), or use fewer `workers`",
 }
-# They are the machine's only if the folder around the file is gone: see `is_about_file`.
-_HINTS |= dict.fromkeys(_ABOUT_ONE_FILE, "its folder is gone or closed; is it still mounted?")
+# They are the machine's only where `is_about_file` says so.
+_HINTS |= dict.fromkeys(
+    _ABOUT_ONE_FILE, "its folder is gone or closed, or says otherwise; is it still mounted?"
+)
 _DEFAULT_HINT = "this is the machine's fault, not the sample's"
 _THREAD_HINT = "raise the limit on processes or memory (ulimit -u, ulimit -v)"
 _REINSTALL = "if memory is not short (ulimit -v), install it again"
 _OPENCV_NO_MEMORY = -4  # cv2.Error.StsNoMem
 
 
-def retry(call: Callable[[], Value]) -> Value:
+def retry(call: Callable[[], Value], path: str) -> Value:
     """Call a function; while it fails with a transient error, call it up to three times more.
+
+    An error about `path` that the system contradicts when it is asked again may be transient, too.
 
     Raises
     ------
@@ -54,7 +59,7 @@ def retry(call: Callable[[], Value]) -> Value:
         try:
             return call()
         except OSError as error:
-            if error.errno not in _TRANSIENT:
+            if error.errno not in _TRANSIENT and not _is_contradicted(error, path):
                 raise
         time.sleep(pause)
     return call()
@@ -64,9 +69,36 @@ def is_about_file(error: OSError, path: str) -> bool:
     """Whether an error speaks of the file or folder at `path` alone.
 
     If the folder that holds it is gone, or is empty although the path was found in it, a mount
-    has gone.
+    has gone. Nor is it about the file if the system says otherwise when it is asked again.
     """
-    return error.errno in _ABOUT_ONE_FILE and _holds_anything(os.path.dirname(path))
+    if error.errno not in _ABOUT_ONE_FILE or _is_contradicted(error, path):
+        return False
+    return _holds_anything(os.path.dirname(path))
+
+
+def _is_contradicted(error: OSError, path: str) -> bool:
+    """Whether there is a file or folder that may be read, although an error says otherwise."""
+    if error.errno not in _ABOUT_ONE_FILE:
+        return False
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError:  # no file has such a name
+        return False
+    except OSError:
+        # A network client may remember that a name was missing; listing its folder asks the server.
+        return _is_listed(path) and not os.path.islink(path)
+    if stat.S_ISREG(mode):
+        return os.access(path, os.R_OK)
+    is_folder = stat.S_ISDIR(mode) and error.errno != errno.EISDIR
+    return is_folder and os.access(path, os.R_OK | os.X_OK)
+
+
+def _is_listed(path: str) -> bool:
+    folder, name = os.path.split(path)
+    try:
+        return name in os.listdir(folder)
+    except OSError:
+        return False
 
 
 def _holds_anything(folder: str) -> bool:

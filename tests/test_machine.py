@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from limbo_compress import MachineError, Options, SampleError, compress
+from limbo_compress import MachineError, Options, SampleError, compress, load
 from tests import jobs
+from tests.failing import fail_once
 from tests.jobs import Command, outputs
 
 FLAGS = ("--prefix", "out", "--images", "--metadata", "--on-error", "skip", "--quiet")
@@ -314,3 +316,36 @@ def test_links_to_one_metadata_file_take_the_images_beside_them(tmp_path: Path) 
     assert compress(job(tmp_path / "data")).samples == 2
     images = np.load(tmp_path / "out-images.npy")
     assert images[:, 0, 0, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["ENOENT", "EACCES", "EPERM", "EINVAL", "ENODEV", "ENXIO", "EIO"])
+@pytest.mark.parametrize("kind", ["json", "png"])
+def test_a_file_that_fails_once_is_read_again(data: Path, name: str, kind: str) -> None:
+    path = sorted(data.rglob(f"image_*.{kind}"))[2]
+    env = fail_once(data.parent, path.name, getattr(errno, name))
+    done = jobs.run_command(data.parent, *FLAGS, data, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (data.parent / "once").exists()
+    assert len(load(data.parent / "out")) == 12
+
+
+@pytest.mark.parametrize("name", ["ENOENT", "EACCES", "EPERM"])
+@pytest.mark.parametrize("call", ["list", "stat"])
+def test_a_folder_that_fails_once_is_listed_again(data: Path, name: str, call: str) -> None:
+    (data / "0000").rename(data.parent / "elsewhere")
+    (data / "0000").symlink_to(data.parent / "elsewhere")
+    env = fail_once(data.parent, "data/0000", getattr(errno, name), call)
+    done = jobs.run_command(data.parent, *FLAGS, data, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (data.parent / "once").exists()
+    assert len(load(data.parent / "out")) == 12
+
+
+def test_a_file_that_is_listed_but_never_found_ends_the_job(data: Path) -> None:
+    """As a network client that remembers that it was missing; the library fails every call."""
+    path = sorted(data.rglob("image_*.png"))[2]
+    env = fail_once(data.parent, path.name, errno.ENOENT)
+    env["FAIL_ONCE"] = ""
+    done = jobs.run_command(data.parent, *FLAGS, data, env=env)
+    check_one_line(done, data.parent)
+    assert "is it still mounted" in done.stderr

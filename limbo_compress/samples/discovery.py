@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,10 @@ from ..errors import InputError, shown
 from ..faults import is_about_file, machine_errors, retry
 
 __all__ = ["Samples", "find_samples"]
+
+
+# What is said of a link that leads nowhere.
+_NOWHERE = (errno.ENOENT, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class _Walk:
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         with machine_errors(folder):
             try:
-                return retry(lambda: _list(folder))
+                return retry(lambda: _list(folder), folder)
             except OSError as error:
                 self._pass_over(folder, error)
                 return []
@@ -148,10 +153,11 @@ class _Walk:
     def _is_folder(self, entry: os.DirEntry[str]) -> bool:
         with machine_errors(entry.path):
             try:
-                return retry(entry.is_dir)
+                return retry(lambda: _leads_to_folder(entry), entry.path)
             except OSError as error:
+                leads_nowhere = error.errno in _NOWHERE and is_about_file(error, entry.path)
                 # What has the name of a sample is read later, and fails then.
-                if error.errno != errno.ELOOP and not entry.name.endswith(".json"):
+                if not leads_nowhere and not entry.name.endswith(".json"):
                     self._pass_over(entry.path, error)
                 return False
 
@@ -163,6 +169,12 @@ class _Walk:
     def repeated(self) -> int:
         tops = tuple(os.path.join(folder, "") for folder in self._folders_again)
         return sum(real.startswith(tops) for real in self.found)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    if entry.is_symlink():  # `is_dir` takes any failure to find it for a link that leads nowhere
+        return stat.S_ISDIR(os.stat(entry.path).st_mode)
+    return entry.is_dir()
 
 
 def _list(folder: str) -> list[os.DirEntry[str]]:

@@ -189,7 +189,7 @@ def read_file(path: str, max_bytes: int) -> DataFile:
     """
     with machine_errors(path):
         try:
-            return retry(partial(_read_file, path, max_bytes))
+            return retry(partial(_read_file, path, max_bytes), path)
         except ValueError as error:  # a name that no file can have
             raise SampleError(f"cannot read it: {error}", path) from error
         except OSError as error:
