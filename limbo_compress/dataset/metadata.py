@@ -9,14 +9,14 @@ import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
-from io import FileIO
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import deflate
 from ..errors import InputError, shown
+from ..formats.filestate import open_regular
 from ..formats.index import Index, categories, read_index
 from ..formats.pickling import (
     LIST_END,
@@ -77,7 +77,7 @@ def open_metadata(path: str, rows: int | None) -> Metadata:
     """
     try:
         with ExitStack() as stack:
-            stream = stack.enter_context(FileIO(path))
+            stream = stack.enter_context(open_regular(path, buffering=0))
             index = _usable_index(stream)
             if index is not None:
                 _check_rows(path, len(index), rows)
@@ -99,7 +99,7 @@ def _error(path: str, error: Exception) -> InputError:
     return InputError(f"cannot read it: {error or type(error).__name__}", path)
 
 
-def _usable_index(stream: FileIO) -> Index | None:
+def _usable_index(stream: BinaryIO) -> Index | None:
     """Read the index; None if there is none that can be used.
 
     Raises
@@ -127,7 +127,7 @@ class _IndexedMetadata:
     whole file in its memory, and with SIGBUS if somebody cut the file short.
     """
 
-    def __init__(self, stream: FileIO, index: Index) -> None:
+    def __init__(self, stream: BinaryIO, index: Index) -> None:
         self._stream = stream
         self._index = index
         weakref.finalize(self, stream.close)
@@ -194,7 +194,7 @@ class _WholeMetadata:
     @cached_property
     def _samples(self) -> list[dict[str, Any]]:
         try:
-            with open(self._path, "rb") as stream:
+            with open_regular(self._path) as stream:
                 samples = load_list(stream)
         except (OSError, *DAMAGED) as error:
             raise _error(self._path, error) from error

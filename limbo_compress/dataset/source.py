@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import names
 from ..errors import InputError
+from ..formats.filestate import open_regular
 from ..formats.npy import read_header
 from .metadata import Metadata, open_metadata
 
@@ -223,7 +224,7 @@ def _open_array(path: str, name: str) -> NDArray[Any] | None:
         If the file cannot be read, is longer or shorter than its header says, or holds no images.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             found = read_header(stream)
             is_wanted = found.holds_images if name == names.IMAGES else found.holds_masks
             if is_wanted:

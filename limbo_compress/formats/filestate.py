@@ -47,7 +47,7 @@ class FileState(NamedTuple):
         return status.st_size == self.size and _is_same_time(status.st_mtime_ns, self.mtime_ns)
 
 
-def open_regular(path: str) -> BinaryIO:
+def open_regular(path: str, buffering: int = -1) -> BinaryIO:
     """Open a regular file for reading, or one that a link leads to; never wait for a pipe.
 
     Raises
@@ -55,12 +55,16 @@ def open_regular(path: str) -> BinaryIO:
     OSError
         If it cannot be opened, or is a folder, a pipe or a device.
     """
-    # Without O_NONBLOCK, opening a pipe that nobody writes to would block forever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    stream = open(path, "rb", buffering, opener=_open_at_once)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
         raise OSError(errno.EINVAL, "it is not a regular file", path)
-    return open(descriptor, "rb")
+    return stream
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a pipe that nobody writes to would block forever.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _is_same_time(one: int, other: int) -> bool:

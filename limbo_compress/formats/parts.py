@@ -29,6 +29,7 @@ __all__ = [
     "has_its_metadata",
     "read_edges",
     "read_failures",
+    "read_issues",
     "read_parts",
     "rows_of",
     "run_of",
@@ -191,7 +192,7 @@ def read_failures(folder: str) -> Iterator[SampleIssue]:
     """
     rows = set()
     for name in sorted(filter(rows_of, os.listdir(folder))):
-        with open(os.path.join(folder, name), "rb") as stream:
+        with open_regular(os.path.join(folder, name)) as stream:
             line = stream.readline()
         # Parsing all of a million samples would take 16 s.
         part = None if b'"failures": []' in line else _parse(line)
@@ -262,8 +263,8 @@ def _part(record: dict[str, Any]) -> Part:
             for size, checksum, categories in record["entries"]
         ),
         checksums=_counts(record["checksums"]),
-        failures=_issues(record["failures"]),
-        warnings=_issues(record["warnings"]),
+        failures=read_issues(record["failures"]),
+        warnings=read_issues(record["warnings"]),
         files=tuple(
             tuple(FileState(_text(name), _count(size), int(time)) for name, size, time in states)
             for states in record["files"]
@@ -292,10 +293,16 @@ def _counts(values: Any) -> dict[str, int]:
     return {name: _count(value) for name, value in values.items()}
 
 
-def _issues(values: Any) -> tuple[SampleIssue, ...]:
+def read_issues(records: Any, text: str = "text") -> tuple[SampleIssue, ...]:
+    """Make issues of what JSON holds, where `text` is the name of their text.
+
+    Raises
+    ------
+    ValueError, TypeError, LookupError
+        If it holds something else.
+    """
     return tuple(
-        SampleIssue(_count(each["row"]), _text(each["path"]), _text(each["text"]))
-        for each in values
+        SampleIssue(_count(each["row"]), _text(each["path"]), _text(each[text])) for each in records
     )
 
 

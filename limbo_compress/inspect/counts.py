@@ -120,7 +120,7 @@ def _count_sections(counts: Counts, metadata: dict[str, Any]) -> None:
 def _count_annotations(counts: Counts, annotations: Any) -> None:
     found = annotations if isinstance(annotations, list) else []
     objects = [annotation for annotation in found if isinstance(annotation, dict)]
-    distinct = {repr(annotation): annotation for annotation in objects}.values()
+    distinct = {_key(annotation): annotation for annotation in objects}.values()
     counts.repeated += len(objects) - len(distinct)
     parts: set[str] = set()
     for annotation in distinct:
@@ -150,13 +150,28 @@ def _is_empty(box: Any) -> bool:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value)
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return f"({type(value).__name__})"
+
+
+def _key(annotation: dict[Any, Any]) -> str | int:
+    """Return what equal annotations have in common."""
+    try:
+        return repr(annotation)
+    except (ValueError, RecursionError):  # a hostile one, that is nested or long without end
+        return id(annotation)
+
+
+def _is_length(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _source_size(image: Any) -> tuple[int, int] | None:
     res = image.get("res") if isinstance(image, dict) else None
     if isinstance(res, list) and len(res) == 1:  # some metadata have [[width, height]]
         res = res[0]
-    if isinstance(res, list) and len(res) == 2 and all(type(length) is int for length in res):
+    if isinstance(res, list) and len(res) == 2 and all(map(_is_length, res)):
         return res[0], res[1]
     return None

@@ -17,7 +17,7 @@ from ..errors import OutputError, reading_errors, shown
 from ..formats.filestate import open_regular
 from ..formats.index import read_index
 from ..formats.npy import read_header
-from ..formats.parts import Part, SampleIssue
+from ..formats.parts import Part, SampleIssue, read_issues
 from ..plan import Job
 
 __all__ = ["ExistingOutputs"]
@@ -119,11 +119,8 @@ class ExistingOutputs:
         try:
             with reading_errors(path), open_regular(path) as stream:
                 records = [json.loads(line) for line in stream]
-            return tuple(
-                SampleIssue(int(each["row"]), str(each["path"]), str(each["reason"]))
-                for each in records
-            )
-        except (ValueError, TypeError, KeyError) as error:
+            return read_issues(records, "reason")
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise OutputError("this list cannot be read", path, _HINT) from error
 
     def _other_failures(self, problem: str) -> OutputError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import stat
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SampleError
 from ..faults import is_about_file, machine_errors, retry
-from ..formats.filestate import FileState
+from ..formats.filestate import FileState, open_regular
 from ..options import Options
 from . import schema
 from .metadata import parse
@@ -199,11 +198,8 @@ def read_file(path: str, max_bytes: int) -> DataFile:
 
 
 def _read_file(path: str, max_bytes: int) -> DataFile:
-    # Without O_NONBLOCK, opening a pipe that nobody writes to would block forever.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+    with open_regular(path) as stream:
         before = os.fstat(stream.fileno())
-        if not stat.S_ISREG(before.st_mode):
-            raise SampleError("it is not a regular file", path)
         if before.st_size > max_bytes:
             raise SampleError(
                 f"it is too large: {before.st_size:,} bytes, the limit is {max_bytes:,}", path
