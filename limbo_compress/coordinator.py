@@ -272,11 +272,12 @@ def _engine(options: Options) -> Engine[ShardTask, Part]:
         from .run.dask import DaskEngine
 
         start = partial(initialize, options)
-        return DaskEngine(
+        return DaskEngine[ShardTask, Part](
             compress_shard, start, options.scheduler, options.scheduler_file, options.wait
         )
     workers, niceness = _choose_workers(options)
-    return ProcessEngine(compress_shard, workers, partial(initialize, options, niceness))
+    start = partial(initialize, options, niceness)
+    return ProcessEngine[ShardTask, Part](compress_shard, workers, start)
 
 
 def _find(options: Options, engine: Engine[ShardTask, Part]) -> tuple[Samples, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Generator
 from typing import Any
 from unittest.mock import patch
 
@@ -37,7 +38,7 @@ def compress_sample_or_crash(
     return _compress_sample(options, files, rows)
 
 
-def compress_shard(task: worker.ShardTask) -> Part:
+def compress_shard(task: worker.ShardTask) -> Generator[str, None, Part]:
     """Do a shard in a worker, which imports this function by its name."""
     worker.compress_sample = compress_sample_or_crash
     return worker.compress_shard(task)

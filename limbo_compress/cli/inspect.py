@@ -26,6 +26,8 @@ __all__ = ["run"]
 _NAME = "limbo-inspect"
 _VERIFIED = 100
 _FLAGS = {"prefix": "PREFIX"}
+# What this command has no option for.
+_ADVICE_OF_COMPRESS = re.compile(r"(?:;|, or) use fewer `workers`")
 
 _log = logging.getLogger("limbo_compress")
 
@@ -53,6 +55,7 @@ def run(argv: Sequence[str] | None) -> int:
 
 
 def _with_flags(message: str) -> str:
+    message = _ADVICE_OF_COMPRESS.sub("", message)
     return re.sub(r"`(\w+)`", lambda match: _FLAGS.get(match[1], match[0]), message)
 
 

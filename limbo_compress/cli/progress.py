@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -22,6 +23,9 @@ class Bar:
 
     def __call__(self, done: int, samples: int) -> None:
         if self._bar is None:
+            # tqdm takes them for arguments, and fails on those that make no sense.
+            for name in [name for name in os.environ if name.startswith("TQDM_")]:
+                del os.environ[name]
             # Imported late: tqdm starts a thread, and workers can be forked only before that.
             from tqdm import tqdm
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cluster.arrays import job_id
-from ..errors import OutputError, output_errors, shown
+from ..errors import OutputError, output_errors, reading_errors, shown
 from ..formats.filestate import open_regular
 from ..plan import Job
 from ..renaming import rename_folder
@@ -332,7 +332,7 @@ def holders(folder: str, lock: str) -> Iterator[Holder]:
         names = os.listdir(os.path.join(folder, lock))
     for name in names:
         path = os.path.join(folder, lock, name)
-        with _may_be_gone(), open_regular(path) as stream:
+        with reading_errors(path), _may_be_gone(), open_regular(path) as stream:
             touched = os.fstat(stream.fileno()).st_mtime
             yield Holder(path, _parse(stream.read()), touched)
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from .. import deflate, names
-from ..errors import OutputError, output_errors
+from ..errors import OutputError, output_errors, reading_errors
+from ..formats.filestate import open_regular
 from ..formats.index import IndexWriter
 from ..formats.npy import ArrayFile
 from ..formats.parts import Part, SampleIssue, read_edges
@@ -78,7 +79,9 @@ class CopyRange:
             If it cannot be written, or the part-file has become shorter.
         """
         with output_errors(self.target), open(self.target, "r+b") as target:
-            with open(self.source, "rb") as source:
+            with reading_errors(self.source):
+                source = open_regular(self.source)
+            with source:
                 source.seek(max(0, source.seek(0, os.SEEK_END) - self.bytes))
                 target.seek(self.offset)
                 shutil.copyfileobj(source, target, _COPY_CHUNK)

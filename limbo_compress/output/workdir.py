@@ -275,7 +275,8 @@ class WorkDir:
 
     def _checksum(self, file_name: str, span: range, checksum: int) -> int:
         """Continue a checksum over a range of bytes of an array."""
-        with suppress(FileNotFoundError), open_regular(self._job.work_path(file_name)) as stream:
+        path = self._job.work_path(file_name)
+        with reading_errors(path), suppress(FileNotFoundError), open_regular(path) as stream:
             stream.seek(span.start)
             left = len(span)
             while left and (chunk := stream.read(min(_CHUNK, left))):

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Self
@@ -89,7 +89,7 @@ class DaskEngine(Generic[AnyTask, Result]):
 
     def __init__(
         self,
-        function: Callable[[AnyTask], Result],
+        function: Callable[[AnyTask], Result | Generator[str, None, Result]],
         initialize: Callable[[], object],
         address: str | None,
         scheduler_file: str | None,

@@ -14,7 +14,7 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Self
 
-from ..errors import CompressError, WorkerError
+from ..errors import CompressError, WorkerError, shown
 from .executor import AnyTask, Ending, Lost, Result
 from .launch import DESCRIPTORS, NO_THREAD, Serve, launch
 
@@ -35,12 +35,14 @@ _PAUSE_SECONDS = 0.05
 # Signals by which the kernel and the C library end a process for what it does itself.
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP}
 _REASONS = {
-    signal.SIGKILL: ", as when memory runs out (fewer --workers need less)",
+    signal.SIGKILL: ", as when memory runs out (fewer workers need less)",
     signal.SIGBUS: ", as when a disk fails or a quota is reached",
 }
 # What this process needs besides its workers.
 _RESERVED_DESCRIPTORS = 32
 _JOIN_SECONDS = 5.0
+# A worker that says nothing for so long is named.
+_STILL_SECONDS = 60.0
 
 
 def _do_nothing() -> None:
@@ -71,7 +73,8 @@ class ProcessEngine(Generic[AnyTask, Result]):
     Parameters
     ----------
     function : callable
-        Picklable, because other processes call it.
+        Picklable, because other processes call it. A generator function says what it begins by
+        yielding it as text, and is watched: a worker that stands still is logged with that text.
     workers : int
         Number of processes. Where the system refuses to start as many, fewer do the work.
     initialize : callable, optional
@@ -88,7 +91,7 @@ class ProcessEngine(Generic[AnyTask, Result]):
 
     def __init__(
         self,
-        function: Callable[[AnyTask], Result],
+        function: Callable[[AnyTask], Result | Generator[str, None, Result]],
         workers: int,
         initialize: Callable[[], object] = _do_nothing,
     ) -> None:
@@ -144,7 +147,10 @@ class ProcessEngine(Generic[AnyTask, Result]):
             for worker, unstarted in zip(self._idle(), list(self._unstarted), strict=False):
                 worker.send(*unstarted)
                 self._unstarted.popleft()
-        readable = connection.wait(list(self._workers))
+        readable = connection.wait(list(self._workers), _STILL_SECONDS)
+        for pipe, silent in self._workers.items():
+            if pipe not in readable:
+                silent.complain()
         if not readable:
             return None
         worker = self._workers[readable[0]]  # type: ignore[index]  # only these are waited for
@@ -210,6 +216,14 @@ class _Unforeseen:
     text: str
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """What a worker sends when it begins something."""
+
+    text: str
+    pid: int
+
+
 class Worker(Generic[AnyTask, Result]):
     """A worker process, seen from whoever gives it tasks.
 
@@ -240,6 +254,20 @@ class Worker(Generic[AnyTask, Result]):
         self.ready = False
         self.assigned: tuple[int, AnyTask] | None = None
         self._unforeseen: _Unforeseen | None = None
+        self._begun: _Begun | None = None
+        self._since = 0.0
+
+    def complain(self) -> None:
+        """Log once if the worker has been at one thing for too long."""
+        now = time.monotonic()
+        if self._begun is not None and now - self._since > _STILL_SECONDS:
+            _log.warning(
+                "worker process %d has stood still for %.0f seconds, at %s",
+                self._begun.pid,
+                now - self._since,
+                shown(self._begun.text),
+            )
+            self._begun = None
 
     def send(self, ticket: int, task: AnyTask) -> None:
         """Send a task. Before the worker is ready, the task waits in the pipe."""
@@ -248,7 +276,9 @@ class Worker(Generic[AnyTask, Result]):
             self.pipe.send(task)
 
     def receive(self) -> tuple[int, Result] | None:
-        """Read a message: a ticket and its result, or None once the worker is ready.
+        """Read a message: a ticket and its result, or None for any other.
+
+        Others say that the worker is ready, or what it begins.
 
         Raises
         ------
@@ -266,9 +296,13 @@ class Worker(Generic[AnyTask, Result]):
         if isinstance(answer, _Unforeseen):
             self._unforeseen = answer
             raise EOFError
+        if isinstance(answer, _Begun):
+            self._begun, self._since = answer, time.monotonic()
+            return None
         if not self.ready:
             self.ready = True
             return None
+        self._begun = None
         assert self.assigned is not None  # nobody answers unasked
         ticket, _ = self.assigned
         self.assigned = None
@@ -309,7 +343,19 @@ def serve(
     """
     pipe.send(_answer(initialize))
     while pipe.poll(idle_seconds):
-        pipe.send(_answer(function, pipe.recv()))
+        pipe.send(_answer(_call, function, pipe, pipe.recv()))
+
+
+def _call(function: Callable[[Any], Any], pipe: Connection, task: Any) -> Any:
+    """Call a function. If it is a generator function, send what it yields."""
+    result = function(task)
+    if not isinstance(result, Generator):
+        return result
+    while True:
+        try:
+            pipe.send(_Begun(next(result), os.getpid()))
+        except StopIteration as end:
+            return end.value
 
 
 def _answer(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -142,11 +142,15 @@ def _load_libraries(options: Options) -> None:
             import_module(module, __package__)
 
 
-@machine_errors()
-def compress_shard(task: ShardTask) -> Part:
+def compress_shard(task: ShardTask) -> Generator[str, None, Part]:
     """Do a shard. Doing it twice writes the same bytes.
 
     Bad samples come back as data, in the part.
+
+    Yields
+    ------
+    str
+        The path of each sample before it is read.
 
     Raises
     ------
@@ -155,9 +159,15 @@ def compress_shard(task: ShardTask) -> Part:
     MachineError
         If the machine fails on one of its samples, which may be good.
     """
+    with machine_errors():
+        return (yield from _compress_shard(task))
+
+
+def _compress_shard(task: ShardTask) -> Generator[str, None, Part]:
     from ..output.rows import RowWriter
 
     lock = Lock.of(task.job)
+    yield task.paths[0]
     lock.check()
     for pending in task.copies:
         pending.copy()
@@ -171,7 +181,7 @@ def compress_shard(task: ShardTask) -> Part:
         reader = stack.enter_context(SampleReader(task.job.options, task.paths))
         # The lock is still ours, so the arrays that are open now are not those of a later job.
         lock.check()
-        done = _compress_samples(task, reader, writers, take_messages)
+        done = yield from _compress_samples(task, reader, writers, take_messages)
     edges = b"".join(writer.edges for writer in writers.values())
     part = Part(
         start=task.rows.start,
@@ -221,10 +231,11 @@ def _compress_samples(
     reader: SampleReader,
     writers: dict[str, RowWriter],
     take_messages: Callable[[], list[str]],
-) -> _Done:
+) -> Generator[str, None, _Done]:
     done = _Done()
     options = task.job.options
     for row, path in zip(task.rows, task.paths, strict=True):
+        yield path
         try:
             with machine_errors(path), ExitStack() as stack:
                 rows = {n: stack.enter_context(writer.row(row)) for n, writer in writers.items()}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,3 +165,59 @@ def test_a_full_disk_is_one_line(tmp_path: Path, option: str, name: str, rows: i
     assert "cannot write it: File too large (ulimit -f allows 65,536 bytes)" in done.stderr
     assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == ["x-images.npy"]
+
+
+def test_nonsense_for_the_progress_bar_in_the_environment_ends_nothing(
+    prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TQDM_MININTERVAL", "TQDM_NO_SUCH_ARGUMENT", "TQDM_TOTAL"):
+        monkeypatch.setenv(name, "nonsense")
+    assert "12/12" in run_on_terminal(tmp_path, COMMAND, prefix)
+
+
+HUGE = 10**240_000
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        {1: {2: 3}},
+        {"image": {"res": [HUGE, HUGE]}},
+        {"annotations": [{"category": HUGE, "bbox": [HUGE] * 4}, {1: None}]},
+        {"provenance": {"license": HUGE, "copyright": {(1, 2): 3}}},
+    ],
+    ids=["numbers as keys", "a huge size", "huge annotations", "a huge license"],
+)
+@pytest.mark.parametrize("option", [[], ["--json"], ["--html", "gallery"]])
+def test_hostile_metadata_are_shown(
+    tmp_path: Path, inspect: Command, sample: dict[str, Any], option: list[str]
+) -> None:
+    prefix = write_set(tmp_path / "hostile", np.zeros((1, 8, 8, 3)), [sample])
+    done = inspect(prefix, *option)
+    assert done.returncode in (0, 1)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0 or done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", [[], ["--json"], ["--html", "gallery"]])
+@pytest.mark.parametrize(
+    "item",
+    [b"]" * 200_000 + b"a" * 199_999, b"}X\x01\0\0\0x" + b"\x8f(K\x01\x90s"],
+    ids=["deep lists", "a set"],
+)
+def test_hostile_pickles_are_named(
+    tmp_path: Path, inspect: Command, item: bytes, option: list[str]
+) -> None:
+    np.save(tmp_path / "hostile-images.npy", np.zeros((1, 8, 8, 3), np.float16))
+    (tmp_path / "hostile-metadata.pickle").write_bytes(b"\x80\x04]" + item + b"a.")
+    done = inspect(tmp_path / "hostile", *option)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "hostile-metadata.pickle: cannot read it" in done.stderr
+
+
+def test_advice_that_this_command_has_no_option_for_is_left_out() -> None:
+    from limbo_compress.cli.inspect import _with_flags
+
+    advice = "out of memory; raise the limit (ulimit -v), or use fewer `workers`"
+    assert _with_flags(advice) == "out of memory; raise the limit (ulimit -v)"

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,12 @@ def lacks_nothing() -> str:
 
 def exit_at_once() -> None:
     os._exit(9)
+
+
+def stand_still(task: Numbers) -> Generator[str, None, list[Any]]:
+    """Stop this process at the second number, as a file on a network may."""
+    for number in task.numbers:
+        yield f"number {number}"
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+    return [2 * number for number in task.numbers]

@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import psutil
@@ -29,6 +31,7 @@ from tests.run.tasks import (
     raise_unless_fresh,
     refuse,
     run_forever,
+    stand_still,
     tasks,
     unchanged,
 )
@@ -143,8 +146,7 @@ def test_tasks_that_kill_their_workers_are_given_up(make: Make, workers: int) ->
     assert given_up == [
         "13 ended with exit code 3",
         "7 was killed by SIGSEGV",
-        "8 was killed by SIGKILL, as when memory runs out (fewer --workers need less)"
-        " (from outside)",
+        "8 was killed by SIGKILL, as when memory runs out (fewer workers need less) (from outside)",
     ]
     done = sorted(item for item in results if isinstance(item, int))
     assert done == [2 * number for number in range(18) if number not in (7, 8, 13)]
@@ -200,3 +202,26 @@ def test_leaving_the_engine_kills_all_workers(make: Make, tmp_path: Path) -> Non
 def test_errors_survive_pickling() -> None:
     error = pickle.loads(pickle.dumps(SampleError("problem", "path", "hint")))
     assert (error.problem, error.path, error.hint) == ("problem", "path", "hint")
+
+
+def test_a_worker_that_stands_still_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what it is at; then it goes on."""
+    monkeypatch.setattr("limbo_compress.run.processes._STILL_SECONDS", 0.2)
+    caplog.set_level("WARNING")
+
+    def go_on() -> None:
+        wait_until(lambda: "has stood still" in caplog.text, "a warning")
+        found = re.search(r"worker process (\d+) has stood still", caplog.text)
+        assert found is not None
+        os.kill(int(found[1]), signal.SIGCONT)
+
+    thread = Thread(target=go_on)
+    thread.start()
+    with ProcessEngine[Numbers, list[Any]](stand_still, 1) as engine:
+        results = list(Executor(engine).run(tasks(2), unchanged))
+    thread.join()
+    assert sorted(results) == [[0, 2, 4], [6, 8, 10]]
+    warnings = [message for message in caplog.messages if "has stood still" in message]
+    assert [message.endswith("seconds, at number 1") for message in warnings] == [True]

@@ -19,7 +19,7 @@ def test_a_run_that_lost_the_folder_leaves_no_part(campaign: Path, tmp_path: Pat
     with Lock(late.folder, "another run"):
         before = os.listdir(late.folder)
         with pytest.raises(OutputError, match="another run took over this prefix"):
-            compress_shard(task)
+            list(compress_shard(task))
         with pytest.raises(OutputError, match="another run took over this prefix"):
             task.give_up(Ending("was killed by SIGSEGV"))
         assert os.listdir(late.folder) == before
