@@ -175,9 +175,12 @@ def test_masks_alone_need_no_image(data: Path, tmp_path: Path) -> None:
     [
         ({"filename": "gone.exr", "manifest": []}, "gone.exr: cannot read it"),
         ({"filename": "../x.exr", "manifest": []}, "not a plain file name"),
-        ({"filename": "x.exr"}, "manifest is not a list of labels"),
-        ({"filename": "x.exr", "manifest": [1]}, "manifest is not a list of labels"),
-        ([], "manifest is not a list of labels"),
+        ({"filename": "x.exr"}, "manifest is neither a list nor"),
+        (
+            {"filename": "x.exr", "manifest": [1]},
+            "manifest is neither a list nor",
+        ),
+        ([], "manifest is neither a list nor"),
         ({"manifest": []}, r"no synthetic\.cryptomatte\.filename"),
     ],
 )

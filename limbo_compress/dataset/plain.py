@@ -38,6 +38,8 @@ _SIZED = {
     pickle.LONG4[0]: 4,
 }
 _GLOBALS = (pickle.GLOBAL[0], pickle.STACK_GLOBAL[0])
+# JSON with more is not parsed either.
+_MOST_LEVELS = 1000
 
 
 def load_list(stream: BinaryIO) -> list[dict[str, Any]]:
@@ -52,11 +54,35 @@ def load_list(stream: BinaryIO) -> list[dict[str, Any]]:
     """
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         _check_opcodes(data)
+        size = len(data)
     with no_garbage_collection():
         samples = PlainUnpickler(stream).load()
     if not isinstance(samples, list) or not all(isinstance(sample, dict) for sample in samples):
         raise pickle.UnpicklingError("it holds no list of dict")
+    _check_values(samples, size)
     return samples
+
+
+def _check_values(samples: list[Any], most: int) -> None:
+    """Check that lists and dicts are not shared so that there are more values than bytes.
+
+    A list of two references to a list of two references to … doubles with every few bytes. The
+    values of metadata take a byte each, at least.
+    """
+    level = samples
+    for _ in range(_MOST_LEVELS):
+        most -= sum(map(len, level))
+        if most < 0:
+            raise pickle.UnpicklingError("it has more values than bytes")
+        level = [
+            value
+            for values in level
+            for value in (values.values() if isinstance(values, dict) else values)
+            if isinstance(value, list | dict)
+        ]
+        if not level:
+            return
+    raise pickle.UnpicklingError("it is nested too deeply")
 
 
 def _check_opcodes(data: mmap.mmap) -> None:

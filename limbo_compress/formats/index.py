@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from .. import deflate
+from .. import deflate, limits
 from .pickling import LIST_END, LIST_START
 
 if TYPE_CHECKING:
@@ -130,17 +130,15 @@ class IndexWriter:
         Paths are sorted, so once a folder is left it does not come again: only the current one and
         its parents need to be known.
         """
-        known, parent, path = self._current, _NONE, ""
-        self._current = {}
-        for name in folder.split("/"):
-            path = f"{path}/{name}" if self._current else name
-            if path in known:
-                parent = known[path]
-            else:
-                self._parents.append(parent)
-                self._folder_names.append(os.fsencode(name))
-                parent = len(self._parents) - 1
-            self._current[path] = parent
+        current = self._current
+        while current and not folder.startswith(f"{next(reversed(current))}/"):
+            current.popitem()
+        path, parent = next(reversed(current.items()), ("", _NONE))
+        for name in folder[len(path) + 1 if current else 0 :].split("/"):
+            path = f"{path}/{name}" if current else name
+            self._parents.append(parent)
+            self._folder_names.append(os.fsencode(name))
+            parent = current[path] = len(self._parents) - 1
 
     def _set_id(self, names: tuple[str, ...]) -> int:
         number = self._set_ids_by_names.get(names)
@@ -285,7 +283,9 @@ class Index:
         members = cursor.take_numbers(int(starts[-1]), categories)
         cursor.check_end()
         _check(int(self.offsets[-1]) == stop)
+        _check(int((self.offsets[1:] - self.offsets[:-1]).max(initial=0)) <= limits.FRAGMENT_BYTES)
         _check_parents(self._parents)
+        _check_depth(self._parents, self._folder_names)
         self._folders: dict[int, str] = {}
         self.category_sets = _sets([names[i] for i in range(categories)], starts, members)
 
@@ -294,17 +294,21 @@ class Index:
 
     def path(self, row: int) -> str:
         """Return the absolute path that a sample's metadata file had."""
-        folder = int(self._folder_ids[row])
-        if folder not in self._folders:
-            self._folders[folder] = self._folder(folder)
-        return f"{self._folders[folder]}/{os.fsdecode(self._file_names[row])}"
+        folder = self._folder(int(self._folder_ids[row]))
+        return f"{folder}/{os.fsdecode(self._file_names[row])}"
 
     def _folder(self, number: int) -> str:
-        parts: list[str] = []
-        while number != _NONE:
-            parts.append(os.fsdecode(self._folder_names[number]))
+        """Return the path of a folder. Those of its parents are kept for the next ones."""
+        new: list[int] = []
+        while number != _NONE and number not in self._folders:
+            new.append(number)
             number = int(self._parents[number])
-        return "/".join(reversed(parts))
+        path = self._folders.get(number)
+        for number in reversed(new):
+            name = os.fsdecode(self._folder_names[number])
+            path = self._folders[number] = name if path is None else f"{path}/{name}"
+        assert path is not None
+        return path
 
 
 class _Cursor:
@@ -347,6 +351,22 @@ def _check_parents(parents: U32) -> None:
     import numpy as np
 
     _check(bool(((parents < np.arange(len(parents))) | (parents == _NONE)).all()))
+
+
+def _check_depth(parents: U32, names: _Texts) -> None:
+    """Check that no folder has a longer path than any system opens.
+
+    Each step adds the length of as many ancestors again, so there are few steps.
+    """
+    import numpy as np
+
+    # The last element is the parent of those that have none.
+    ancestors = np.append(np.minimum(parents, len(parents)), len(parents))
+    lengths = np.append(np.diff(names.starts) + 1, 0)
+    while (ancestors < len(parents)).any():
+        lengths += lengths[ancestors]
+        _check(int(lengths.max()) <= limits.PATH_BYTES)
+        ancestors = ancestors[ancestors]
 
 
 def _sets(names: list[bytes], starts: U64, members: U32) -> tuple[frozenset[str], ...]:

@@ -152,7 +152,7 @@ def read_header(stream: BinaryIO) -> FoundArray:
     OSError
         If it cannot be read.
     ValueError
-        If it is not version 1.0 of the format, as numpy writes it.
+        If it is not version 1.0 of the format, as numpy writes it, or its rows are empty.
     """
     start = stream.read(len(_MAGIC) + 2)
     header = stream.read(int.from_bytes(start[len(_MAGIC) :], "little"))
@@ -163,4 +163,6 @@ def read_header(stream: BinaryIO) -> FoundArray:
     if is_fortran == "True":
         raise ValueError("its values are in Fortran order")
     lengths = tuple(map(int, shape.replace(",", " ").split()))
+    if 0 in lengths[1:]:  # any number of rows would fit a file without values
+        raise ValueError(f"its rows have a side of 0: {lengths}")
     return FoundArray(descr.strip("'"), lengths, len(start) + len(header))

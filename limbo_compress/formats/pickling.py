@@ -41,6 +41,10 @@ _NUMBER = rb"(?:G.{8}|J.{4}|M..|K.)"
 _POINTS_OR_OPCODE = re.compile(
     rb"((?:\]\(" + 2 * _NUMBER + rb"e){3,}+)|" + _NUMBER + rb"|[\]}(Naeus\x88\x89]", re.DOTALL
 )
+# Opcodes whose length does not vary; points are in front because most are of them.
+_OPCODES = re.compile(
+    rb"(?:\]\(" + 2 * _NUMBER + rb"e|" + _NUMBER + rb"|[\]}(Naeus\x88\x89])++", re.DOTALL
+)
 # For those followed by a length: how many bytes the length has.
 _LENGTH_BYTES = {pickle.BINUNICODE[0]: 4, pickle.LONG1[0]: 1, pickle.LONG4[0]: 4}
 
@@ -87,12 +91,18 @@ def load_fragment(data: bytes) -> Any:
 
     Raises
     ------
+    ValueError
+        If it has an opcode that `fragment` does not write: others can ask for any amount of memory.
     pickle.UnpicklingError
-        If it is no such fragment, or holds anything but plain values. Damaged data may raise other
-        exceptions as well, see the documentation of `pickle`.
+        If it is no such fragment. Damaged data may raise other exceptions as well, see the
+        documentation of `pickle`.
     """
     if not data.endswith(pickle.APPEND):
         raise pickle.UnpicklingError("a fragment must end with APPEND")
+    at = 0
+    while at < len(data):
+        run = _OPCODES.match(data, at)
+        at = run.end() if run else _skip(data, at)
     (item,) = PlainUnpickler(_FramedFragment(data)).load()
     return item
 

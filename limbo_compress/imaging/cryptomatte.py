@@ -1,8 +1,9 @@
 """A cryptomatte and some labels to float32 rows of coverage.
 
 The format is that of the Cryptomatte specification 1.2 (Psyop): an OpenEXR file whose
-attribute ``cryptomatte/<7 hex digits>/name`` names a layer, and whose channels ``<name>00.R``,
+attribute ``cryptomatte/<key>/name`` names a layer, and whose channels ``<name>00.R``,
 ``.G``, ``.B``, ``.A``, ``<name>01.R``, ... are pairs of an id and its coverage, one pair per rank.
+The key is the first seven hex digits of a hash, or fewer.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from math import prod
 from operator import itemgetter
+from typing import NamedTuple
 
 import Imath
 import mmh3
@@ -22,32 +24,84 @@ import numpy as np
 import OpenEXR
 from numpy.typing import NDArray
 
+from .. import limits
 from ..errors import SampleError
 from . import exr
 from .resample import Floats, resample
 
-__all__ = ["Cryptomatte", "label_id", "mattes", "read_cryptomatte", "resize_matte"]
+__all__ = [
+    "Covered",
+    "Cryptomatte",
+    "covered",
+    "label_id",
+    "label_ids",
+    "mattes",
+    "open_cryptomatte",
+    "resize_matte",
+]
 
-_NAME = re.compile(rb"cryptomatte/.{7}/name")
+_NAME = re.compile(rb"cryptomatte/.{1,7}/name")
 # In pixels, unless the image is larger. OpenEXR allocates whole tiles of all channels.
 _LARGEST_TILE = 1 << 20
 _ORDER = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2, "a": 3, "alpha": 3}
+# Compressions that change floats: all of them, or those of channels with these endings.
+_LOSSY = {"PXR24": ("",), "LJ2K": ("",), "DWAA": (".R", ".G", ".B"), "DWAB": (".R", ".G", ".B")}
+# Decode at most this many bytes at once, and sum for so many pixels of all patterns.
+_STRIP_BYTES = 1 << 26
+_SUMMED_PIXELS = 1 << 26
+# With fewer ids it is faster to compare each with all pixels than to look up those of each pixel.
+_FEW_IDS = 50
 
 
 @dataclass(frozen=True)
 class Cryptomatte:
-    """The ranks of a cryptomatte.
+    """A cryptomatte whose header has been checked, to be decoded.
 
     Attributes
     ----------
-    shape : tuple of int
-        Height and width of the image, in pixels: those of the file's display window.
-    ranks : tuple of pairs of ndarray
-        For each rank the ids, as float32, and their coverage; both of that shape.
+    data : bytes
+        The whole file.
+    path : str
+        Its path, for errors.
+    part : exr.Part
+        Its header.
+    channels : tuple of str
+        The ids and the coverage of each rank, in turn.
     """
 
-    shape: tuple[int, ...]
-    ranks: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+    data: bytes
+    path: str
+    part: exr.Part
+    channels: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the image, in pixels: those of the file's display window."""
+        return self.part.display_window.shape
+
+    @property
+    def strip_lines(self) -> int:
+        """How many lines to decode at once: whole chunks, and most files in one piece."""
+        line_bytes = self.part.data_window.shape[1] * self.part.pixel_bytes
+        return max(1, _STRIP_BYTES // (line_bytes * self.part.chunk_lines)) * self.part.chunk_lines
+
+
+class Covered(NamedTuple):
+    """Pixels that labels cover, in one rank of a strip.
+
+    Attributes
+    ----------
+    pixels : ndarray of int64, shape (pixels,)
+        Their places in the image, counted in the order of its rows.
+    ids : ndarray of int64, shape (pixels,)
+        For each the place of its id among those that were asked for.
+    amounts : ndarray of float64, shape (pixels,)
+        Its coverage.
+    """
+
+    pixels: NDArray[np.intp]
+    ids: NDArray[np.intp]
+    amounts: Floats
 
 
 def label_id(label: str) -> float:
@@ -69,13 +123,18 @@ def label_id(label: str) -> float:
     return value
 
 
-def read_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
-    """Read the only cryptomatte of an OpenEXR file, all ranks at once.
+def label_ids(labels: Iterable[str]) -> NDArray[np.float32]:
+    """Return the distinct ids of labels, sorted."""
+    return np.unique(np.array([label_id(label) for label in labels], np.float32))
+
+
+def open_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
+    """Check the header of an OpenEXR file that holds one cryptomatte, without decoding it.
 
     Parameters
     ----------
     data : bytes
-        The whole file: scan lines or tiles, in any one part.
+        The whole file: scan lines or tiles. Of several parts, the first one counts.
     path : str
         Its path, for errors.
     max_pixels : int
@@ -86,28 +145,29 @@ def read_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
     SampleError
         If it is not an OpenEXR file, is damaged or too large, or does not hold exactly one
         cryptomatte, with ids that are 32-bit floats.
-    MemoryError
-        If memory is short.
     """
-    header = exr.read_header(data, path)
-    name = _only_name(header, path)
-    number, channels = _find_channels(header, name, path)
-    part = header.parts[number]
-    _check_size(part, path, max_pixels)
+    parts = exr.read_header(data, path)
+    name = _only_name(parts, path)
+    if any(_rank_channels(part, name) for part in parts[1:]):
+        raise SampleError(
+            f"the cryptomatte {name} has channels outside the first part of the file,"
+            " the only one that is read",
+            path,
+        )
+    part = parts[0]
+    channels = _find_channels(part, name, path)
+    _check_size(part, len(data), path, max_pixels)
     if part.is_deep:
         raise SampleError(f"the cryptomatte {name} is deep: only flat images are supported", path)
     _check_pixels(part, name, channels, path)
-    if header.is_multi_part:
-        data = exr.extract_part(data, header, number, path)
-    planes = _in_display_window(part, _decode(data, part, channels, path))
-    return Cryptomatte(planes[0].shape, tuple(zip(planes[0::2], planes[1::2], strict=True)))
+    return Cryptomatte(data, path, part, tuple(channels))
 
 
-def _only_name(header: exr.Header, path: str) -> str:
+def _only_name(parts: Sequence[exr.Part], path: str) -> str:
     # Some renderers repeat the attribute in every part.
     found = {
         (attribute, value.partition(b"\0")[0])
-        for part in header.parts
+        for part in parts
         for attribute, (kind, value) in part.attributes.items()
         if _NAME.fullmatch(attribute) and kind == b"string"
     }
@@ -118,24 +178,17 @@ def _only_name(header: exr.Header, path: str) -> str:
     return names[0]
 
 
-def _find_channels(header: exr.Header, name: str, path: str) -> tuple[int, list[str]]:
-    """Return the number of the part that holds a cryptomatte, and its ids and coverage in turn."""
-    found = {
-        number: channels
-        for number, part in enumerate(header.parts)
-        if (channels := _rank_channels(part, name))
-    }
-    if len(found) > 1:
-        raise SampleError(f"the cryptomatte {name} is spread over {len(found)} parts", path)
-    number, channels = next(iter(found.items()), (0, []))
+def _find_channels(part: exr.Part, name: str, path: str) -> list[str]:
+    """Return the ids and coverage of a cryptomatte, in turn."""
+    channels = _rank_channels(part, name)
     places = [[place for _, place, _ in layer] for _, layer in groupby(channels, key=itemgetter(0))]
     if not places or any(layer not in ([0, 1], [0, 1, 2, 3]) for layer in places):
         listed = ", ".join(channel for *_, channel in channels) or "none"
         raise SampleError(
-            f"the channels of the cryptomatte {name} are no pairs of id and coverage: {listed}",
+            f"the channels of the cryptomatte {name} are not pairs of id and coverage: {listed}",
             path,
         )
-    return number, [channel for *_, channel in channels]
+    return [channel for *_, channel in channels]
 
 
 def _rank_channels(part: exr.Part, name: str) -> list[tuple[str, int, str]]:
@@ -145,16 +198,43 @@ def _rank_channels(part: exr.Part, name: str) -> list[tuple[str, int, str]]:
     return sorted((match[1].lower(), _ORDER[match[2].lower()], match[0]) for match in matches)
 
 
-def _check_size(part: exr.Part, path: str, max_pixels: int) -> None:
+def _check_size(part: exr.Part, file_bytes: int, path: str, max_pixels: int) -> None:
     for window in (part.data_window, part.display_window):
         height, width = window.shape
         if width < 1 or height < 1 or width * height > max_pixels:
             raise SampleError(
                 f"the cryptomatte has {width} x {height} pixels, the limit is {max_pixels:,}", path
             )
-    if prod(part.tile_shape) > max(_LARGEST_TILE, 4 * prod(part.data_window.shape)):
-        height, width = part.tile_shape
+        if max(width, height) > limits.SIDE:
+            raise SampleError(
+                f"the cryptomatte has {width} x {height} pixels,"
+                f" the limit is {limits.SIDE:,} on a side",
+                path,
+            )
+    height, width = part.tile_shape
+    if height * width > max(_LARGEST_TILE, 4 * prod(part.data_window.shape)):
         raise SampleError(f"the cryptomatte has tiles of {width} x {height} pixels", path)
+    _check_decoded_size(part, file_bytes, path)
+
+
+def _check_decoded_size(part: exr.Part, file_bytes: int, path: str) -> None:
+    height, width = part.data_window.shape
+    decoded = height * width * part.pixel_bytes
+    chunk = min(height, part.chunk_lines) * width * part.pixel_bytes
+    if decoded > limits.DECODED_BYTES or chunk > limits.CHUNK_BYTES:
+        raise SampleError(
+            f"the cryptomatte is too large: {len(part.channels)} channels of {width} x {height}"
+            f" pixels are {decoded:,} bytes, {chunk:,} of them compressed together;"
+            f" the limits are {limits.DECODED_BYTES:,} and {limits.CHUNK_BYTES:,}",
+            path,
+        )
+    # Each chunk has an offset of 8 bytes.
+    if part.chunks > limits.CHUNKS or 8 * part.chunks > file_bytes:
+        raise SampleError(
+            f"the cryptomatte is truncated or damaged, or has too many chunks: {part.chunks:,}"
+            f" in {file_bytes:,} bytes, the limit is {limits.CHUNKS:,}",
+            path,
+        )
 
 
 def _check_pixels(part: exr.Part, name: str, channels: Sequence[str], path: str) -> None:
@@ -165,43 +245,103 @@ def _check_pixels(part: exr.Part, name: str, channels: Sequence[str], path: str)
         problem = f"the ids of the cryptomatte {name} are not 32-bit floats, so they are lost"
     elif any(channel.pixel_type not in (exr.HALF, exr.FLOAT) for channel in found[1::2]):
         problem = f"the coverage of the cryptomatte {name} is not a float"
+    elif any(channel.endswith(_LOSSY.get(part.compression, ())) for channel in channels[0::2]):
+        problem = (
+            f"the ids of the cryptomatte {name} are lost: the compression"
+            f" {part.compression} changes them"
+        )
     else:
         return
     raise SampleError(problem, path)
 
 
-def _decode(
-    data: bytes, part: exr.Part, channels: Sequence[str], path: str
-) -> list[NDArray[np.float32]]:
-    """Decode channels as float32, without ``header()``, which crashes: see `exr`."""
+def _decode(cryptomatte: Cryptomatte) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:
+    """Yield each strip: its first line, and its channels, each of shape (lines, width).
+
+    Without ``header()``, which crashes: see `exr`.
+    """
+    window = cryptomatte.part.data_window
+    height, width = window.shape
+    kind = Imath.PixelType(Imath.PixelType.FLOAT)
+    lines = min(cryptomatte.strip_lines, height)
     try:
-        file = OpenEXR.InputFile(io.BytesIO(data))
-        pixels = file.channels(channels, Imath.PixelType(Imath.PixelType.FLOAT))
-        return [np.frombuffer(p, np.float32).reshape(part.data_window.shape) for p in pixels]
+        file = OpenEXR.InputFile(io.BytesIO(cryptomatte.data))
+        for line in range(0, height, cryptomatte.strip_lines):
+            lines = min(cryptomatte.strip_lines, height - line)
+            y = window.top + line
+            pixels = file.channels(cryptomatte.channels, kind, y, y + lines - 1)
+            yield line, [np.frombuffer(p, np.float32).reshape(lines, width) for p in pixels]
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         # OpenEXR does not tell clearly when memory is short. In that case this raises MemoryError.
-        np.empty((2 * len(channels), *part.data_window.shape), np.float32)
-        raise SampleError(f"OpenEXR cannot read the cryptomatte: {error}", path) from error
+        np.empty((2 * len(cryptomatte.channels), lines, width), np.float32)
+        problem = f"OpenEXR cannot read the cryptomatte: {error}"
+        raise SampleError(problem, cryptomatte.path) from error
 
 
-def _in_display_window(
-    part: exr.Part, planes: list[NDArray[np.float32]]
-) -> list[NDArray[np.float32]]:
-    """Crop or pad planes if the file stores more or less than the image."""
-    stored, shape = part.data_window.shape, part.display_window.shape
-    y = part.data_window.top - part.display_window.top
-    x = part.data_window.left - part.display_window.left
-    if (y, x) == (0, 0) and stored == shape:
-        return planes
-    image = np.zeros((len(planes), *shape), np.float32)
-    area = image[:, max(y, 0) : max(y + stored[0], 0), max(x, 0) : max(x + stored[1], 0)]
-    for place, plane in zip(area, planes, strict=True):
-        place[...] = plane[max(-y, 0) :, max(-x, 0) :][: place.shape[0], : place.shape[1]]
-    return list(image)
+def covered(cryptomatte: Cryptomatte, ids: NDArray[np.float32]) -> Iterator[Covered]:
+    """Decode a cryptomatte, and find the pixels that some labels cover.
+
+    Parameters
+    ----------
+    cryptomatte : Cryptomatte
+    ids : ndarray of float32, shape (ids,)
+        Their ids, as `label_ids` returns them.
+
+    Yields
+    ------
+    Covered
+        For each rank of each strip.
+
+    Raises
+    ------
+    SampleError
+        If the file is damaged, or a coverage is not a number.
+    MemoryError
+        If memory is short.
+    """
+    for line, planes in _decode(cryptomatte):
+        for rank_ids, coverage in zip(planes[0::2], planes[1::2], strict=True):
+            found = _in_image(cryptomatte.part, line, _find(rank_ids, coverage, ids))
+            if not np.isfinite(found.amounts).all():
+                problem = "the cryptomatte has a coverage that is not a number"
+                raise SampleError(problem, cryptomatte.path)
+            yield found
+
+
+def _in_image(part: exr.Part, line: int, found: Covered) -> Covered:
+    """Count pixels from the corner of the image instead of a strip, and leave out those outside."""
+    window, display = part.data_window, part.display_window
+    if line == 0 and window == display:
+        return found
+    y, x = np.divmod(found.pixels, window.shape[1])
+    y += line + window.top - display.top
+    x += window.left - display.left
+    height, width = display.shape
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return Covered((y * width + x)[inside], found.ids[inside], found.amounts[inside])
+
+
+# Damaged files hold signalling NaNs, about which numpy warns wherever it reads them.
+@np.errstate(invalid="ignore")
+def _find(
+    rank_ids: NDArray[np.float32], coverage: NDArray[np.float32], ids: NDArray[np.float32]
+) -> Covered:
+    if not coverage.any() or not ids.size:  # most ranks are empty, and looking is fast
+        nothing = np.empty(0, np.intp)
+        return Covered(nothing, nothing, np.empty(0))
+    is_few = ids.size <= _FEW_IDS
+    found = np.flatnonzero(np.isin(rank_ids, ids) if is_few else coverage)
+    values = rank_ids.ravel()[found]
+    places = np.searchsorted(ids, values)
+    if not is_few:
+        places[places == ids.size] = 0
+        known = ids[places] == values
+        found, places = found[known], places[known]
+    return Covered(found, places, coverage.ravel()[found].astype(np.float64))
 
 
 def mattes(
-    cryptomatte: Cryptomatte, labels: Sequence[str], patterns: Sequence[str], path: str
+    cryptomatte: Cryptomatte, labels: Sequence[str], patterns: Sequence[str]
 ) -> Iterator[Floats]:
     """Sum, for each pattern, the coverage of the labels that it matches.
 
@@ -209,11 +349,10 @@ def mattes(
     ----------
     cryptomatte : Cryptomatte
     labels : sequence of str
-        The manifest. A label that the file does not contain covers nothing.
+        The manifest. A label that the file does not contain covers nothing; one that is there
+        twice counts once.
     patterns : sequence of str
         Regular expressions, as `re.search` takes them.
-    path : str
-        Path of the cryptomatte, for errors.
 
     Yields
     ------
@@ -222,39 +361,24 @@ def mattes(
     Raises
     ------
     SampleError
-        If a coverage is not a number.
+        If the file is damaged, or a coverage is not a number.
+    MemoryError
+        If memory is short.
     """
-    ids = np.unique(np.array([label_id(label) for label in labels], np.float32))
-    members = np.zeros((len(patterns), ids.size), bool)
-    for member, pattern in zip(members, patterns, strict=True):
-        chosen = [label_id(label) for label in labels if re.search(pattern, label)]
-        member[np.searchsorted(ids, np.array(chosen, np.float32))] = True
-    sums = np.zeros((len(patterns), cryptomatte.shape[0] * cryptomatte.shape[1]))
-    for rank in cryptomatte.ranks:
-        _add_rank(sums, rank, ids, members, path)
-    yield from sums.reshape(-1, *cryptomatte.shape)
-
-
-# Damaged files hold signalling NaNs, about which numpy warns wherever it reads them.
-@np.errstate(invalid="ignore")
-def _add_rank(
-    sums: Floats,
-    rank: tuple[NDArray[np.float32], NDArray[np.float32]],
-    ids: NDArray[np.float32],
-    members: NDArray[np.bool_],
-    path: str,
-) -> None:
-    """Add the coverage of a rank to the sum of each pattern."""
-    rank_ids, coverage = rank
-    if not coverage.any():  # most ranks are empty, and looking is fast
-        return
-    found = np.flatnonzero(np.isin(rank_ids, ids))
-    label = np.searchsorted(ids, rank_ids.ravel()[found])
-    amount = coverage.ravel()[found].astype(np.float64)
-    if not np.isfinite(amount).all():
-        raise SampleError("the cryptomatte has a coverage that is not a number", path)
-    for total, member in zip(sums, members, strict=True):
-        total[found] += np.where(member[label], amount, 0)
+    ids = label_ids(labels)
+    pixels = prod(cryptomatte.shape)
+    step = max(1, _SUMMED_PIXELS // pixels)
+    for at in range(0, len(patterns), step):
+        some = patterns[at : at + step]
+        members = np.zeros((len(some), ids.size), bool)
+        for member, pattern in zip(members, some, strict=True):
+            chosen = [label_id(label) for label in labels if re.search(pattern, label)]
+            member[np.searchsorted(ids, np.array(chosen, np.float32))] = True
+        sums = np.zeros((len(some), pixels))
+        for found in covered(cryptomatte, ids):
+            for total, member in zip(sums, members, strict=True):
+                total[found.pixels] += np.where(member[found.ids], found.amounts, 0)
+        yield from sums.reshape(-1, *cryptomatte.shape)
 
 
 def resize_matte(matte: Floats, size: tuple[int, int], out: NDArray[np.float32]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import libraries
+from .. import libraries, limits
 from ..errors import SampleError
 from . import jpeg, png
 
@@ -130,6 +130,9 @@ def _decode_jpeg(data: bytes, path: str) -> Pixels:
             " only 8 are supported",
             path,
         )
+    if jpeg.has_too_many_scans(data, header):
+        problem = f"the image has more than {limits.JPEG_SCANS} scans ({header.description})"
+        raise SampleError(problem, path)
     # libjpeg converts no colours in a lossless image, not even grey to RGB.
     grey = header.is_lossless and len(header.sampling) == 1
     pixels = _decode_with_opencv(data, path, grey)

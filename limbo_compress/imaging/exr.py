@@ -1,8 +1,8 @@
-"""The headers of an OpenEXR file, and one of its parts as a file of its own.
+"""The headers of an OpenEXR file.
 
 OpenEXR's Python bindings crash on some valid headers, such as those with a thumbnail or a name
-that is not UTF-8, and decode the first part only. So the headers are read here, and OpenEXR is only
-asked for channels that exist.
+that is not UTF-8, and allocate whatever a header asks for. So the headers are read here, and
+OpenEXR is only asked for channels that exist, of a size that is within the limits.
 
 The format is "OpenEXR File Layout", in the documentation of OpenEXR.
 """
@@ -12,27 +12,21 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from .. import limits
 from ..errors import SampleError
 
-__all__ = ["FLOAT", "HALF", "Channel", "Header", "Part", "Window", "extract_part", "read_header"]
+__all__ = ["FLOAT", "HALF", "MAGIC", "Channel", "Part", "Window", "read_header"]
 
-_MAGIC = b"\x76\x2f\x31\x01"
-_VERSION = 2
-_TILED, _LONG_NAMES, _DEEP, _MULTI_PART = 0x200, 0x400, 0x800, 0x1000
+MAGIC = b"\x76\x2f\x31\x01"
+_DEEP, _MULTI_PART = 0x800, 0x1000
 _LONGEST_NAME = 255
 # Per part. Real files have some dozens; a damaged one of a gigabyte could have 100 million.
-_MOST_ATTRIBUTES = 100_000
-# What a part needs to be decoded.
-_NEEDED = (
-    b"channels",
-    b"compression",
-    b"dataWindow",
-    b"displayWindow",
-    b"lineOrder",
-    b"pixelAspectRatio",
-    b"screenWindowCenter",
-    b"screenWindowWidth",
-    b"tiles",
+_MOST_ATTRIBUTES = 10_000
+# By the number of a compression: its name, and how many lines it compresses together.
+_COMPRESSIONS = (
+    *(("none", 1), ("RLE", 1), ("ZIPS", 1), ("ZIP", 16), ("PIZ", 32), ("PXR24", 16)),
+    *(("B44", 32), ("B44A", 32), ("DWAA", 32), ("DWAB", 256)),
+    *(("HTJ2K256", 256), ("HTJ2K32", 32), ("LJ2K", 256), ("ZSTD", 1)),
 )
 # Pixel types.
 HALF, FLOAT = 1, 2
@@ -75,6 +69,10 @@ class Part:
         What is stored, and the whole image.
     channels : dict of str to Channel
         By name. What is not UTF-8 in a name is escaped with surrogates.
+    compression : str
+        Its name, such as ``"ZIP"``.
+    chunk_lines : int
+        How many lines a chunk has: those that are compressed together, or those of a tile.
     is_deep : bool
         Whether its pixels have several samples each.
     tile_shape : (int, int)
@@ -85,30 +83,22 @@ class Part:
     data_window: Window
     display_window: Window
     channels: dict[str, Channel]
+    compression: str
+    chunk_lines: int
     is_deep: bool
     tile_shape: tuple[int, int]
 
-
-@dataclass(frozen=True)
-class Header:
-    """Everything before the offset tables.
-
-    Attributes
-    ----------
-    flags : int
-        The version field.
-    parts : tuple of Part
-    size : int
-        In bytes.
-    """
-
-    flags: int
-    parts: tuple[Part, ...]
-    size: int
+    @property
+    def pixel_bytes(self) -> int:
+        """Decoded size of a pixel with all channels, in bytes."""
+        return sum(2 if found.pixel_type == HALF else 4 for found in self.channels.values())
 
     @property
-    def is_multi_part(self) -> bool:
-        return bool(self.flags & _MULTI_PART)
+    def chunks(self) -> int:
+        """How many chunks there are at full resolution."""
+        height, width = self.data_window.shape
+        across = -(-width // self.tile_shape[1]) if self.tile_shape[1] else 1
+        return across * -(-height // self.chunk_lines)
 
 
 class _Cursor:
@@ -141,13 +131,13 @@ def _damaged(problem: str, path: str) -> SampleError:
     return SampleError(f"the cryptomatte is truncated or damaged: {problem}", path)
 
 
-def read_header(data: bytes, path: str) -> Header:
+def read_header(data: bytes, path: str) -> tuple[Part, ...]:
     """Read the headers of all parts.
 
     Parameters
     ----------
     data : bytes
-        The whole file.
+        The whole file, or so much of it that the headers are complete.
     path : str
         Its path, for errors.
 
@@ -157,17 +147,19 @@ def read_header(data: bytes, path: str) -> Header:
         If it is not an OpenEXR file, or its header is damaged.
     """
     cursor = _Cursor(data, path)
-    if cursor.take(4) != _MAGIC:
+    if cursor.take(4) != MAGIC:
         raise SampleError("the cryptomatte is not an OpenEXR file", path)
     flags = cursor.take_int()
-    parts = []
+    parts: list[Part] = []
     while attributes := _take_attributes(cursor, path):
+        if len(parts) == limits.EXR_PARTS:
+            raise _damaged(f"it has more than {limits.EXR_PARTS} parts", path)
         parts.append(_part(attributes, flags, path))
         if not flags & _MULTI_PART:
             break
     if not parts:
         raise _damaged("its header is empty", path)
-    return Header(flags, tuple(parts), cursor.at)
+    return tuple(parts)
 
 
 def _take_attributes(cursor: _Cursor, path: str) -> dict[bytes, Attribute]:
@@ -181,14 +173,26 @@ def _take_attributes(cursor: _Cursor, path: str) -> dict[bytes, Attribute]:
 
 def _part(attributes: dict[bytes, Attribute], flags: int, path: str) -> Part:
     _, kind = attributes.get(b"type", (b"", b""))
+    compression, lines = _compression(attributes, path)
+    tile_shape = _tile_shape(attributes, path)
     return Part(
         attributes,
         data_window=_window(attributes, b"dataWindow", path),
         display_window=_window(attributes, b"displayWindow", path),
         channels=_channels(_value(attributes, b"channels", b"chlist", path), path),
+        compression=compression,
+        chunk_lines=tile_shape[0] or lines,
         is_deep=kind.startswith(b"deep") or flags & (_DEEP | _MULTI_PART) == _DEEP,
-        tile_shape=_tile_shape(attributes, path),
+        tile_shape=tile_shape,
     )
+
+
+def _compression(attributes: dict[bytes, Attribute], path: str) -> tuple[str, int]:
+    """Return the name of the compression, and how many lines it compresses together."""
+    number = int.from_bytes(_value(attributes, b"compression", b"compression", path), "little")
+    if number >= len(_COMPRESSIONS):
+        raise SampleError(f"the cryptomatte has an unknown compression: {number}", path)
+    return _COMPRESSIONS[number]
 
 
 def _value(attributes: dict[bytes, Attribute], name: bytes, kind: bytes, path: str) -> bytes:
@@ -222,71 +226,3 @@ def _channels(value: bytes, path: str) -> dict[str, Channel]:
         pixel_type, *sampling = struct.unpack("<i4x2i", cursor.take(16))
         channels[name.decode(errors="surrogateescape")] = Channel(pixel_type, tuple(sampling))
     return channels
-
-
-def extract_part(data: bytes, header: Header, number: int, path: str) -> bytes:
-    """Turn one part of a multi-part file into a file of its own, with the attributes it needs.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    header : Header
-    number : int
-        Which part.
-    path : str
-        Its path, for errors.
-
-    Raises
-    ------
-    SampleError
-        If the part is truncated or damaged.
-    """
-    attributes = header.parts[number].attributes
-    tiled = attributes.get(b"type", (b"", b""))[1].startswith(b"tiled")
-    flags = _VERSION | header.flags & _LONG_NAMES | (_TILED if tiled else 0)
-    kept = [(name, *attributes[name]) for name in _NEEDED if name in attributes]
-    fields = [
-        b"%b\0%b\0%b%b" % (name, kind, len(value).to_bytes(4, "little"), value)
-        for name, kind, value in kept
-    ]
-    head = b"".join((_MAGIC, flags.to_bytes(4, "little"), *fields, b"\0"))
-    chunks = _chunks(data, _offsets(data, header, number, path), number, tiled, path)
-    table, at = [], len(head) + 8 * len(chunks)
-    for chunk in chunks:
-        table.append(at)
-        at += len(chunk)
-    return b"".join((head, struct.pack(f"<{len(table)}Q", *table), *chunks))
-
-
-def _offsets(data: bytes, header: Header, number: int, path: str) -> tuple[int, ...]:
-    """Return where the chunks of a part begin."""
-    counts = [
-        int.from_bytes(_value(part.attributes, b"chunkCount", b"int", path), "little", signed=True)
-        for part in header.parts[: number + 1]
-    ]
-    start = header.size + 8 * sum(counts[:number])
-    if min(counts) < 1 or start + 8 * counts[number] > len(data):
-        raise _damaged("its offset table is incomplete", path)
-    return struct.unpack_from(f"<{counts[number]}Q", data, start)
-
-
-def _chunks(
-    data: bytes, offsets: tuple[int, ...], number: int, tiled: bool, path: str
-) -> list[memoryview]:
-    """Return the chunks of a part, without the part's number at the beginning of each."""
-    # The part, the coordinates of the chunk (y, or a tile's x, y and levels), and its size.
-    leader = struct.Struct("<6i" if tiled else "<3i")
-    view = memoryview(data)
-    chunks = []
-    for offset in offsets:
-        if offset + leader.size > len(data):
-            raise _damaged("a chunk is incomplete", path)
-        part, *_, size = leader.unpack_from(data, offset)
-        stop = offset + leader.size + size
-        if part != number or size < 0 or stop > len(data):
-            raise _damaged("a chunk is incomplete", path)
-        chunks.append(view[offset + 4 : stop])
-    if sum(map(len, chunks)) > len(data):
-        raise _damaged("its chunks overlap", path)
-    return chunks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import limits
 from ..errors import SampleError
 from ..options import Options
 from .color import fill_row, linear_light
@@ -37,6 +38,12 @@ def convert(data: bytes, path: str, options: Options, out: NDArray[np.float16]) 
         raise SampleError(
             f"the image is too large: {header.width} x {header.height} pixels,"
             f" the limit is {options.max_pixels:,}",
+            path,
+        )
+    if max(header.width, header.height) > limits.SIDE:
+        raise SampleError(
+            f"the image is too large: {header.width} x {header.height} pixels,"
+            f" the limit is {limits.SIDE:,} on a side",
             path,
         )
     pixels = decode(data, path, options.decoder)

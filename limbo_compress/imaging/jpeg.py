@@ -10,10 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-__all__ = ["SIGNATURE", "Header", "find_stray_marker", "has_end", "read_header"]
+from .. import limits
+
+__all__ = [
+    "SIGNATURE",
+    "Header",
+    "find_stray_marker",
+    "has_end",
+    "has_too_many_scans",
+    "read_header",
+]
 
 SIGNATURE = b"\xff\xd8\xff"
 
@@ -40,6 +50,10 @@ _UNSUPPORTED = frozenset(("arithmetic-coded lossless", "hierarchical", "JPEG-LS"
 _END = bytes((0xFF, _EOI))
 _MARKER = re.compile(rb"\xff[^\x00]")
 _FILL = re.compile(rb"\xff*")
+# Markers with contents, and the end: what may be between scans.
+_BETWEEN_SCANS = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
+# In how much of the data to look for restart markers at once, in bytes.
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -115,7 +129,7 @@ def read_header(data: bytes) -> Header | None:
     Returns
     -------
     Header or None
-        None if it has no frame header, or an incomplete one.
+        None if it has no frame header, an incomplete one, or too much before it.
 
     Notes
     -----
@@ -123,7 +137,8 @@ def read_header(data: bytes) -> Header | None:
     """
     kind, frame, restart_interval = "", b"", 0
     scan_components, data_start = 0, len(data)
-    for marker, start, stop in _segments(data, len(SIGNATURE) - 1):
+    segments = _segments(data, len(SIGNATURE) - 1)
+    for marker, start, stop in islice(segments, limits.JPEG_SEGMENTS):
         if marker == _SOS:
             scan_components = int.from_bytes(data[start + 2 : start + 3])
             data_start = min(stop, len(data))
@@ -150,6 +165,24 @@ def read_header(data: bytes) -> Header | None:
 def has_end(data: bytes, header: Header) -> bool:
     """Whether an end-of-image marker follows the data."""
     return data.find(_END, header.data_start) >= 0
+
+
+def has_too_many_scans(data: bytes, header: Header) -> bool:
+    """Whether there are more scans than images have.
+
+    For each one libjpeg goes through all pixels, even if it holds nothing.
+    """
+    if header.has_one_scan:
+        return False
+    scans, at = 1, header.data_start
+    while scans <= limits.JPEG_SCANS and (match := _BETWEEN_SCANS.search(data, at)) is not None:
+        at = match.end()
+        marker = data[at - 1]
+        if marker == _EOI:
+            break
+        scans += marker == _SOS
+        at += int.from_bytes(data[at : at + 2], "big")
+    return scans > limits.JPEG_SCANS
 
 
 def find_stray_marker(data: bytes, header: Header) -> int | None:
@@ -189,11 +222,19 @@ def find_stray_marker(data: bytes, header: Header) -> int | None:
 def _is_intact(data: bytes, header: Header) -> bool:
     """Whether the data have the restart markers that they should have, and then the end."""
     scan = np.frombuffer(data, np.uint8)[header.data_start :]
-    after_ff = scan[np.flatnonzero(scan[:-1] == 0xFF) + 1]
-    markers = after_ff[after_ff != 0]
     expected = _RESTARTS.start + np.arange(header.restarts + 1) % 8
     expected[-1] = _EOI
-    return np.array_equal(markers[: expected.size], expected)
+    found = 0
+    for at in range(0, scan.size, _BLOCK):  # not all at once: a file may be full of markers
+        block = scan[at : at + _BLOCK + 1]
+        after_ff = block[np.flatnonzero(block[:-1] == 0xFF) + 1]
+        markers = after_ff[after_ff != 0][: expected.size - found]
+        if not np.array_equal(markers, expected[found : found + markers.size]):
+            return False
+        found += markers.size
+        if found == expected.size:
+            break
+    return found == expected.size
 
 
 def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:

@@ -13,7 +13,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import deflate
+from .. import deflate, limits
 from ..errors import SampleError
 
 try:
@@ -32,7 +32,6 @@ _PLAIN = frozenset(
 )
 _ANIMATION = frozenset((b"acTL", b"fcTL", b"fdAT"))
 _CHANNELS = {2: 3, 6: 4}  # by colour type: RGB and RGBA
-_LONGEST_SIDE = 1_000_000  # in pixels; libpng refuses longer ones
 # RFC 1950: deflate with a window of 32 KiB. libpng fails if data reach back further than the
 # window that they declare, which inflating everything at once would not notice.
 _LARGEST_WINDOW = b"\x78"
@@ -54,7 +53,8 @@ def find_chunks(data: bytes, path: str) -> list[Chunk]:
     Raises
     ------
     SampleError
-        If one is incomplete. OpenCV would allocate the 2 GB that such a chunk may claim.
+        If one is incomplete, or there are too many. OpenCV would allocate the 2 GB that an
+        incomplete chunk may claim.
 
     Notes
     -----
@@ -67,6 +67,8 @@ def find_chunks(data: bytes, path: str) -> list[Chunk]:
         start = stop + _CRC.size + _CHUNK.size
         stop = start + length
         chunks.append((kind, start, stop))
+        if len(chunks) > limits.PNG_CHUNKS:
+            raise SampleError(f"the image has more than {limits.PNG_CHUNKS:,} chunks", path)
     if kind != b"IEND" or stop + _CRC.size > len(data):
         raise SampleError("the image is truncated or damaged: a chunk is incomplete", path)
     return chunks
@@ -144,8 +146,8 @@ def _is_plain(data: bytes, chunks: list[Chunk]) -> bool:
     kinds = [kind for kind, _, _ in chunks]
     pieces = [kind for kind, _ in groupby(kinds)]  # image data may be in several chunks, in a row
     return (
-        0 < width <= _LONGEST_SIDE
-        and 0 < height <= _LONGEST_SIDE
+        0 < width <= limits.SIDE
+        and 0 < height <= limits.SIDE
         and depth == 8
         and colour_type in _CHANNELS
         and methods == [0, 0, 0]

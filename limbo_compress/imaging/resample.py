@@ -63,6 +63,13 @@ class Operator:
     starts: NDArray[np.int64]
     weights: Floats
 
+    def matrix(self, n: int) -> Floats:
+        """Return the operator on an axis of `n` samples as a matrix, of shape (outputs, n)."""
+        matrix = np.zeros((len(self.starts), n))
+        places = self.starts[:, None] + np.arange(self.weights.shape[1])
+        np.put_along_axis(matrix, places, self.weights, axis=1)
+        return matrix
+
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The same operator as dense products of a few outputs each."""
@@ -95,7 +102,7 @@ class Block(NamedTuple):
     weights: Floats
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)  # of a long axis, each takes dozens of megabytes
 def axis_operator(n: int, m: int) -> Operator:
     """Return the operator that resizes an axis.
 

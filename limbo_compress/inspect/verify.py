@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..errors import InputError, SampleError, UsageError, shown
 from ..faults import machine_errors
 from ..formats.pickling import fragment
 from ..imaging.image import convert
+from ..imaging.sizes import check_file_size
 from ..options import Options
 from ..samples.reader import SampleFiles, SampleReader
 from ..samples.schema import strip_regions
@@ -171,7 +172,7 @@ def _differences(dataset: Dataset, place: int, path: str) -> Iterator[str]:
         metadata=True,
         masks=(("mask", "."),) if masks else (),
     )
-    with SampleReader(options, [path]) as reader:
+    with SampleReader(options, [path], check_file_size) as reader:
         files = reader.next()
     try:
         if not _is_metadata_of(dataset, place, files):
@@ -206,20 +207,9 @@ def _expected_mask(
     row: NDArray[np.float32], files: SampleFiles, options: Options
 ) -> NDArray[np.float32]:
     """Return what a mask should be if it shows those labels of the sample that it seems to show."""
-    from ..imaging.cryptomatte import Cryptomatte, mattes, read_cryptomatte, resize_matte
-
-    def resized(cryptomatte: Cryptomatte, labels: Sequence[str]) -> NDArray[np.float32]:
-        (matte,) = mattes(cryptomatte, labels, [""], files.path)
-        out = np.empty_like(row)
-        resize_matte(matte, (row.shape[1], row.shape[0]), out)
-        return out
+    from .masks import nearest_mask
 
     file = files.cryptomatte
     if file is None or not files.labels:
         return np.zeros_like(row)
-    cryptomatte = read_cryptomatte(file.data, file.path, options.max_pixels)
-    alone = np.stack([resized(cryptomatte, [label]).ravel() for label in files.labels])
-    # The mask is a sum of some of them, or as close as these come to it.
-    share, *_ = np.linalg.lstsq(alone.T.astype(np.float64), row.ravel(), rcond=None)
-    chosen = [label for label, part in zip(files.labels, share, strict=True) if part > 0.5]
-    return resized(cryptomatte, chosen)
+    return nearest_mask(row, file.data, file.path, files.labels, options.max_pixels, _TOLERANCE)

@@ -178,7 +178,7 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, Part]:
             array.name: stack.enter_context(RowWriter(task.job, array, task.rows))
             for array in task.job.arrays
         }
-        reader = stack.enter_context(SampleReader(task.job.options, task.paths))
+        reader = stack.enter_context(SampleReader(task.job.options, task.paths, _check_size))
         # The lock is still ours, so the arrays that are open now are not those of a later job.
         lock.check()
         done = yield from _compress_samples(task, reader, writers, take_messages)
@@ -200,6 +200,12 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, Part]:
     if not done.failures or task.job.options.on_error == "skip":
         _leave_part(task.job, part, b"".join(done.fragments), edges)
     return replace(part, files=())  # only a later run asks for them
+
+
+def _check_size(head: bytes, size: int, path: str) -> None:
+    from ..imaging.sizes import check_file_size  # here because hardly any file is that large
+
+    check_file_size(head, size, path)
 
 
 def _leave_part(job: Job, part: Part, metadata: bytes = b"", edges: bytes = b"") -> None:
@@ -307,7 +313,7 @@ def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[An
 
     Returns the names of the masks that cover anything.
     """
-    from ..imaging.cryptomatte import mattes, read_cryptomatte, resize_matte
+    from ..imaging.cryptomatte import mattes, open_cryptomatte, resize_matte
 
     masks = [rows[names.mask_array(mask)] for mask, _ in options.masks]
     file = files.cryptomatte
@@ -315,9 +321,9 @@ def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[An
         for row in masks:
             row[...] = 0
         return []
-    cryptomatte = read_cryptomatte(file.data, file.path, options.max_pixels)
+    cryptomatte = open_cryptomatte(file.data, file.path, options.max_pixels)
     patterns = [pattern for _, pattern in options.masks]
-    found = mattes(cryptomatte, files.labels, patterns, file.path)
+    found = mattes(cryptomatte, files.labels, patterns)
     return [
         name
         for (name, _), row, matte in zip(options.masks, masks, found, strict=True)

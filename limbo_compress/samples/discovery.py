@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from bisect import bisect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -167,8 +168,13 @@ class _Walk:
         self.unlisted[folder] = str(error.strerror)
 
     def repeated(self) -> int:
-        tops = tuple(os.path.join(folder, "") for folder in self._folders_again)
-        return sum(real.startswith(tops) for real in self.found)
+        """Count the samples below a folder that was reached again."""
+        tops: list[str] = []  # those that are in none of the others, sorted
+        for top in sorted(os.path.join(folder, "") for folder in self._folders_again):
+            if not tops or not top.startswith(tops[-1]):
+                tops.append(top)
+        tops.insert(0, "\0")  # no path starts with it
+        return sum(real.startswith(tops[bisect(tops, real) - 1]) for real in self.found)
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

@@ -6,12 +6,13 @@ import os
 import resource
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from .. import limits
 from ..errors import SampleError
 from ..faults import is_about_file, machine_errors, retry
 from ..formats.filestate import FileState, open_regular
@@ -22,11 +23,11 @@ from .metadata import parse
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["DataFile", "SampleFiles", "SampleReader", "read_file"]
+__all__ = ["CheckSize", "DataFile", "SampleFiles", "SampleReader", "read_file"]
 
-# The largest files to read, in bytes; real ones are a thousand times smaller.
-_MAX_METADATA_BYTES = 1 << 28
-_MAX_DATA_BYTES = 1 << 30
+# Checks the size of a large file by its head: takes this, the size in bytes, and the path.
+CheckSize = Callable[[bytes, int, str], None]
+
 # How many samples are read ahead.
 _READ_AHEAD = 2
 _LONG_WAIT_SECONDS = 0.002
@@ -91,10 +92,15 @@ class SampleReader:
         They decide which files are read.
     paths : sequence of str
         The metadata files.
+    check_size : callable, optional
+        Called as ``check_size(head, size, path)`` before an image or cryptomatte of more than
+        `limits.SMALL_BYTES` is read. It raises a SampleError if the file is too large.
     """
 
-    def __init__(self, options: Options, paths: Sequence[str]) -> None:
-        self._options = options
+    def __init__(
+        self, options: Options, paths: Sequence[str], check_size: CheckSize | None = None
+    ) -> None:
+        self._read = partial(_read, options, check_size)
         self._paths = iter(paths)
         self._threads: ThreadPoolExecutor | None = None
         self._ahead: deque[Future[SampleFiles]] = deque()
@@ -123,7 +129,7 @@ class SampleReader:
         begun, waits = time.monotonic(), _count_waits()
         working = time.thread_time()
         try:
-            return _read(self._options, next(self._paths))
+            return self._read(next(self._paths))
         finally:
             working = time.thread_time() - working
             # On a busy machine the thread also loses time to others, which is not waiting.
@@ -139,7 +145,7 @@ class SampleReader:
     def _start_reading(self, samples: int) -> None:
         assert self._threads is not None
         for path in islice(self._paths, samples):
-            self._ahead.append(self._threads.submit(_read, self._options, path))
+            self._ahead.append(self._threads.submit(self._read, path))
 
 
 def _count_waits() -> int:
@@ -148,28 +154,31 @@ def _count_waits() -> int:
     return resource.getrusage(who).ru_nvcsw
 
 
-def _read(options: Options, path: str) -> SampleFiles:
-    source = read_file(path, _MAX_METADATA_BYTES)
+def _read(options: Options, check_size: CheckSize | None, path: str) -> SampleFiles:
+    source = read_file(path, limits.METADATA_BYTES)
     metadata, states = parse(source.data, path), [source.state]
     del source  # the image is read into the memory that the CPU still caches
     image = cryptomatte = None
     labels: tuple[str, ...] = ()
     if options.images:
-        image = _read_own(path, metadata.get("image"), "image")
+        image = _read_own(path, metadata.get("image"), "image", check_size)
     if options.masks:
         section = schema.cryptomatte_section(metadata, path)
         if section is not None:
-            cryptomatte = _read_own(path, section, "synthetic.cryptomatte")
+            cryptomatte = _read_own(path, section, "synthetic.cryptomatte", check_size)
             labels = tuple(section["manifest"])
     states += [file.state for file in (image, cryptomatte) if file is not None]
     return SampleFiles(path, metadata, tuple(states), image, cryptomatte, labels)
 
 
-def _read_own(metadata_path: str, section: Any, what: str) -> DataFile:
-    return read_file(schema.own_file(metadata_path, section, what), _MAX_DATA_BYTES)
+def _read_own(
+    metadata_path: str, section: Any, what: str, check_size: CheckSize | None
+) -> DataFile:
+    path = schema.own_file(metadata_path, section, what)
+    return read_file(path, limits.IMAGE_BYTES, check_size)
 
 
-def read_file(path: str, max_bytes: int) -> DataFile:
+def read_file(path: str, max_bytes: int, check_size: CheckSize | None = None) -> DataFile:
     """Read a regular file of a sample, or one that a link leads to.
 
     Parameters
@@ -177,6 +186,8 @@ def read_file(path: str, max_bytes: int) -> DataFile:
     path : str
     max_bytes : int
         The largest file to read.
+    check_size : callable, optional
+        As of `SampleReader`.
 
     Raises
     ------
@@ -188,7 +199,7 @@ def read_file(path: str, max_bytes: int) -> DataFile:
     """
     with machine_errors(path):
         try:
-            return retry(partial(_read_file, path, max_bytes), path)
+            return retry(partial(_read_file, path, max_bytes, check_size), path)
         except ValueError as error:  # a name that no file can have
             raise SampleError(f"cannot read it: {error}", path) from error
         except OSError as error:
@@ -197,13 +208,16 @@ def read_file(path: str, max_bytes: int) -> DataFile:
             raise SampleError(f"cannot read it: {error.strerror}", path) from error
 
 
-def _read_file(path: str, max_bytes: int) -> DataFile:
+def _read_file(path: str, max_bytes: int, check_size: CheckSize | None) -> DataFile:
     with open_regular(path) as stream:
         before = os.fstat(stream.fileno())
         if before.st_size > max_bytes:
             raise SampleError(
                 f"it is too large: {before.st_size:,} bytes, the limit is {max_bytes:,}", path
             )
+        if check_size is not None and before.st_size > limits.SMALL_BYTES:
+            check_size(stream.read(limits.HEAD_BYTES), before.st_size, path)
+            stream.seek(0)
         data = stream.read(before.st_size + 1)
         after = os.fstat(stream.fileno())
     if (len(data), before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):

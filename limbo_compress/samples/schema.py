@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from .. import limits
 from ..errors import SampleError
 
 __all__ = ["Metadata", "cryptomatte_section", "own_file", "strip_regions"]
@@ -51,12 +52,13 @@ def cryptomatte_section(metadata: Metadata, path: str) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        Its ``manifest`` is a list of str, the labels.
+        Its ``manifest`` has the labels: a list of str or, as Cryptomatte itself has it, a dict of
+        each label's id by the label. The ids say nothing that the labels do not.
 
     Raises
     ------
     SampleError
-        If the manifest is not a list of labels.
+        If the manifest is neither, or has too many labels.
     """
     synthetic = metadata.get("synthetic")
     section = synthetic.get("cryptomatte") if isinstance(synthetic, dict) else None
@@ -64,12 +66,16 @@ def cryptomatte_section(metadata: Metadata, path: str) -> dict[str, Any] | None:
         return None
     labels = section.get("manifest") if isinstance(section, dict) else None
     if (
-        isinstance(section, dict)
-        and isinstance(labels, list)
-        and all(isinstance(label, str) for label in labels)
+        not isinstance(section, dict)
+        or not isinstance(labels, list | dict)
+        or not all(isinstance(label, str) for label in labels)
     ):
-        return section
-    raise SampleError("its synthetic.cryptomatte.manifest is not a list of labels", path)
+        problem = "its synthetic.cryptomatte.manifest is neither a list nor an object of labels"
+        raise SampleError(problem, path)
+    if len(labels) > limits.LABELS:
+        problem = f"its synthetic.cryptomatte.manifest has {len(labels):,} labels"
+        raise SampleError(f"{problem}, the limit is {limits.LABELS:,}", path)
+    return section
 
 
 def strip_regions(metadata: Metadata, path: str) -> Metadata:

@@ -27,7 +27,7 @@ file_names = st.binary(min_size=1, max_size=8).map(
 paths = st.lists(file_names, min_size=1, max_size=5).map(lambda names: b"/" + b"/".join(names))
 entries = st.builds(
     Entry,
-    st.integers(2, 2**40),
+    st.integers(2, 2**28),
     st.integers(0, 2**32 - 1),
     st.lists(st.text(max_size=4) | st.just("\ud800"), unique=True, max_size=4).map(tuple),
 )

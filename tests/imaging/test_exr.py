@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from limbo_compress.errors import SampleError
-from limbo_compress.imaging.cryptomatte import label_id, mattes, read_cryptomatte
+from limbo_compress.imaging.cryptomatte import label_id, mattes, open_cryptomatte
 from tests.exrs import NAMED, Part, attribute, exr
 
 SHAPE = (6, 7)
@@ -26,8 +26,8 @@ BEAUTY = Part({b"R": COVERAGE, b"G": COVERAGE}, (), name=b"beauty")
 
 
 def matte(data: bytes, labels: tuple[str, ...] = ("box",)) -> NDArray[np.float64]:
-    cryptomatte = read_cryptomatte(data, "x.exr", 10**6)
-    (matte,) = mattes(cryptomatte, labels, ["."], "x.exr")
+    cryptomatte = open_cryptomatte(data, "x.exr", 10**6)
+    (matte,) = mattes(cryptomatte, labels, ["."])
     return matte
 
 
@@ -49,14 +49,15 @@ READABLE = {
     "other channels of every type": exr(
         Part(PLANES | {b"A": COVERAGE.astype("<u4"), b"Z": COVERAGE.astype("<f2")})
     ),
-    "a later part": exr(BEAUTY, CRYPTO),
-    "an earlier part": exr(CRYPTO, BEAUTY),
-    "the attribute in every part": exr(Part(BEAUTY.planes), CRYPTO),
-    "the attribute in another part": exr(Part(BEAUTY.planes), Part(PLANES, ())),
+    "another part": exr(CRYPTO, BEAUTY),
+    "the attribute in every part": exr(CRYPTO, Part(BEAUTY.planes, name=b"beauty")),
+    "the attribute in another part": exr(Part(PLANES, ()), Part(BEAUTY.planes, name=b"beauty")),
     "a thumbnail in another part": exr(
-        Part(BEAUTY.planes, (attribute(b"preview", b"preview", bytes(8)),)), CRYPTO
+        CRYPTO, Part(BEAUTY.planes, (attribute(b"preview", b"preview", bytes(8)),), name=b"b")
     ),
-    "a deep part": exr(Part(BEAUTY.planes, (), b"deepscanline"), CRYPTO, deep=True),
+    "a deep part": exr(CRYPTO, Part(BEAUTY.planes, (), b"deepscanline", name=b"b"), deep=True),
+    "a key of one character": exr(Part(PLANES, (NAMED.replace(b"abcdef0", b"a"),))),
+    "a key of six characters": exr(Part(PLANES, (NAMED.replace(b"abcdef0", b"abcdef"),))),
 }
 
 
@@ -65,11 +66,13 @@ def test_what_is_beside_a_cryptomatte_does_not_matter(kind: str) -> None:
     np.testing.assert_array_equal(matte(READABLE[kind]), COVERAGE)
 
 
-@pytest.mark.parametrize("compression", ["NO", "RLE", "ZIPS", "ZIP", "PIZ"])
-@pytest.mark.parametrize("tiled", [False, True])
-def test_a_later_part_is_read_in_every_lossless_compression(
-    tmp_path: Path, compression: str, tiled: bool
-) -> None:
+LOSSLESS = ["NO", "RLE", "ZIPS", "ZIP", "PIZ", "B44", "B44A", "HTJ2K256", "HTJ2K32", "ZSTD"]
+
+
+def written(
+    path: Path, compression: str, letters: str = "RG", tiled: bool = False, parts: int = 1
+) -> bytes:
+    """A cryptomatte, and perhaps another part, as OpenEXR writes them."""
     header = {
         "type": OpenEXR.scanlineimage,
         "compression": getattr(OpenEXR, f"{compression}_COMPRESSION"),
@@ -79,11 +82,42 @@ def test_a_later_part_is_read_in_every_lossless_compression(
         tiles = OpenEXR.TileDescription()
         tiles.xSize, tiles.ySize = 4, 3
         header |= {"type": OpenEXR.tiledimage, "tiles": tiles}
-    planes = {name.decode(): plane for name, plane in PLANES.items()}
+    planes = {
+        f"crypto00.{letter}": plane.copy()
+        for letter, plane in zip(letters, (IDS, COVERAGE), strict=True)
+    }
     beauty = OpenEXR.Part({"type": OpenEXR.scanlineimage}, {"R": COVERAGE.copy()}, "beauty")
-    path = tmp_path / "x.exr"
-    OpenEXR.File([beauty, OpenEXR.Part(header, planes, "crypto")]).write(str(path))
-    np.testing.assert_array_equal(matte(path.read_bytes()), COVERAGE)
+    crypto = OpenEXR.Part(header, planes, "crypto")
+    OpenEXR.File([crypto, beauty][:parts]).write(str(path))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("compression", LOSSLESS)
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_every_lossless_compression_is_read(
+    tmp_path: Path, compression: str, tiled: bool, parts: int
+) -> None:
+    data = written(tmp_path / "x.exr", compression, tiled=tiled, parts=parts)
+    np.testing.assert_array_equal(matte(data), COVERAGE)
+
+
+@pytest.mark.parametrize("compression", ["DWAA", "DWAB"])
+def test_channels_that_dwa_keeps_are_read(tmp_path: Path, compression: str) -> None:
+    data = written(tmp_path / "x.exr", compression, "rg")
+    np.testing.assert_array_equal(matte(data), COVERAGE)
+
+
+@pytest.mark.parametrize(
+    ("compression", "letters"),
+    [("PXR24", "RG"), ("PXR24", "rg"), ("LJ2K", "rg"), ("DWAA", "RG"), ("DWAB", "Rg")],
+)
+def test_ids_that_a_compression_changes_are_a_bad_sample(
+    tmp_path: Path, compression: str, letters: str
+) -> None:
+    data = written(tmp_path / "x.exr", compression, letters)
+    with pytest.raises(SampleError, match=f"crypto are lost: the compression {compression}"):
+        matte(data)
 
 
 def half(plane: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -114,27 +148,32 @@ UNUSABLE = {
         "the channels of the cryptomatte crypto do not have a value for each pixel",
     ),
     "a deep file": (exr(CRYPTO, deep=True), "crypto is deep"),
-    "a deep part": (exr(BEAUTY, Part(PLANES, kind=b"deepscanline"), deep=True), "crypto is deep"),
+    "a deep part": (exr(Part(PLANES, kind=b"deepscanline"), BEAUTY, deep=True), "crypto is deep"),
     "ranks in two parts": (
         exr(Part(PLANES), Part(SECOND, name=b"second")),
-        "crypto is spread over 2 parts",
+        "crypto has channels outside the first part of the file, the only one that is read",
     ),
-    "no channels": (exr(BEAUTY, Part(BEAUTY.planes)), "no pairs of id and coverage: none"),
+    "ranks in the second part": (exr(BEAUTY, CRYPTO), "crypto has channels outside the first"),
+    "an unknown compression": (
+        exr(CRYPTO).replace(b"compression\0\1\0\0\0\0", b"compression\0\1\0\0\0\x0e"),
+        "unknown compression: 14",
+    ),
+    "no channels": (exr(BEAUTY, Part(BEAUTY.planes)), "not pairs of id and coverage: none"),
     "ids without coverage": (
         exr(Part({b"crypto00.R": IDS, b"crypto01.R": IDS})),
-        "no pairs of id and coverage: crypto00.R, crypto01.R",
+        "not pairs of id and coverage: crypto00.R, crypto01.R",
     ),
     "a channel that is missing": (
         exr(Part(PLANES | {b"crypto00.B": IDS})),
-        "no pairs of id and coverage: crypto00.R, crypto00.G, crypto00.B",
+        "not pairs of id and coverage: crypto00.R, crypto00.G, crypto00.B",
     ),
     "three channels in each of two layers": (
         exr(Part(PLANES | SECOND | {b"crypto00.B": IDS, b"crypto01.B": IDS})),
-        "no pairs of id and coverage",
+        "not pairs of id and coverage",
     ),
     "a channel under two names": (
         exr(Part(PLANES | {b"crypto00.red": IDS, b"crypto00.green": COVERAGE})),
-        "no pairs of id and coverage",
+        "not pairs of id and coverage",
     ),
     "two names": (
         exr(CRYPTO, Part(BEAUTY.planes, (NAMED.replace(b"abcdef0", b"1234567"),))),
@@ -142,7 +181,7 @@ UNUSABLE = {
     ),
     "a name that is not UTF-8": (
         exr(Part(PLANES, (attribute(b"cryptomatte/abcdef0/name", b"string", b"cr\xffpto"),))),
-        r"the cryptomatte cr\\xffpto are no pairs of id and coverage: none",
+        r"the cryptomatte cr\\xffpto are not pairs of id and coverage: none",
     ),
     "a name of another type": (
         exr(Part(PLANES, (NAMED.replace(b"string", b"strong"),))),
@@ -173,9 +212,8 @@ def test_labels_that_are_not_unicode_cover_nothing() -> None:
     assert not matte(data, ("\ud800",)).any()
 
 
-@pytest.mark.parametrize("kind", ["a thumbnail", "a later part"])
-def test_every_truncated_file_is_a_bad_sample(kind: str) -> None:
-    data = READABLE[kind]
+def test_every_truncated_file_is_a_bad_sample() -> None:
+    data = READABLE["a thumbnail"]
     for end in range(len(data)):
         with pytest.raises(SampleError, match=r"truncated or damaged|OpenEXR cannot read"):
             matte(data[:end])

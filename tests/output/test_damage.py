@@ -49,5 +49,5 @@ def test_many_partitions_are_not_all_printed(
     (folder / "job-1.json").write_text('{"number of samples": 7, "partitions": 100000000}')
     done = command("--prefix", "out", "--metadata", "--status", campaign)
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) < 1100
-    assert "and 99999000 more partitions" in done.stdout
+    assert len(done.stdout.splitlines()) < 100
+    assert "..." in done.stdout
