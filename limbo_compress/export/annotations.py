@@ -7,9 +7,8 @@ Here they are one annotation again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
 from typing import Any
 
 import cv2
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_masks
 
+from .. import limits
 from ..dataset import geometry
 from ..dataset.geometry import Box, Contour
 from ..formats.index import categories
@@ -109,6 +109,9 @@ def find_annotations(
 def _distinct(metadata: dict[str, Any], size: Size) -> Iterator[Annotation]:
     tags = dict.fromkeys(categories(metadata))
     boxes, contours = geometry.boxes(metadata, size), geometry.contours(metadata, size)
+    most = max(len(boxes), len(contours), *(len(contour.polygons) for contour in contours))
+    if most > limits.OBJECTS:
+        raise ValueError(f"it has {most:,} boxes or contours, the limit is {limits.OBJECTS:,}")
     for category, xyxy, polygons in _objects(boxes, contours):
         tags.pop(category or "", None)
         corners = geometry.inside(xyxy, size)
@@ -146,8 +149,9 @@ def _objects(
     for number, contour in enumerate(contours):
         box = pairs.get(number)
         yield contour.category, bounds[number] if box is None else boxes[box].xyxy, contour.polygons
+    paired = set(pairs.values())
     for number, (category, xyxy) in enumerate(boxes):
-        if number not in pairs.values():
+        if number not in paired:
             yield category, xyxy, ()
 
 
@@ -160,25 +164,71 @@ def _pairs(
     boxes: Sequence[Box], contours: Sequence[Contour], bounds: Sequence[Floats]
 ) -> dict[int, int]:
     """Find the box of each contour: those that overlap most first, each at most once."""
-    overlaps = [
-        (_overlap(bounds[contour], box.xyxy), contour, number)
-        for contour in range(len(contours))
-        for number, box in enumerate(boxes)
-        if box.category == contours[contour].category
-    ]
+    candidates = np.concatenate(
+        [
+            np.empty((0, 3)),
+            *(
+                _candidates(boxes, numbers, bounds, of_category)
+                for numbers, of_category in _by_category(boxes, contours)
+            ),
+        ]
+    )
+    order = np.argsort(-candidates[:, 0], kind="stable")
     pairs: dict[int, int] = {}
-    for overlap, contour, box in sorted(overlaps, key=lambda pair: -pair[0]):
-        if overlap > _MIN_OVERLAP and contour not in pairs and box not in pairs.values():
+    taken: set[int] = set()
+    for contour, box in candidates[order, 1:].astype(int).tolist():
+        if contour not in pairs and box not in taken:
             pairs[contour] = box
+            taken.add(box)
     return pairs
 
 
-def _overlap(first: Floats, second: Floats) -> float:
-    """Intersection over union of two boxes, x1, y1, x2, y2; 0 if that is no number."""
-    corners = np.array([first, second], np.float64)
-    shared = np.prod((corners[:, 2:].min(axis=0) - corners[:, :2].max(axis=0)).clip(0))
-    areas = np.prod((corners[:, 2:] - corners[:, :2]).clip(0), axis=1)
-    return float(np.nan_to_num(shared / (areas.sum() - shared)))
+def _by_category(
+    boxes: Sequence[Box], contours: Sequence[Contour]
+) -> Iterable[tuple[list[int], list[int]]]:
+    """Return the numbers of the boxes and those of the contours of each category."""
+    numbers: dict[str | None, tuple[list[int], list[int]]] = {}
+    for number, box in enumerate(boxes):
+        numbers.setdefault(box.category, ([], []))[0].append(number)
+    for number, contour in enumerate(contours):
+        numbers.setdefault(contour.category, ([], []))[1].append(number)
+    return numbers.values()
+
+
+def _candidates(
+    boxes: Sequence[Box], numbers: Sequence[int], bounds: Sequence[Floats], contours: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return which boxes and contours of a category overlap enough.
+
+    Returns
+    -------
+    ndarray of float64, shape (pairs, 3)
+        The overlap, the number of the contour, and that of the box.
+    """
+    corners = np.array([boxes[number].xyxy for number in numbers], np.float64).reshape(-1, 4)
+    order = np.argsort(corners[:, 0], kind="stable")
+    lefts = corners[order, 0]
+    found = [np.empty((0, 3))]
+    for contour in contours:
+        bound = bounds[contour].astype(np.float64)
+        # Boxes with a left edge farther away than the contour is wide overlap less.
+        near = np.searchsorted(lefts, (2 * bound[0] - bound[2], bound[2]))
+        some = np.sort(order[slice(*near)])
+        overlaps = _overlaps(bound, corners[some])
+        enough = overlaps > _MIN_OVERLAP
+        chosen = np.array(numbers)[some[enough]]
+        found.append(np.stack([overlaps[enough], np.full(chosen.size, contour), chosen], axis=1))
+    return np.concatenate(found)
+
+
+def _overlaps(first: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union of a box with others, x1, y1, x2, y2; 0 if that is not a number."""
+    corners = np.minimum(first[2:], others[:, 2:]) - np.maximum(first[:2], others[:, :2])
+    shared = np.prod(corners.clip(0), axis=1)
+    areas = np.prod((others[:, 2:] - others[:, :2]).clip(0), axis=1)
+    area = np.prod((first[2:] - first[:2]).clip(0))
+    overlaps: NDArray[np.float64] = np.nan_to_num(shared / (area + areas - shared))
+    return overlaps
 
 
 def _xywh(corners: NDArray[np.float64]) -> XYWH:
@@ -229,11 +279,16 @@ def _has_holes(outline: Sequence[NDArray[np.float64]]) -> bool:
     Those that touch may do so by the tolerance of both, so that is not enough.
     """
     lines = [line.astype(np.float32) for line in outline]
-    return any(
-        cv2.pointPolygonTest(outer, point, measureDist=True) > 2 * _TOLERANCE
-        for outer, inner in permutations(lines, 2)
-        for point in inner.tolist()
-    )
+    bounds = np.array([_bounds([line]) for line in lines])
+    for outer, bound in zip(lines, bounds, strict=True):
+        meets = (bounds[:, :2] < bound[2:]).all(axis=1) & (bounds[:, 2:] > bound[:2]).all(axis=1)
+        for number in np.flatnonzero(meets):
+            if lines[number] is not outer and any(
+                cv2.pointPolygonTest(outer, point, measureDist=True) > 2 * _TOLERANCE
+                for point in lines[number].tolist()
+            ):
+                return True
+    return False
 
 
 def _even_odd(masks: Sequence[dict[str, Any]]) -> dict[str, Any]:

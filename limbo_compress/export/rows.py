@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import names
+from .. import limits, names
 from ..dataset.dataset import Dataset
 from ..dataset.rows import Ints, srgb_levels
 from ..errors import InputError, MachineError, SampleError
@@ -376,6 +376,10 @@ def _look_at(source: str) -> tuple[Size, str]:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(stream, formats=("PNG", "JPEG")) as image:
+                most = limits.image_bytes(image.width * image.height)
+                if os.fstat(stream.fileno()).st_size > most:
+                    problem = f"the source image has more bytes than its pixels need, {most:,}"
+                    raise InputError(problem, source)
                 return image.size, _SUFFIXES[image.format or ""]
         except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError) as error:
             raise InputError(

@@ -111,7 +111,7 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
 
 
 def _decode_png(data: bytes, path: str, decoder: str) -> Pixels:
-    data, chunks = png.leave_out_animation(data, png.find_chunks(data, path))
+    data, chunks = png.leave_out_unused(data, png.find_chunks(data, path))
     pixels = png.decode_plain(data, chunks) if decoder == "auto" else None
     if pixels is None:
         pixels = _decode_with_opencv(data, path)
@@ -130,9 +130,12 @@ def _decode_jpeg(data: bytes, path: str) -> Pixels:
             " only 8 are supported",
             path,
         )
-    if jpeg.has_too_many_scans(data, header):
-        problem = f"the image has more than {limits.JPEG_SCANS} scans ({header.description})"
-        raise SampleError(problem, path)
+    if jpeg.has_too_many_segments(data, header):
+        raise SampleError(
+            f"the image has more than {limits.JPEG_SCANS} scans or {limits.JPEG_SEGMENTS:,}"
+            f" segments ({header.description})",
+            path,
+        )
     # libjpeg converts no colours in a lossless image, not even grey to RGB.
     grey = header.is_lossless and len(header.sampling) == 1
     pixels = _decode_with_opencv(data, path, grey)

@@ -21,7 +21,7 @@ __all__ = [
     "Header",
     "find_stray_marker",
     "has_end",
-    "has_too_many_scans",
+    "has_too_many_segments",
     "read_header",
 ]
 
@@ -50,8 +50,8 @@ _UNSUPPORTED = frozenset(("arithmetic-coded lossless", "hierarchical", "JPEG-LS"
 _END = bytes((0xFF, _EOI))
 _MARKER = re.compile(rb"\xff[^\x00]")
 _FILL = re.compile(rb"\xff*")
-# Markers with contents, and the end: what may be between scans.
-_BETWEEN_SCANS = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
+# Markers that are not part of a scan's data.
+_AFTER_DATA = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
 # In how much of the data to look for restart markers at once, in bytes.
 _BLOCK = 1 << 20
 
@@ -167,22 +167,21 @@ def has_end(data: bytes, header: Header) -> bool:
     return data.find(_END, header.data_start) >= 0
 
 
-def has_too_many_scans(data: bytes, header: Header) -> bool:
-    """Whether there are more scans than images have.
+def has_too_many_segments(data: bytes, header: Header) -> bool:
+    """Whether more scans, or other segments, follow the header than images have.
 
-    For each one libjpeg goes through all pixels, even if it holds nothing.
+    For each scan libjpeg goes through all pixels, even if it holds nothing. It keeps each APP1.
     """
-    if header.has_one_scan:
-        return False
     scans, at = 1, header.data_start
-    while scans <= limits.JPEG_SCANS and (match := _BETWEEN_SCANS.search(data, at)) is not None:
-        at = match.end()
-        marker = data[at - 1]
-        if marker == _EOI:
+    for _ in range(limits.JPEG_SEGMENTS):
+        match = _AFTER_DATA.search(data, at)
+        if match is None or match[1][0] == _EOI:
+            return False
+        scans += match[1][0] == _SOS
+        if scans > limits.JPEG_SCANS:
             break
-        scans += marker == _SOS
-        at += int.from_bytes(data[at : at + 2], "big")
-    return scans > limits.JPEG_SCANS
+        at = match.end() + int.from_bytes(data[match.end() : match.end() + 2], "big")
+    return True
 
 
 def find_stray_marker(data: bytes, header: Header) -> int | None:

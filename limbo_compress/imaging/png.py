@@ -21,7 +21,7 @@ try:
 except ImportError:  # installed without a C compiler, or for another kind of CPU
     compiled = None  # type: ignore[assignment]
 
-__all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks", "leave_out_animation"]
+__all__ = ["SIGNATURE", "Chunk", "compiled", "decode_plain", "find_chunks", "leave_out_unused"]
 
 _CHUNK = struct.Struct(">I4s")  # a chunk's length and kind
 _CRC = struct.Struct(">I")
@@ -30,7 +30,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PLAIN = frozenset(
     (b"IHDR", b"IDAT", b"IEND", b"bKGD", b"cHRM", b"gAMA", b"pHYs", b"sRGB", b"tEXt", b"tIME")
 )
-_ANIMATION = frozenset((b"acTL", b"fcTL", b"fdAT"))
+# What makes a PNG an animation, and what libpng would inflate for nothing.
+_UNUSED = frozenset((b"acTL", b"fcTL", b"fdAT", b"iCCP", b"iTXt", b"zTXt"))
 _CHANNELS = {2: 3, 6: 4}  # by colour type: RGB and RGBA
 # RFC 1950: deflate with a window of 32 KiB. libpng fails if data reach back further than the
 # window that they declare, which inflating everything at once would not notice.
@@ -74,11 +75,12 @@ def find_chunks(data: bytes, path: str) -> list[Chunk]:
     return chunks
 
 
-def leave_out_animation(data: bytes, chunks: list[Chunk]) -> tuple[bytes, list[Chunk]]:
-    """Leave out what makes a PNG an animation, so that every decoder sees the still image alone.
+def leave_out_unused(data: bytes, chunks: list[Chunk]) -> tuple[bytes, list[Chunk]]:
+    """Leave out animations, color profiles and compressed text: decoders see the still image alone.
 
-    OpenCV would decode the first frame, which need not be the still image, and rounds 16-bit values
-    in it, where other decoders keep their high byte.
+    Of an animation OpenCV would decode the first frame, which need not be the still image, and
+    rounds 16-bit values in it, where other decoders keep their high byte. A kilobyte of text can
+    take libpng as long as a megapixel.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ def leave_out_animation(data: bytes, chunks: list[Chunk]) -> tuple[bytes, list[C
     Returns
     -------
     data : bytes
-        The file without the chunks of the animation.
+        The file without those chunks.
     chunks : list of Chunk
         The chunks that it has now.
 
@@ -98,11 +100,11 @@ def leave_out_animation(data: bytes, chunks: list[Chunk]) -> tuple[bytes, list[C
     -----
     PNG, third edition (W3C) section 11.3.6.
     """
-    if _ANIMATION.isdisjoint(kind for kind, _, _ in chunks):
+    if _UNUSED.isdisjoint(kind for kind, _, _ in chunks):
         return data, chunks
     kept, still, at = [SIGNATURE], [], len(SIGNATURE)
     for kind, start, stop in chunks:
-        if kind not in _ANIMATION:
+        if kind not in _UNUSED:
             kept.append(data[start - _CHUNK.size : stop + _CRC.size])
             still.append((kind, at + _CHUNK.size, at + _CHUNK.size + stop - start))
             at += len(kept[-1])
