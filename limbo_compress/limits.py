@@ -55,7 +55,7 @@ EXR_PARTS = 1000
 
 # Labels in a manifest; boxes or contours of a sample that is exported.
 LABELS = 1 << 16
-OBJECTS = 4000
+OBJECTS = 2000
 
 # In bytes: a sample's metadata in the pickle, and a path in its index. No system opens longer
 # ones.
