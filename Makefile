@@ -18,8 +18,8 @@ BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help wheel test-dist dist lock torch demo picture screenshot test test-all test-lowest \
-	test-browser coverage check parity faults filesystems cluster sanitize bench bench-against bench-full \
-	bench-load bench-million bench-export bench-inspect docs docs-links record clients clean FORCE
+	test-browser coverage check parity bombs faults filesystems cluster sanitize bench bench-against \
+	bench-full bench-load bench-million bench-export bench-inspect docs docs-links record clients clean FORCE
 .DELETE_ON_ERROR:
 # Two targets must not install into .venv at the same time.
 .NOTPARALLEL:
@@ -206,6 +206,9 @@ faults: $(BIN)/installed  ## kill jobs, damage their files, fill their disk, man
 
 cluster: $(BIN)/installed  ## run job arrays and Dask on two hosts of one filesystem; needs root and mergerfs
 	$(BIN)/python -m tests.hosts $(ROUNDS)
+
+bombs: $(BIN)/installed  ## what small files cost that were made to cost much, as a table
+	$(BIN)/python -m tests.bombs
 
 sanitize: $(BIN)/installed $(SANITIZED)  ## fuzz the compiled modules under AddressSanitizer for a minute
 	@# Without its own allocator, Python takes every buffer from malloc, which the sanitizer guards.

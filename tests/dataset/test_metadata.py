@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -280,3 +281,31 @@ def test_joblib_reads_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x-metadata.pickle"
     path.write_bytes(indexed(SAMPLES))
     assert repr(joblib.load(path)) == repr(SAMPLES)
+
+
+PUTS = [pickle.LONG_BINPUT + struct.pack("<I", 1 << 28), pickle.BINPUT + b"\0", pickle.DUP]
+
+
+@pytest.mark.parametrize("put", PUTS)
+def test_opcodes_that_are_not_written_are_refused(tmp_path: Path, put: bytes) -> None:
+    dataset = opened(tmp_path, indexed([{"a": 1}], lambda data: data[:1] + put + data[1:]))
+    with pytest.raises(InputError, match="does not belong in a fragment"):
+        samples_of(dataset)
+
+
+@pytest.mark.parametrize("protocol", REFERENCE_PROTOCOLS)
+def test_shared_text_is_read_but_lists_that_multiply_are_not(tmp_path: Path, protocol: int) -> None:
+    text = "a label " * 9
+    shared: list[Any] = [1.5]
+    samples = [{"labels": [text] * 50, "twice": [shared, shared]}] * 2
+    assert samples_of(opened(tmp_path, pickle.dumps(samples, protocol))) == samples
+    for _ in range(40):
+        shared = [shared, shared]
+    with pytest.raises(InputError, match="more values than bytes"):
+        opened(tmp_path, pickle.dumps([{"a": shared}], protocol))
+
+
+def test_deep_lists_are_refused(tmp_path: Path) -> None:
+    deep = b"\x80\x02]}X\1\0\0\0a" + b"](" * 2000 + b"e" * 2000 + b"sa."
+    with pytest.raises(InputError, match="nested too deeply"):
+        samples_of(opened(tmp_path, deep))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 
+from limbo_compress import limits
 from limbo_compress.export.annotations import find_annotations, printable
 from tests.export.sources import box, contour, raster
 
@@ -101,3 +103,44 @@ def test_printable_text_fits_every_format(text: str) -> None:
     found.encode("utf-8")
     if found != text:
         assert any("\ud800" <= character <= "\udfff" for character in text)
+
+
+small = st.integers(0, 12)
+rectangles = st.lists(
+    st.tuples(small, small, st.integers(1, 9), st.integers(1, 9)), unique=True, max_size=8
+)
+
+
+@given(rectangles, rectangles)
+def test_each_contour_gets_the_box_that_overlaps_most(
+    boxed: list[tuple[int, ...]], outlined: list[tuple[int, ...]]
+) -> None:
+    """As when all pairs are compared."""
+
+    def overlap(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+        (x, y, w, h), (u, v, p, q) = one, other
+        shared = max(0, min(x + w, u + p) - max(x, u)) * max(0, min(y + h, v + q) - max(y, v))
+        return shared / (w * h + p * q - shared)
+
+    pairs = [(overlap(o, b), -i, -j) for i, o in enumerate(outlined) for j, b in enumerate(boxed)]
+    expected: dict[int, int] = {}
+    for share, i, j in sorted(pairs, reverse=True):
+        if share > 0.5 and -i not in expected and -j not in expected.values():
+            expected[-i] = -j
+    annotations = [box(*found) for found in boxed]
+    annotations += [
+        contour([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]) for x, y, w, h in outlined
+    ]
+    found = find_annotations(metadata(annotations), SOURCE, None)
+    with_contour = [annotation.box for annotation in found[: len(outlined)]]
+    assert with_contour == [
+        tuple(map(float, boxed[expected[i]] if i in expected else outline))
+        for i, outline in enumerate(outlined)
+    ]
+    assert len(found) == len(outlined) + len(boxed) - len(expected)
+
+
+def test_more_objects_than_a_picture_shows_are_refused() -> None:
+    annotations = [box(number, 0, 5, 5) for number in range(limits.OBJECTS + 1)]
+    with pytest.raises(ValueError, match="2,001 boxes or contours, the limit is 2,000"):
+        find_annotations(metadata(annotations), SIZE, None)

@@ -189,3 +189,27 @@ def test_the_documented_reader_reads_the_index(campaign: Path, tmp_path: Path) -
     assert [path for path, _, _ in found] == list(dataset.paths)
     assert [categories for _, categories, _ in found] == list(dataset.categories)
     assert [metadata for _, _, metadata in found] == list(dataset.metadata or [])
+
+
+def test_nested_folders_are_stored_once_each() -> None:
+    names = ["d" * (1 + depth % 3) for depth in range(600)]
+    samples = [
+        (os.fsencode(f"/{'/'.join(names[:depth])}/x.json"), Entry(2, 0, ()))
+        for depth in range(1, 600)
+    ]
+    data = written(samples)
+    assert len(data) < 80 * len(samples)
+    assert contents(parsed(data, len(LIST_START) + 2 * len(samples))) == samples
+
+
+@pytest.mark.parametrize("folder", [b"/d" * 2500, b"/" + b"d" * 5000])
+def test_a_path_that_no_system_opens_is_damage(folder: bytes) -> None:
+    data = written([(folder + b"/x.json", Entry(2, 0, ()))])
+    with pytest.raises(ValueError, match="damaged"):
+        parsed(data, len(LIST_START) + 2)
+
+
+def test_a_fragment_that_no_sample_needs_is_damage() -> None:
+    data = written([(b"/d/x.json", Entry(2**28 + 1, 0, ()))])
+    with pytest.raises(ValueError, match="damaged"):
+        parsed(data, len(LIST_START) + 2**28 + 1)

@@ -42,3 +42,13 @@ def test_headers_of_other_arrays_are_read(array: NDArray[Any], descr: str) -> No
 def test_other_files_have_no_header(data: bytes) -> None:
     with pytest.raises(ValueError, match="header of a"):
         read_header(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("shape", [(10**8, 0, 8, 3), (1, 8, 8, 0)])
+def test_rows_without_values_are_refused(shape: tuple[int, ...]) -> None:
+    stream = io.BytesIO()
+    description = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, description)
+    stream.seek(0)
+    with pytest.raises(ValueError, match="a side of 0"):
+        read_header(stream)

@@ -151,3 +151,46 @@ def test_a_matte_of_ones_stays_one() -> None:
     out = np.full((30, 20, 1), np.nan, np.float32)
     resize_matte(np.ones((71, 90)), (20, 30), out)
     assert (out == 1).all()
+
+
+def test_a_label_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    drawn = scene()
+    write_cryptomatte(tmp_path / "x.exr", *drawn.ranks())
+    (once,) = read_all(tmp_path / "x.exr", labels(drawn), ".")
+    (twice,) = read_all(tmp_path / "x.exr", labels(drawn) * 2, ".")
+    np.testing.assert_array_equal(once, twice)
+
+
+def test_many_labels_are_found_as_few_are(tmp_path: Path) -> None:
+    drawn = scene()
+    write_cryptomatte(tmp_path / "x.exr", *drawn.ranks())
+    names = labels(drawn)
+    few = read_all(tmp_path / "x.exr", names, ".", "^48")
+    others = [f"elsewhere/{number}" for number in range(100)]
+    many = read_all(tmp_path / "x.exr", names + others, ".", "^48")
+    for one, other in zip(few, many, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (-6, 4)])
+def test_large_files_are_decoded_in_strips(tmp_path: Path, corner: tuple[int, int]) -> None:
+    """72 MB of pixels, of which the last lines show the label."""
+    x, y = corner
+    ids = np.zeros((2, 3000, 1500), np.float32)
+    ids[:, 2400:] = label_id("box")
+    covers = np.zeros_like(ids)
+    covers[0, 2300:2900, 3:] = 0.25
+    covers[1, 2500:] = 0.5
+    window = (np.array([-x, -y], np.int32), np.array([1499, 2999], np.int32))
+    data = (np.array([0, 0], np.int32), np.array([1499, 2999], np.int32))
+    write_cryptomatte(
+        tmp_path / "x.exr", ids, covers, "RGBA", {"displayWindow": window, "dataWindow": data}
+    )
+    cryptomatte = open_cryptomatte((tmp_path / "x.exr").read_bytes(), "", 10**7)
+    assert cryptomatte.strip_lines < 3000
+    (matte,) = mattes(cryptomatte, ["box"], ["."])
+    whole = np.zeros((3000, 1500))
+    whole[2400:2900, 3:] = 0.25
+    whole[2500:] += 0.5
+    inside = matte[max(y, 0) :, max(x, 0) :]
+    np.testing.assert_array_equal(inside, whole[max(-y, 0) :, max(-x, 0) :])

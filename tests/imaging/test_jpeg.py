@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from limbo_compress import Options
+from limbo_compress import Options, limits
 from limbo_compress.errors import SampleError
 from limbo_compress.imaging import image
 from limbo_compress.imaging.decode import decode, read_header
@@ -226,3 +226,33 @@ def test_cmyk_is_nearly_as_with_pillow(options: dict[str, Any]) -> None:
     pillow = by_pillow(data)
     assert pillow is not None
     assert np.abs(decode(data, "").astype(int) - pillow).max() <= 2
+
+
+def with_scans(count: int) -> bytes:
+    """A progressive JPEG in which scans without data follow its own."""
+    data = encoded(noise(), "JPEG", progressive=True)
+    more = count - data.count(b"\xff\xda")
+    return data[:-2] + segment(0xDA, b"\1\1\0\1\5\0") * more + data[-2:]
+
+
+def test_scans_that_no_image_needs_are_refused() -> None:
+    assert decode(with_scans(limits.JPEG_SCANS), "").shape == (HEIGHT, WIDTH, 3)
+    with pytest.raises(SampleError, match=r"more than 100 scans .*progressive JPEG"):
+        decode(with_scans(limits.JPEG_SCANS + 1), "")
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_what_follows_the_image_is_not_counted(kind: str) -> None:
+    """A phone may append a video, in whose bytes there are all markers."""
+    data = WHOLE[kind]
+    video = b"\xff\xda\0\2" * 20_000
+    np.testing.assert_array_equal(decode(data + video, ""), decode(data, ""))
+
+
+def test_segments_that_no_image_needs_are_refused() -> None:
+    data = WHOLE["baseline"]
+    app1 = b"\xff\xe1\0\2" * limits.JPEG_SEGMENTS
+    with pytest.raises(SampleError, match="10,000 segments"):
+        decode(data[:-2] + app1 + data[-2:], "")
+    with pytest.raises(SampleError, match="its header is incomplete"):
+        read_header(data[:2] + app1 + data[2:], "")

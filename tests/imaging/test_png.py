@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from limbo_compress import deflate
+from limbo_compress import deflate, limits
 from limbo_compress.errors import SampleError
 from limbo_compress.imaging.decode import decode
 from limbo_compress.imaging.png import compiled, decode_plain, find_chunks
@@ -187,3 +187,10 @@ def test_shapes_that_do_not_match_are_refused(filtered: int, width: int, channel
     assert compiled.unfilter(bytes(120), 3, 3, out)
     with pytest.raises(ValueError, match="do not match"):
         compiled.unfilter(bytes(filtered), width, channels, out)
+
+
+def test_too_many_chunks_are_refused() -> None:
+    data = PLAIN["RGB"]
+    empty = chunk(b"tEXt", b"") * limits.PNG_CHUNKS
+    with pytest.raises(SampleError, match="more than 262,144 chunks"):
+        find_chunks(data[:33] + empty + data[33:], "")

@@ -179,3 +179,9 @@ def test_a_folder_that_the_machine_cannot_list_is_no_folder_to_skip(
     with pytest.raises(MachineError, match=rf"{tmp_path}/a: Stale file handle"):
         find_samples([str(tmp_path)])
     assert len(calls) == 4
+
+
+def test_samples_below_repeated_folders_count_once_each(tmp_path: Path) -> None:
+    make(tmp_path, "a/b/c/1.json", "a/b/2.json", "a/b-x/3.json", "a/4.json", "z/5.json")
+    again = ["a/b", "a/b/c", "a/b-x"]
+    assert find_samples([str(tmp_path), *(f"{tmp_path}/{name}" for name in again)]).repeated == 3

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from limbo_compress import limits
 from limbo_compress.errors import SampleError
-from limbo_compress.samples.schema import own_file, strip_regions
+from limbo_compress.samples.schema import cryptomatte_section, own_file, strip_regions
 
 
 def test_own_files_are_beside_the_metadata() -> None:
@@ -35,3 +36,18 @@ def test_strip_regions_keeps_each_category_once_in_order() -> None:
 def test_malformed_annotations_are_a_bad_sample(annotations: object) -> None:
     with pytest.raises(SampleError, match="annotations"):
         strip_regions({"annotations": annotations}, "x.json")
+
+
+@pytest.mark.parametrize("manifest", [["30B/0", "a"], {"30B/0": "21e5352c", "a": "3c2569b2"}])
+def test_a_manifest_is_a_list_or_an_object_of_labels(manifest: object) -> None:
+    metadata = {"synthetic": {"cryptomatte": {"filename": "x.exr", "manifest": manifest}}}
+    section = cryptomatte_section(metadata, "")
+    assert section is not None
+    assert list(section["manifest"]) == ["30B/0", "a"]
+
+
+def test_a_manifest_of_too_many_labels_is_a_bad_sample() -> None:
+    manifest = [str(number) for number in range(limits.LABELS + 1)]
+    metadata = {"synthetic": {"cryptomatte": {"filename": "x.exr", "manifest": manifest}}}
+    with pytest.raises(SampleError, match="has 65,537 labels, the limit is 65,536"):
+        cryptomatte_section(metadata, "")
