@@ -112,3 +112,13 @@ def test_all_our_commands_on_a_page_are_in_blocks_that_run(page: Path) -> None:
 def test_the_site_has_every_public_name(name: str) -> None:
     lines = (ROOT / "docs" / "api.rst").read_text(encoding="utf-8").splitlines()
     assert any(line.endswith(f":: {name}") for line in lines)
+
+
+def test_promises_of_security_name_tests_that_exist() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    files = re.findall(r"`(tests/\S+\.py)`", text)
+    assert files
+    assert [path for path in files if not (ROOT / path).is_file()] == []
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    names = re.findall(r"`([a-z]+(?:_[a-z]+){3,})`", text)
+    assert [name for name in names if f"def test_{name}(" not in code] == []
