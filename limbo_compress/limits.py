@@ -7,6 +7,7 @@ times its decoded size plus 256 MB of memory, and some 60 seconds of one CPU.
 from __future__ import annotations
 
 __all__ = [
+    "ARITHMETIC_SCAN_PIXELS",
     "CHUNKS",
     "CHUNK_BYTES",
     "DECODED_BYTES",
@@ -42,13 +43,15 @@ PNG_CHUNKS = 1 << 18
 
 # Segments in the header of a JPEG; an ICC profile and metadata can have some hundreds. Scans after
 # it: each one goes through all pixels again, however little it holds. Real images have about ten.
+# An arithmetic decoder goes on where a scan has no data left, at up to 30 ns a pixel.
 JPEG_SEGMENTS = 10_000
 JPEG_SCANS = 100
+ARITHMETIC_SCAN_PIXELS = 2_000_000_000
 
 # An OpenEXR file: the decoded size of its first part, in bytes, with all channels, because the
 # channels of a pixel are compressed together; that of one chunk; the number of chunks; the number
 # of parts. A cryptomatte of 720 x 720 pixels and 28 channels has 58 MB.
-DECODED_BYTES = 1 << 31
+DECODED_BYTES = 4_000_000_000
 CHUNK_BYTES = 1 << 28
 CHUNKS = 1 << 20
 EXR_PARTS = 1000

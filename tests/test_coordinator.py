@@ -158,5 +158,7 @@ def test_messages_of_libraries_are_warnings_about_samples(
 def test_a_pipe_for_an_image_is_a_bad_sample(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"image": {"filename": "pipe"}}')
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SampleError, match=r"a\.json: pipe: it is not a regular file"):
+    with pytest.raises(
+        SampleError, match=r"a\.json: pipe: cannot read it: it is not a regular file"
+    ):
         compress(job(tmp_path, tmp_path))

@@ -22,7 +22,7 @@ __all__ = ["run"]
 
 _NAME = "limbo-export"
 # What messages call by the names of Python's arguments.
-_FLAGS = {"out": "-o", "source": "--from source"}
+_FLAGS = {"prefix": "PREFIX", "out": "-o", "source": "--from source"}
 
 _log = logging.getLogger("limbo_compress")
 

@@ -132,7 +132,7 @@ def _decode_jpeg(data: bytes, path: str) -> Pixels:
         )
     if jpeg.has_too_many_segments(data, header):
         raise SampleError(
-            f"the image has more than {limits.JPEG_SCANS} scans or {limits.JPEG_SEGMENTS:,}"
+            f"the image has more than {jpeg.most_scans(header)} scans or {limits.JPEG_SEGMENTS:,}"
             f" segments ({header.description})",
             path,
         )

@@ -22,6 +22,7 @@ __all__ = [
     "find_stray_marker",
     "has_end",
     "has_too_many_segments",
+    "most_scans",
     "read_header",
 ]
 
@@ -167,18 +168,27 @@ def has_end(data: bytes, header: Header) -> bool:
     return data.find(_END, header.data_start) >= 0
 
 
+def most_scans(header: Header) -> int:
+    """Return how many scans an image of this kind and size may have."""
+    if not header.kind.startswith("arithmetic-coded"):
+        return limits.JPEG_SCANS
+    pixels = max(1, header.width * header.height)
+    return min(limits.JPEG_SCANS, max(1, limits.ARITHMETIC_SCAN_PIXELS // pixels))
+
+
 def has_too_many_segments(data: bytes, header: Header) -> bool:
     """Whether more scans, or other segments, follow the header than images have.
 
     For each scan libjpeg goes through all pixels, even if it holds nothing. It keeps each APP1.
     """
+    most = most_scans(header)
     scans, at = 1, header.data_start
     for _ in range(limits.JPEG_SEGMENTS):
         match = _AFTER_DATA.search(data, at)
         if match is None or match[1][0] == _EOI:
             return False
         scans += match[1][0] == _SOS
-        if scans > limits.JPEG_SCANS:
+        if scans > most:
             break
         at = match.end() + int.from_bytes(data[match.end() : match.end() + 2], "big")
     return True

@@ -241,6 +241,14 @@ def test_scans_that_no_image_needs_are_refused() -> None:
         decode(with_scans(limits.JPEG_SCANS + 1), "")
 
 
+def test_few_scans_of_a_large_arithmetic_coded_image_are_allowed() -> None:
+    header = segment(0xCA, b"\x08" + (13_376).to_bytes(2, "big") * 2 + b"\1\1\x11\0")
+    scan = segment(0xDA, b"\1\1\0\1\5\0") + bytes(3000)
+    for scans, text in ((12, "more than 11 scans .*arithmetic-coded"), (98, "more than 11 scans")):
+        with pytest.raises(SampleError, match=text):
+            decode(b"\xff\xd8" + header + scan * scans + b"\xff\xd9", "")
+
+
 @pytest.mark.parametrize("kind", WHOLE)
 def test_what_follows_the_image_is_not_counted(kind: str) -> None:
     """A phone may append a video, in whose bytes there are all markers."""

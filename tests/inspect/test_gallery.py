@@ -153,7 +153,7 @@ def test_names_and_labels_are_data(tmp_path: Path, inspect: Command) -> None:
     samples = [
         {"annotations": [{"category": text}], "image": {"filename": text}} for text in HOSTILE
     ]
-    usable = [text.replace("\0", "").replace("\ud800", "\udcff") for text in HOSTILE]
+    usable = [text[:200].replace("\0", "").replace("\ud800", "\udcff") for text in HOSTILE]
     paths = [f"/data/{text}/{text}.json" for text in usable]
     prefix = write_set(tmp_path / "x", np.zeros((len(samples), 8, 8, 3)), samples, paths)
     done = inspect(prefix, "--html", "g")

@@ -50,4 +50,3 @@ def test_many_partitions_are_not_all_printed(
     done = command("--prefix", "out", "--metadata", "--status", campaign)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) < 100
-    assert "..." in done.stdout
