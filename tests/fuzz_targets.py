@@ -1,0 +1,429 @@
+"""What `tests.fuzz` feeds to each reader of foreign bytes, and how it changes what it feeds.
+
+A change keeps what a reader checks first: checksums, sizes, offsets. Else hardly any input would
+come past them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import re
+import struct
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import OpenEXR
+
+from limbo_compress.dataset.plain import DAMAGED, load_list
+from limbo_compress.errors import CompressError
+from limbo_compress.formats import npy, parts
+from limbo_compress.formats.filestate import FileState
+from limbo_compress.formats.index import Entry, IndexWriter, read_index
+from limbo_compress.formats.pickling import LIST_END, LIST_START, abridge, fragment, load_fragment
+from limbo_compress.imaging.cryptomatte import label_id, mattes, open_cryptomatte
+from limbo_compress.imaging.decode import decode
+from limbo_compress.imaging.image import convert
+from limbo_compress.options import Options
+from limbo_compress.output.workdir import read_record
+from limbo_compress.samples.metadata import parse
+from limbo_compress.samples.schema import cryptomatte_section, strip_regions
+from tests import exrs, jpegs, pictures
+
+__all__ = ["TARGETS", "Target", "WrongResultError"]
+
+# Changes bytes somehow, to at most so many.
+Change = Callable[[bytes, int], bytes]
+
+_SAMPLES = Path(__file__).parent / "reference" / "samples"
+_FOLDER = tempfile.TemporaryDirectory(prefix="fuzz-")
+_HERE = Path(_FOLDER.name)
+_OPTIONS = Options((_FOLDER.name,), "out", images=True, image_size=(8, 6), max_pixels=10**6)
+_METADATA = {
+    "image": {"filename": "x.png", "text": "\ud800"},
+    "annotations": [
+        {"category": "30B", "contours": [[[1, 2], [3.5, 4], [70000, 6]]], "area": 2**70},
+        {"category": "48G", "flags": [True, False, None, -1]},
+    ],
+    "synthetic": {"cryptomatte": {"filename": "x.exr", "manifest": ["a", "b"]}},
+}
+# A value in JSON, unless it is a list or an object, and others to put in its place.
+_SCALAR = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null')
+_VALUES = (
+    *(b"null", b"-1", b"0", b"1e999", b"NaN", b"-Infinity", b"true", b"[]", b"{}", b"[[]]"),
+    *(b"9" * 25, b"9" * 5000, b'""', b'"../x"', b'"\\ud800"', b'{"a": [1]}', b"[" * 2000),
+)
+
+
+class WrongResultError(Exception):
+    """A reader gave a result, but not the right one."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader, and what to feed to it.
+
+    Attributes
+    ----------
+    read : callable
+        Reads bytes; returns whether they could be read, or raises one of `errors`.
+    seeds : sequence of bytes
+        Inputs to begin with.
+    errors : tuple of type
+        What the reader may raise.
+    mutate : callable, optional
+        ``mutate(random, data, change)`` changes an input with `change`, and keeps checksums.
+    """
+
+    read: Callable[[bytes], bool]
+    seeds: Sequence[bytes]
+    errors: tuple[type[Exception], ...] = (CompressError,)
+    mutate: Callable[[random.Random, bytes, Change], bytes] | None = None
+
+
+@contextmanager
+def _stream(data: bytes) -> Iterator[BinaryIO]:
+    with open(os.memfd_create("fuzz"), "w+b", buffering=0) as file:
+        file.write(data)
+        file.seek(0)
+        with open(file.fileno(), "rb", closefd=False) as stream:
+            yield stream
+
+
+def _same_size(data: bytes, change: Change) -> bytes:
+    return change(data, len(data))[: len(data)].ljust(len(data), b"\0")
+
+
+def _mutate_json(choice: random.Random, data: bytes, change: Change) -> bytes:
+    """Put another value in the place of one, or change any bytes."""
+    places = [match.span() for match in _SCALAR.finditer(data)]
+    if not places or choice.random() < 0.4:
+        return change(data, len(data) + 100)
+    start, end = choice.choice(places)
+    value = choice.choice(_VALUES) if choice.random() < 0.7 else change(data[start:end], 100)
+    return data[:start] + value + data[end:]
+
+
+def _read_image(data: bytes) -> bool:
+    convert(data, "x", _OPTIONS, np.empty((6, 8, 3), np.float16))
+    return True
+
+
+def _read_png(data: bytes) -> bool:
+    _read_image(data)
+    pixels = decode(data, "x")
+    if not np.array_equal(pixels, decode(data, "x", "opencv")):
+        raise WrongResultError("OpenCV decodes other pixels")
+    return True
+
+
+def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    chunks, at = [], 8
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        chunks.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return chunks
+
+
+def _mutate_png(choice: random.Random, data: bytes, change: Change) -> bytes:
+    """Change a chunk, or what is deflated in it, or where chunks are."""
+    chunks = _png_chunks(data)
+    if not chunks or choice.random() < 0.1:
+        return change(data, len(data) + 100)
+    at = choice.randrange(len(chunks))
+    kind, contents = chunks[at]
+    how = choice.random()
+    if how < 0.1:
+        kind = choice.choice((b"tRNS", b"PLTE", b"iCCP", b"acTL", b"gAMA", b"IDAT", b"bKGD"))
+        chunks.insert(at, (kind, change(contents[:100], 100)))
+    elif how < 0.2:
+        del chunks[at]
+    elif kind == b"IDAT" and how < 0.8:
+        try:
+            lines = zlib.decompressobj().decompress(contents, 1 << 20)
+        except zlib.error:
+            lines = contents
+        chunks[at] = kind, zlib.compress(_same_size(lines, change), 1)
+    else:
+        chunks[at] = kind, change(contents, len(contents) + 20)
+    return data[:8] + b"".join(pictures.chunk(*chunk) for chunk in chunks)
+
+
+def _pngs() -> list[bytes]:
+    pixels = np.arange(12 * 25, dtype=np.uint8).reshape(12, 25).tobytes()
+    images = [pictures.picture(), pictures.picture_with_alpha()]
+    return [
+        *(path.read_bytes() for path in _SAMPLES.glob("*.png")),
+        *(pictures.encoded(image.resize((8, 12))) for image in images),
+        *(pictures.encoded(images[0].convert(mode)) for mode in ("L", "P", "1", "I;16")),
+        pictures.png((8, 12), 8, 2, zlib.compress(pixels)),
+    ]
+
+
+def _jpegs() -> list[bytes]:
+    values = np.arange(48, dtype=np.int64).reshape(4, 4, 3)
+    return [
+        *(path.read_bytes() for path in _SAMPLES.glob("*.jpg")),
+        jpegs.ARITHMETIC,
+        jpegs.ARITHMETIC_WITH_RESTARTS,
+        *(jpegs.jpeg(values, frame, restart_rows=2) for frame in (0xC0, 0xC1, 0xC2, 0xC3)),
+        pictures.encoded(pictures.picture(), "JPEG", progressive=True),
+        pictures.encoded(pictures.picture().convert("CMYK"), "JPEG"),
+    ]
+
+
+def _read_exr(data: bytes) -> bool:
+    cryptomatte = open_cryptomatte(data, "x.exr", _OPTIONS.max_pixels)
+    return all(np.isfinite(matte).all() for matte in mattes(cryptomatte, ("box", "b"), ["o", "."]))
+
+
+def _exr_regions(data: bytes) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Where the values of attributes are, and the contents of chunks."""
+    (flags,) = struct.unpack_from("<I", data, 4)
+    several = bool(flags & 0x1000)
+    values, at = [], 8
+    while data[at]:
+        while data[at]:
+            at = data.index(b"\0", data.index(b"\0", at) + 1) + 1
+            (size,) = struct.unpack_from("<i", data, at)
+            values.append((at + 4, at + 4 + size))
+            at += 4 + size
+        at += 1
+        if not several:
+            break
+    at += several
+    (first,) = struct.unpack_from("<Q", data, at)
+    offsets = struct.unpack_from(f"<{(first - at) // 8}Q", data, at)
+    head = 12 if several else 8  # the number of the part, the line, the size
+    ends = [*offsets[1:], len(data)]
+    return values, [(start + head, end) for start, end in zip(offsets, ends, strict=True)]
+
+
+def _mutate_exr(choice: random.Random, data: bytes, change: Change) -> bytes:
+    """Change the contents of a chunk or the value of an attribute, and keep all sizes."""
+    try:
+        values, chunks = _exr_regions(data)
+    except (struct.error, ValueError, IndexError, MemoryError):
+        return change(data, len(data) + 100)
+    how = choice.random()
+    if how < 0.1:
+        return change(data, len(data) + 100)
+    start, end = choice.choice(chunks if how < 0.7 else values)
+    if not 0 <= start < end <= len(data):
+        return _same_size(data, change)
+    return data[:start] + _same_size(data[start:end], change) + data[end:]
+
+
+def _exrs() -> list[bytes]:
+    coverage = np.linspace(0, 1, 42, dtype="<f4").reshape(6, 7)
+    planes = {
+        b"crypto00.R": np.full((6, 7), label_id("box"), "<f4"),
+        b"crypto00.G": coverage,
+        b"crypto00.B": np.full((6, 7), label_id("b"), "<f4"),
+        b"crypto00.A": coverage[::-1].astype("<f2"),
+    }
+    crypto = exrs.Part(planes)
+    beauty = exrs.Part({b"R": coverage}, (), name=b"beauty")
+    thumbnail = exrs.attribute(b"preview", b"preview", struct.pack("<II", 1, 1) + bytes(4))
+    seeds = [
+        exrs.exr(crypto),
+        exrs.exr(crypto, beauty),
+        exrs.exr(exrs.Part(planes, (exrs.NAMED, thumbnail))),
+    ]
+    for name in ("RLE", "ZIPS", "ZIP", "PIZ", "B44", "HTJ2K32", "ZSTD"):
+        for kind in (OpenEXR.scanlineimage, OpenEXR.tiledimage):
+            header = {
+                "type": kind,
+                "compression": getattr(OpenEXR, f"{name}_COMPRESSION"),
+                "cryptomatte/abcdef0/name": "crypto",
+            }
+            if kind == OpenEXR.tiledimage:
+                header["tiles"] = tiles = OpenEXR.TileDescription()
+                tiles.xSize, tiles.ySize = 4, 3
+            path = _HERE / "seed.exr"
+            channels = {channel.decode(): plane.copy() for channel, plane in planes.items()}
+            OpenEXR.File(header, channels).write(str(path))
+            seeds.append(path.read_bytes())
+    return seeds
+
+
+def _read_json(data: bytes) -> bool:
+    metadata = parse(data, "x.json")
+    # Written, since NaN is not itself.
+    if repr(metadata) != repr(json.loads(data)):
+        raise WrongResultError("json reads other values")
+    cryptomatte_section(metadata, "x.json")
+    strip_regions(metadata, "x.json")
+    return True
+
+
+def _jsons() -> list[bytes]:
+    text = json.dumps(_METADATA)
+    return [
+        *(path.read_bytes() for path in _SAMPLES.glob("*.json")),
+        *(text.encode(encoding) for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32")),
+        b'{"a": [NaN, Infinity, -0.0, 1e22, 12345678901234567890123, "\\ud83d\\ude00"]}',
+    ]
+
+
+def _read_index(data: bytes) -> bool:
+    with _stream(data) as stream:
+        index = read_index(stream.fileno())
+    if index is None:
+        return False
+    for row in range(len(index)):
+        assert len(index.path(row)) < 1 << 20
+        assert index.category_sets[index.set_ids[row]] is not None
+    return True
+
+
+_TRAILER = struct.Struct("<QI8sI")
+
+
+def _mutate_index(choice: random.Random, data: bytes, change: Change) -> bytes:
+    """Change the index, and make its checksum right again."""
+    end = len(data) - _TRAILER.size
+    size, _, magic, version = _TRAILER.unpack_from(data, end) if end > 0 else (0, 0, b"", 0)
+    if choice.random() < 0.1 or not 0 < size <= end:
+        return change(data, len(data) + 100)
+    body = data[end - size : end]
+    if choice.random() < 0.3:
+        body = change(body, size + 100)
+    else:  # one of its numbers, or some characters of a name
+        at = choice.randrange(0, size, 4)
+        part = body[at : at + choice.choice((1, 4, 8))]
+        small = choice.randrange(8).to_bytes(len(part), "little")
+        part = small if choice.random() < 0.5 else _same_size(part, change)
+        body = body[:at] + part + body[at + len(part) :]
+    trailer = _TRAILER.pack(len(body), zlib.crc32(body), magic, version)
+    return data[: end - size] + body + trailer
+
+
+def _indexes() -> list[bytes]:
+    seeds = []
+    for samples in (0, 1, 5):
+        writer, stream = IndexWriter(), io.BytesIO()
+        stream.write(LIST_START)
+        for number in range(samples):
+            metadata = {"annotations": [{"category": c} for c in "abc\ud800"[: number + 1]]}
+            pickled = fragment(metadata, "x")
+            writer.add(f"/data/{number // 2}/sub/{number}.json", Entry.of(pickled, metadata))
+            stream.write(pickled)
+        stream.write(LIST_END)
+        writer.write(stream)
+        seeds.append(stream.getvalue())
+    return seeds
+
+
+def _read_pickle(data: bytes) -> bool:
+    """Read a fragment, whole and abridged, or a list."""
+    if not data.startswith(b"\x80"):
+        load_fragment(data)
+        load_fragment(abridge(data))
+        return True
+    with _stream(data) as stream:
+        load_list(stream)
+    return True
+
+
+def _pickles() -> list[bytes]:
+    import pickle
+
+    samples = [_METADATA, {"a": [[1, 2.5]] * 3, "b": {}}, {}]
+    lists = [pickle.dumps(samples, protocol) for protocol in (2, 3, 4, 5)]
+    return [*lists, *(fragment(sample, "x") for sample in samples)]
+
+
+_PART = parts.Part(
+    3,
+    6,
+    "abc",
+    entries=(Entry(5, zlib.crc32(b"aaaaa"), ("30B",)), Entry(2, 7, ())),
+    checksums={"images": 5},
+    failures=(parts.SampleIssue(4, "/x/4.json", "bad"),),
+    warnings=(parts.SampleIssue(3, "/x/3.json", "odd"),),
+    files=((FileState("3.json", 7, 10**18),), (FileState("5.json", 8, 1),)),
+    edge_bytes=4,
+    hits={"big": 1},
+    labels=("a", "b"),
+    unsynced_since="boot",
+)
+
+
+def _read_part(data: bytes) -> bool:
+    """Read a part-file all the ways that it is read."""
+    folder = str(_HERE)
+    Path(_PART.path(folder)).write_bytes(data)
+    found = list(parts.read_parts(folder))
+    list(parts.read_failures(folder))
+    for part in found:
+        for states in part.files:
+            [state.holds(folder) for state in states]
+        parts.read_edges(folder, part)
+        parts.has_its_metadata(folder, part)
+    return bool(found)
+
+
+def _mutate_part(choice: random.Random, data: bytes, change: Change) -> bytes:
+    """Change the record, and make its checksum right again."""
+    line, newline, rest = data.partition(b"\n")
+    if not newline or choice.random() < 0.1:
+        return change(data, len(data) + 100)
+    record = _mutate_json(choice, line[9:], change).replace(b"\n", b" ")
+    return b"%08x %b\n%b" % (zlib.crc32(record), record, rest)
+
+
+def _part_files() -> list[bytes]:
+    parts.write_part(str(_HERE), _PART, b"aaaaabb", b"edge")
+    return [Path(_PART.path(str(_HERE))).read_bytes()]
+
+
+def _read_record(data: bytes) -> bool:
+    (_HERE / "job-1.json").write_bytes(data)
+    return bool(read_record(str(_HERE)))
+
+
+def _records() -> list[bytes]:
+    record: dict[str, Any] = {"format": 7, "image_size": [8, 6], "masks": [["big", "^48"]]}
+    record |= {"decoders": {"numpy": "2.0"}, "runs": ["a", "b"], "late_writers": False}
+    return [json.dumps(record).encode()]
+
+
+def _read_npy(data: bytes) -> bool:
+    with _stream(data) as stream:
+        array = npy.read_header(stream)
+        if array.holds_images or array.holds_masks:
+            array.check_size(stream)
+    return True
+
+
+def _npys() -> list[bytes]:
+    arrays = [npy.ArrayFile("images", 2, (2, 3, 3), "float16")]
+    arrays += [
+        npy.ArrayFile("masks-a", 1, (2, 3, 1), "float32"),
+        npy.ArrayFile("x", 0, (), "float32"),
+    ]
+    return [array.header + bytes(array.rows * array.row_bytes) for array in arrays]
+
+
+# By name: a function makes the target, since making all seeds takes a while.
+TARGETS: dict[str, Callable[[], Target]] = {
+    "png": lambda: Target(_read_png, _pngs(), mutate=_mutate_png),
+    "jpeg": lambda: Target(_read_image, _jpegs()),
+    "exr": lambda: Target(_read_exr, _exrs(), mutate=_mutate_exr),
+    "json": lambda: Target(_read_json, _jsons(), mutate=_mutate_json),
+    "index": lambda: Target(_read_index, _indexes(), (OSError, ValueError), _mutate_index),
+    "pickle": lambda: Target(_read_pickle, _pickles(), DAMAGED),
+    "part-file": lambda: Target(_read_part, _part_files(), mutate=_mutate_part),
+    "record": lambda: Target(_read_record, _records(), mutate=_mutate_json),
+    "npy": lambda: Target(_read_npy, _npys(), (OSError, ValueError)),
+}
