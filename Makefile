@@ -8,6 +8,7 @@ REFERENCE := .venv-reference
 CONTENDERS := .venv-contenders
 CLIENTS := .venv-clients
 DIST := .venv-dist
+FUZZ := .venv-fuzz
 # With LOCKED=1, as in CI, versions and hashes are those in requirements/, and pip downloads nothing else.
 # PyTorch is the exception: its CPU builds are not on PyPI.
 PIP_INSTALL := $(strip -m pip install --quiet $(if $(LOCKED),--no-index --no-build-isolation))
@@ -18,8 +19,9 @@ BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help wheel test-dist dist lock torch demo picture screenshot test test-all test-lowest \
-	test-browser coverage check parity bombs faults filesystems cluster sanitize bench bench-against \
-	bench-full bench-load bench-million bench-export bench-inspect docs docs-links record clients clean FORCE
+	test-browser coverage check parity bombs faults filesystems cluster sanitize fuzz bench \
+	bench-against bench-full bench-load bench-million bench-export bench-inspect docs docs-links record \
+	clients clean FORCE
 .DELETE_ON_ERROR:
 # Two targets must not install into .venv at the same time.
 .NOTPARALLEL:
@@ -89,6 +91,11 @@ $(BIN)/installed-bench: $(BIN)/installed
 # torch is large.
 $(CLIENTS)/installed: $(CLIENTS)/pyvenv.cfg
 	$(CLIENTS)/bin/python -m pip install --quiet torch torchvision ultralytics supervision datumaro pycocotools
+	@touch $@
+
+# Nothing else needs atheris, which is not for every Python and system.
+$(FUZZ)/installed: $(FUZZ)/pyvenv.cfg pyproject.toml setup.py $(wildcard limbo_compress/*/*.c)
+	$(FUZZ)/bin/python -m pip install --quiet atheris --editable '.[fast,inspect,masks]'
 	@touch $@
 
 # For make sanitize, which loads these instead of the installed ones.
@@ -215,6 +222,9 @@ sanitize: $(BIN)/installed $(SANITIZED)  ## fuzz the compiled modules under Addr
 	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 		$(BIN)/python -m tests.sanitize $(SANITIZED)
 
+fuzz: $(FUZZ)/installed  ## fuzz the readers of foreign bytes for two minutes each
+	$(FUZZ)/bin/python -m tests.fuzz $(SECONDS)
+
 filesystems: $(BIN)/installed  ## run, kill and resume the command on other filesystems; needs root
 	$(BIN)/python -m tests.filesystems
 
@@ -262,4 +272,4 @@ record: $(REFERENCE)/installed  ## record the reference's outputs again, for the
 	$(REFERENCE)/bin/python tests/reference/record.py
 
 clean:  ## remove environments, builds and caches
-	rm -rf .venv $(DIST) $(REFERENCE) $(CONTENDERS) $(CLIENTS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(DIST) $(FUZZ) $(REFERENCE) $(CONTENDERS) $(CLIENTS) build dist *.egg-info limbo_compress/*/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -266,7 +266,10 @@ def _part(record: dict[str, Any]) -> Part:
         failures=read_issues(record["failures"]),
         warnings=read_issues(record["warnings"]),
         files=tuple(
-            tuple(FileState(_text(name), _count(size), int(time)) for name, size, time in states)
+            tuple(
+                FileState(_text(name), _count(size), _count(time, -1 << 63))
+                for name, size, time in states
+            )
             for states in record["files"]
         ),
         edge_bytes=_count(record["edge_bytes"]),
@@ -277,8 +280,8 @@ def _part(record: dict[str, Any]) -> Part:
     )
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 63:
+def _count(value: Any, least: int = 0) -> int:
+    if type(value) is not int or not least <= value < 1 << 63:
         raise ValueError(value)
     return value
 

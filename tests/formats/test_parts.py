@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def test_a_part_with_more_or_less_metadata_than_its_entries_is_left_out(
     folder: str, metadata: bytes
 ) -> None:
     write_part(folder, Part(0, 2, "a", (entry(b"a"), entry(b"bc"))), metadata)
+    assert list(read_parts(folder)) == []
+
+
+@pytest.mark.parametrize("time", [b"Infinity", b"NaN", b"1.5", b'"1"', b"1" + 99 * b"0"])
+def test_a_part_whose_time_is_no_integer_is_left_out(folder: str, time: bytes) -> None:
+    part = Part(0, 1, "a", files=((FileState("x.json", 3, -7654321),),))
+    write_part(folder, part)
+    assert list(read_parts(folder)) == [part]
+    path = Path(part.path(folder))
+    record = path.read_bytes()[9:-1].replace(b"-7654321", time)
+    path.write_bytes(b"%08x %b\n" % (zlib.crc32(record), record))
     assert list(read_parts(folder)) == []
 
 
