@@ -12,6 +12,7 @@ import mmap
 import os
 import random
 import re
+import resource
 import shutil
 import struct
 import subprocess
@@ -33,7 +34,9 @@ _AT_ONCE = 2
 _LONGEST_INPUT = 1 << 16
 # A crash ends the process of a target. After so many, others are not worth the wait.
 _MOST_CRASHES = 10
-_LIMITS = ("-timeout=20", "-rss_limit_mb=1024")
+# libFuzzer looks at the memory once a second, and may name a later input than the one that took it.
+_MOST_BYTES = 1 << 30
+_LIMITS = ("-timeout=20", "-rss_limit_mb=4096")
 # How often a change begins with one of the latest inputs that could be read.
 _AGAIN = 0.4
 _REMEMBERED = 500
@@ -72,8 +75,10 @@ def fuzz(name: str, seconds: str) -> None:
         (folder / "seeds" / str(number)).write_bytes(seed)
     counts = _Counts(folder / "counts")
     readable = deque(target.seeds, _REMEMBERED)
+    limit = _MOST_BYTES
 
     def run(data: bytes) -> None:
+        nonlocal limit
         is_read = False
         try:
             is_read = target.read(data)
@@ -81,6 +86,10 @@ def fuzz(name: str, seconds: str) -> None:
             pass
         except Exception as error:
             _keep(folder / "findings", data, error)
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if peak > limit:
+            (folder / "findings" / f"memory-{peak}").write_bytes(data)
+            limit = peak + _MOST_BYTES
         if is_read:
             readable.append(data)
         counts.add(is_read)

@@ -196,7 +196,7 @@ def _exr_regions(data: bytes) -> tuple[list[tuple[int, int]], list[tuple[int, in
     while data[at]:
         while data[at]:
             at = data.index(b"\0", data.index(b"\0", at) + 1) + 1
-            (size,) = struct.unpack_from("<i", data, at)
+            (size,) = struct.unpack_from("<I", data, at)
             values.append((at + 4, at + 4 + size))
             at += 4 + size
         at += 1
