@@ -111,7 +111,10 @@ def _distinct(metadata: dict[str, Any], size: Size) -> Iterator[Annotation]:
     boxes, contours = geometry.boxes(metadata, size), geometry.contours(metadata, size)
     most = max(len(boxes), len(contours), *(len(contour.polygons) for contour in contours))
     if most > limits.OBJECTS:
-        raise ValueError(f"it has {most:,} boxes or contours, the limit is {limits.OBJECTS:,}")
+        raise ValueError(
+            f"it has {most:,} boxes or contours, the limit is {limits.OBJECTS:,}; leave the row out"
+            " with Dataset.select"
+        )
     for category, xyxy, polygons in _objects(boxes, contours):
         tags.pop(category or "", None)
         corners = geometry.inside(xyxy, size)
