@@ -21,7 +21,7 @@ from ..formats.index import Index, categories, read_index
 from ..formats.pickling import (
     LIST_END,
     LIST_START,
-    abridge,
+    load_abridged,
     load_fragment,
     no_garbage_collection,
 )
@@ -139,7 +139,7 @@ class _IndexedMetadata:
         return self._load(row, load_fragment)
 
     def abridged(self, row: int) -> dict[str, Any]:
-        return self._load(row, lambda data: load_fragment(abridge(data)))
+        return self._load(row, load_abridged)
 
     def _load(self, row: int, load: Callable[[bytes], Any]) -> dict[str, Any]:
         begin, end = self._index.offsets[row : row + 2].tolist()

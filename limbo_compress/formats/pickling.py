@@ -15,6 +15,7 @@ import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NoReturn
 
 from .. import deflate
@@ -26,6 +27,7 @@ __all__ = [
     "PlainUnpickler",
     "abridge",
     "fragment",
+    "load_abridged",
     "load_fragment",
     "no_garbage_collection",
 ]
@@ -41,12 +43,16 @@ _NUMBER = rb"(?:G.{8}|J.{4}|M..|K.)"
 _POINTS_OR_OPCODE = re.compile(
     rb"((?:\]\(" + 2 * _NUMBER + rb"e){3,}+)|" + _NUMBER + rb"|[\]}(Naeus\x88\x89]", re.DOTALL
 )
-# Opcodes whose length does not vary; points are in front because most are of them.
-_OPCODES = re.compile(
-    rb"(?:\]\(" + 2 * _NUMBER + rb"e|" + _NUMBER + rb"|[\]}(Naeus\x88\x89])++", re.DOTALL
-)
 # For those followed by a length: how many bytes the length has.
 _LENGTH_BYTES = {pickle.BINUNICODE[0]: 4, pickle.LONG1[0]: 1, pickle.LONG4[0]: 4}
+
+
+@cache  # only readers need it
+def _opcodes() -> re.Pattern[bytes]:
+    """Opcodes whose length does not vary; points are in front because most are of them."""
+    return re.compile(
+        rb"(?:\]\(" + 2 * _NUMBER + rb"e|" + _NUMBER + rb"|[\]}(Naeus\x88\x89])++", re.DOTALL
+    )
 
 
 def fragment(metadata: dict[str, Any], path: str) -> bytes:
@@ -97,12 +103,27 @@ def load_fragment(data: bytes) -> Any:
         If it is no such fragment. Damaged data may raise other exceptions as well, see the
         documentation of `pickle`.
     """
+    opcodes, at = _opcodes(), 0
+    while at < len(data):
+        run = opcodes.match(data, at)
+        at = run.end() if run else _skip(data, at)
+    return _load(data)
+
+
+def load_abridged(data: bytes) -> Any:
+    """Unpickle a fragment as `abridge` returns it, which has checked its opcodes.
+
+    Raises
+    ------
+    ValueError, pickle.UnpicklingError
+        As `load_fragment`.
+    """
+    return _load(abridge(data))
+
+
+def _load(data: bytes) -> Any:
     if not data.endswith(pickle.APPEND):
         raise pickle.UnpicklingError("a fragment must end with APPEND")
-    at = 0
-    while at < len(data):
-        run = _OPCODES.match(data, at)
-        at = run.end() if run else _skip(data, at)
     (item,) = PlainUnpickler(_FramedFragment(data)).load()
     return item
 
