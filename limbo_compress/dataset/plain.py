@@ -40,6 +40,8 @@ _SIZED = {
 _GLOBALS = (pickle.GLOBAL[0], pickle.STACK_GLOBAL[0])
 # JSON with more is not parsed either.
 _MOST_LEVELS = 1000
+# A reference of two bytes may mean a text of some hundred, such as a license.
+_MOST_TEXT = 100
 
 
 def load_list(stream: BinaryIO) -> list[dict[str, Any]]:
@@ -69,10 +71,11 @@ def _check_values(samples: list[Any], most: int) -> None:
     A list of two references to a list of two references to … doubles with every few bytes. The
     values of metadata take a byte each, at least.
     """
-    level = samples
+    level, text = samples, _MOST_TEXT * most
     for _ in range(_MOST_LEVELS):
         most -= sum(map(len, level))
-        if most < 0:
+        text -= sum(map(_text_length, level))
+        if most < 0 or text < 0:
             raise pickle.UnpicklingError("it has more values than bytes")
         level = [
             value
@@ -83,6 +86,14 @@ def _check_values(samples: list[Any], most: int) -> None:
         if not level:
             return
     raise pickle.UnpicklingError("it is nested too deeply")
+
+
+def _text_length(values: list[Any] | dict[Any, Any]) -> int:
+    """Return how long the texts in a list or dict are together; a reference counts as its text."""
+    items = [*values, *values.values()] if isinstance(values, dict) else values
+    if str not in map(type, items):  # such as points, of which there are most
+        return 0
+    return sum(len(value) for value in items if type(value) is str)
 
 
 def _check_opcodes(data: mmap.mmap) -> None:

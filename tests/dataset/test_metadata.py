@@ -305,6 +305,15 @@ def test_shared_text_is_read_but_lists_that_multiply_are_not(tmp_path: Path, pro
         opened(tmp_path, pickle.dumps([{"a": shared}], protocol))
 
 
+def test_a_long_text_that_is_shared_is_refused(tmp_path: Path) -> None:
+    text = "q" * 100_000
+    values = [text] * 10_000, {str(key): text for key in range(10_000)}, [{text: 1}] * 10_000
+    for value in values:
+        (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps([{"a": value}]))
+        with pytest.raises(InputError, match="more values than bytes"):
+            load(tmp_path / "x").count()
+
+
 def test_deep_lists_are_refused(tmp_path: Path) -> None:
     deep = b"\x80\x02]}X\1\0\0\0a" + b"](" * 2000 + b"e" * 2000 + b"sa."
     with pytest.raises(InputError, match="nested too deeply"):
