@@ -231,7 +231,8 @@ def _open_array(path: str, name: str) -> NDArray[Any] | None:
                 found.check_size(stream)
                 return np.memmap(stream, found.descr, "r", found.offset, found.shape)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read it: {error}", path) from error
+        problem = getattr(error, "strerror", None) or error  # without the number and the path
+        raise InputError(f"cannot read it: {problem}", path) from error
     if name == names.IMAGES:
         raise InputError("it is no array of float16 RGB images", path)
     return None
