@@ -27,7 +27,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(MAKEFILE.with_name(name), tmp_path)
     shutil.copytree(MAKEFILE.with_name("requirements"), tmp_path / "requirements")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MAKEFLAGS", raising=False)  # of the make that runs the tests
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "LOCKED"):  # of the make that runs the tests
+        monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 

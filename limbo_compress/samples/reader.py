@@ -218,8 +218,7 @@ def _read_file(path: str, max_bytes: int, check_size: CheckSize | None) -> DataF
         if check_size is not None and before.st_size > limits.SMALL_BYTES:
             check_size(stream.read(limits.HEAD_BYTES), before.st_size, path)
             stream.seek(0)
-        # What has no size is empty, whatever reading it might give, as of /proc/self/mem.
-        data = stream.read(before.st_size + 1) if before.st_size else b""
+        data = stream.read(before.st_size + 1)
         after = os.fstat(stream.fileno())
     if (len(data), before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SampleError("it changed while it was read", path)
