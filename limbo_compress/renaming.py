@@ -13,8 +13,9 @@ from .errors import OutputError
 
 __all__ = ["check_renaming", "rename_folder"]
 
-# None of these says that something is in the way. gcsfuse has too many objects, not files.
+# What filesystems say that cannot. For gcsfuse there are too many objects, not files.
 _CANNOT = {errno.EMFILE, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV}
+_TRIES = 3
 
 
 def rename_folder(source: str, target: str) -> None:
@@ -27,14 +28,17 @@ def rename_folder(source: str, target: str) -> None:
     OSError
         If something else prevents it.
     """
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if error.errno not in _CANNOT:
-            raise
-        problem = f"this filesystem cannot rename a folder: {error.strerror}"
-        hint = "write to another one, and copy the outputs"
-        raise OutputError(problem, os.path.dirname(target), hint) from error
+    for _ in range(_TRIES):
+        try:
+            os.rename(source, target)
+            return
+        except OSError as error:
+            # Of something in the way, mergerfs says EXDEV; it may be gone by now.
+            if error.errno not in _CANNOT or os.path.lexists(target):
+                raise
+            problem = f"this filesystem cannot rename a folder: {error.strerror}"
+    hint = "write to another one, and copy the outputs"
+    raise OutputError(problem, os.path.dirname(target), hint)
 
 
 def check_renaming(folder: str) -> None:
