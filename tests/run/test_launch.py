@@ -154,7 +154,8 @@ def test_workers_are_of_the_copy_of_the_package_that_started_them(
 ) -> None:
     package = Path(shutil.copytree(ROOT / "limbo_compress", tmp_path / "limbo_compress"))
     with open(package / "run" / "worker.py", "a") as stream:
-        stream.write("print('the copy', flush=True)\n")
+        # At once, as two workers write it: print would write the end of the line by itself.
+        stream.write("os.write(1, b'the copy\\n')\n")
     seen = run_beside("job(); os.chdir('/'); job()", is_script=False)
     assert set(seen) == {"12", "the copy"}
     assert seen.count("the copy") >= 3, "this process, and a worker of each job"
