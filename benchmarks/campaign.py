@@ -182,7 +182,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     uniform.add_argument("--photographs", type=int, help="every N-th sample; 0: none")
     uniform.add_argument("--instances", type=int)
     mixed = parser.add_argument_group("profile mixed (benchmarks/mixed.py)")
-    mixed.add_argument("--imageless", type=int, help="so many samples more, without an image")
+    mixed.add_argument(
+        "--imageless", type=int, help="number of additional samples without an image"
+    )
     given = vars(parser.parse_args(argv))
     folder, profile = given.pop("folder"), given.pop("profile")
     if "size" in given:

@@ -67,7 +67,7 @@ PATH_BYTES = 1 << 12
 
 
 def image_bytes(pixels: int) -> int:
-    """Return the largest size of an image file of so many pixels, in bytes.
+    """Return the largest size, in bytes, of an image file with this many pixels.
 
     That is 8 bytes a pixel, which no PNG or JPEG needs, and more for what may come with them: color
     profiles, previews, a second picture, a video.

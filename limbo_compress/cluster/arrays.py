@@ -39,7 +39,7 @@ class Partition:
 
     @classmethod
     def of(cls, row: int, rows: int, count: int) -> Partition:
-        """Return the one of `count` shares of so many rows that has this row."""
+        """Return the share, one of `count`, that has this row of `rows` rows."""
         return cls((count * (row + 1) - 1) // rows, count)
 
     def rows(self, rows: int) -> range:

@@ -14,7 +14,7 @@ __all__ = ["Box", "Contour", "boxes", "contours", "inside"]
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
 
-# Boxes are rounded to so many decimals of a pixel, before it is asked whether they have an area.
+# Boxes are rounded to this many decimals of a pixel before their area is checked.
 _DECIMALS = 2
 _BOX_MODE = "XYWH_ABS"
 _CONTOUR_MODE = "XY_ABS"

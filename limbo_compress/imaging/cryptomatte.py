@@ -46,7 +46,7 @@ _LARGEST_TILE = 1 << 20
 _ORDER = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2, "a": 3, "alpha": 3}
 # Compressions that change floats: all of them, or those of channels with these endings.
 _LOSSY = {"PXR24": ("",), "LJ2K": ("",), "DWAA": (".R", ".G", ".B"), "DWAB": (".R", ".G", ".B")}
-# Decode at most this many bytes at once, and sum for so many pixels of all patterns.
+# Decode at most this many bytes at once, and sum at most this many pixels of all patterns.
 _STRIP_BYTES = 1 << 26
 _SUMMED_PIXELS = 1 << 26
 # With fewer ids it is faster to compare each with all pixels than to look up those of each pixel.
