@@ -39,7 +39,7 @@ class Partition:
 
     @classmethod
     def of(cls, row: int, rows: int, count: int) -> Partition:
-        """Return the share, one of `count`, that has this row of `rows` rows."""
+        """Return the share, of `count` shares of all rows, that has this row."""
         return cls((count * (row + 1) - 1) // rows, count)
 
     def rows(self, rows: int) -> range:
