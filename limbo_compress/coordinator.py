@@ -20,8 +20,9 @@ from .libraries import NOT_COMPILED, why_not_compiled
 from .options import Options, check_prefix
 from .output.existing import ExistingOutputs
 from .output.publish import OutputFile, Publisher
+from .output.resume import missing
 from .output.targets import check_targets
-from .output.workdir import WorkDir, missing
+from .output.workdir import WorkDir
 from .plan import Job, plan, work_folder_of
 from .run.executor import Engine, Executor
 from .run.failures import FailureLimit
@@ -105,11 +106,11 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         samples, paths = _find(options, engine)
         job = plan(options, len(paths))
         check_targets(job)
-        workdir = WorkDir(job, paths)
+        workdir = WorkDir(job, paths, engine.is_local)
         with _hint_at_kept_work(workdir), workdir:
-            job = workdir.job if engine.is_local else workdir.job.for_other_machines()
+            job = workdir.job
             existing = ExistingOutputs(job, paths)
-            publisher = Publisher(job, paths, existing)
+            publisher = Publisher(job, paths, existing, workdir.files)
             counter = _Counter(progress, len(job.rows), workdir)
             for part in workdir.done:
                 publisher.collect(part)
@@ -122,17 +123,19 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
             tasks = _tasks(job, paths, left, engine)
             limit = FailureLimit(options, len(job.rows), left)
             # Closing the results ends all workers before the work folder is left to others.
-            with closing(_run(engine, tasks, publisher)) as parts:
-                for part in parts:
-                    limit.check(part)
-                    publisher.collect(part)
-                    counter.count(part)
+            try:
+                with closing(_run(engine, tasks, publisher)) as parts:
+                    for part in parts:
+                        limit.check(part)
+                        publisher.collect(part)
+                        counter.count(part)
+            finally:
+                workdir.has_late_writers |= engine.left_alive
             written: tuple[OutputFile, ...] = ()
             empty: tuple[str, ...] = ()
             if job.partition is None:
-                is_late = workdir.has_late_writers or engine.left_alive
-                written = publisher.publish(workdir.check, has_late_writers=is_late)
-                workdir.clear()
+                written = publisher.publish(workdir.check, workdir.may_be_written())
+                _clear(workdir)
                 empty = _empty_masks(options, publisher)
     return Report(
         samples=len(job.rows) - len(publisher.failures),
@@ -219,6 +222,14 @@ def _empty_masks(options: Options, publisher: Publisher) -> tuple[str, ...]:
         masks = ", ".join(f"{name} '{shown(pattern)}'" for name, pattern in empty.items())
         _log.warning("`masks` %s: all zeros, because %s", masks, why)
     return tuple(empty)
+
+
+def _clear(workdir: WorkDir) -> None:
+    """Remove the work of a job that is published."""
+    try:
+        workdir.clear()
+    except OSError as error:
+        _log.warning("the work folder %s stays: %s", shown(workdir.job.root), error.strerror)
 
 
 @contextmanager

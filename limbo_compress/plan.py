@@ -11,7 +11,11 @@ from .cluster.arrays import Partition, parse_partition
 from .formats.npy import ArrayFile
 from .options import Options
 
-__all__ = ["Job", "plan", "work_folder_of"]
+__all__ = ["PLACE", "Job", "links_of", "plan", "work_folder_of"]
+
+# Each run has a place of its own, so that what another run asks for by its old name is not found.
+PLACE = "work-"
+_SHARED = "partitions"
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class Job:
         Number of samples, of all partitions.
     target : str
         Absolute prefix of the outputs.
-    folder : str
-        The work folder beside the target, with unfinished outputs and part-files.
+    root : str
+        The work folder beside the target, with the locks.
     arrays : tuple of ArrayFile
         The images, if asked for, and the masks.
     run : str
@@ -36,27 +40,42 @@ class Job:
         Where the outputs are whose names are symbolic links.
     partition : Partition or None
         The share of the rows that this run does; None for all that are missing.
+    place : str
+        Name, in the work folder, of the folder of unfinished outputs and part-files.
     mapped : frozenset of str
         Names of the arrays whose rows are written through a shared mapping, the others with
         ``pwrite``. It is known once the files are created.
+    locked : frozenset of str
+        Names of the arrays on which each writer holds a lock of the kernel; known as `mapped` is.
     """
 
     options: Options
     samples: int
     target: str
-    folder: str
+    root: str
     arrays: tuple[ArrayFile, ...]
     run: str
     links: Mapping[str, str] = field(default_factory=dict)
     partition: Partition | None = None
+    place: str = ""
     mapped: frozenset[str] = frozenset()
+    locked: frozenset[str] = frozenset()
+
+    @property
+    def folder(self) -> str:
+        """The folder of part-files, and of unfinished outputs that are no links."""
+        return os.path.join(self.root, self.place)
 
     @property
     def file_names(self) -> tuple[str, ...]:
-        """Names, without the prefix, of all outputs that the job may write or remove."""
+        """Names, without the prefix, of all outputs that the job may write or remove.
+
+        In the order in which they appear. The metadata are last, so that others do not take a
+        part of the outputs for all.
+        """
         metadata = (names.METADATA,) if self.options.metadata else ()
         arrays = (array.file_name for array in self.arrays)
-        return (*arrays, *metadata, names.FAILURES, names.WARNINGS)
+        return (*arrays, names.FAILURES, names.WARNINGS, *metadata)
 
     @property
     def rows(self) -> range:
@@ -65,26 +84,31 @@ class Job:
 
     def for_other_machines(self) -> Job:
         """Return the job as workers on other machines do it, which may see another filesystem."""
-        return self if self.options.write_rows == "mmap" else replace(self, mapped=frozenset())
+        mapped = self.mapped if self.options.write_rows == "mmap" else frozenset()
+        return replace(self, mapped=mapped, locked=frozenset())
 
     @property
-    def may_be_unsynced(self) -> bool:
-        """Whether work that is done may still be in a machine's memory only."""
-        return bool(self.mapped) or not self.arrays
+    def syncs_shards(self) -> bool:
+        """Whether a shard is on the disk once it is done, and not in a machine's memory only."""
+        return bool(self.arrays) and not self.mapped
 
     @property
-    def linked_folders(self) -> tuple[str, ...]:
+    def linked_roots(self) -> tuple[str, ...]:
         """The work folders beside the files to which outputs are linked."""
-        return tuple(map(self.work_folder, self.links))
+        return tuple(map(self.root_of, self.links))
+
+    def root_of(self, file_name: str) -> str:
+        """The work folder on the filesystem where an output will be published."""
+        if file_name not in self.links:
+            return self.root
+        folder, name = os.path.split(self.links[file_name])
+        # Other prefixes may be linked to the same file.
+        owner = deflate.crc32(os.fsencode(self.root))
+        return os.path.join(folder, f".{name}.{owner:08x}.partial")
 
     def work_folder(self, file_name: str) -> str:
         """Folder of an unfinished output, on the filesystem where it will be published."""
-        if file_name not in self.links:
-            return self.folder
-        folder, name = os.path.split(self.links[file_name])
-        # Other prefixes may be linked to the same file.
-        owner = deflate.crc32(os.fsencode(self.folder))
-        return os.path.join(folder, f".{name}.{owner:08x}.partial")
+        return os.path.join(self.root_of(file_name), self.place)
 
     def work_path(self, file_name: str) -> str:
         """Path of an unfinished output, or another file in the work folder, of all runs."""
@@ -119,19 +143,22 @@ def plan(options: Options, rows: int) -> Job:
     ]
     if options.images:
         arrays.insert(0, ArrayFile(names.IMAGES, rows, (height, width, 3), "float16"))
+    run = os.urandom(8).hex()
+    partition = parse_partition(options.partition) if options.partition else None
     job = Job(
         options,
         rows,
         target,
         work_folder_of(target),
         tuple(arrays),
-        run=os.urandom(8).hex(),
-        partition=parse_partition(options.partition) if options.partition else None,
+        run=run,
+        partition=partition,
+        place=PLACE + (_SHARED if partition else run),
     )
-    return replace(job, links=_links(job))
+    return replace(job, links=links_of(job))
 
 
-def _links(job: Job) -> dict[str, str]:
+def links_of(job: Job) -> dict[str, str]:
     """Where the outputs lead whose names are symbolic links, whether a file is there or not."""
     paths = {file_name: job.final_path(file_name) for file_name in job.file_names}
     return {

@@ -1,6 +1,7 @@
-"""Rename folders, or say at once that a filesystem cannot.
+"""Rename files and folders, or say at once that a filesystem cannot.
 
-gcsfuse and other views of object stores can rename files only, and say so in odd ways.
+gcsfuse and other views of object stores can rename files only, and say so in odd ways. On a network
+the reply may get lost; then the client asks again, and hears that there is no such file.
 """
 
 from __future__ import annotations
@@ -11,11 +12,27 @@ import shutil
 
 from .errors import OutputError
 
-__all__ = ["check_renaming", "rename_folder"]
+__all__ = ["check_renaming", "move", "rename_folder"]
 
 # What filesystems say that cannot. For gcsfuse there are too many objects, not files.
 _CANNOT = {errno.EMFILE, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV}
 _TRIES = 3
+
+
+def move(source: str, target: str) -> None:
+    """Rename a file or folder, once, whether or not the reply arrives.
+
+    Raises
+    ------
+    OSError
+        If it still has its old name.
+    """
+    before = os.lstat(source)
+    try:
+        os.rename(source, target)
+    except OSError:
+        if os.path.lexists(source) or not os.path.samestat(before, os.lstat(target)):
+            raise
 
 
 def rename_folder(source: str, target: str) -> None:
@@ -30,7 +47,7 @@ def rename_folder(source: str, target: str) -> None:
     """
     for _ in range(_TRIES):
         try:
-            os.rename(source, target)
+            move(source, target)
             return
         except OSError as error:
             # Of something in the way, mergerfs says EXDEV; it may be gone by now.

@@ -136,7 +136,7 @@ class RunningCommand:
 
     def parts(self) -> set[str]:
         """The names of the part-files, each a shard that is done."""
-        return set(glob(".out.partial/*.part", root_dir=self.folder))
+        return set(glob(".out.partial/work-*/*.part", root_dir=self.folder))
 
     def wait_for_handlers(self) -> None:
         """Wait until signals are caught, or the run has ended."""
@@ -302,7 +302,7 @@ def fill_disk(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> Non
         _run_on_filling_disk(testbed, disk, rng.randrange(300_000, 900_000))
         counts["disk full meanwhile"] += 1
         # Both workers may have filled it at once, with none of their shards done.
-        some_done = any(disk.glob(".*.partial/*.part"))
+        some_done = any(disk.glob(".*.partial/work-*/*.part"))
         command = RunningCommand(disk, *MASK, testbed.campaign)
         assert command.wait() == 0, command.stderr
         assert ("were already done" in command.stderr) == some_done

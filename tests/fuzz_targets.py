@@ -33,7 +33,7 @@ from limbo_compress.imaging.cryptomatte import label_id, mattes, open_cryptomatt
 from limbo_compress.imaging.decode import decode
 from limbo_compress.imaging.image import convert
 from limbo_compress.options import Options
-from limbo_compress.output.workdir import read_record
+from limbo_compress.output.record import read_record
 from limbo_compress.samples.metadata import parse
 from limbo_compress.samples.schema import cryptomatte_section, strip_regions
 from tests import exrs, jpegs, pictures
@@ -355,7 +355,7 @@ _PART = parts.Part(
     edge_bytes=4,
     hits={"big": 1},
     labels=("a", "b"),
-    unsynced_since="boot",
+    is_synced=False,
 )
 
 

@@ -91,7 +91,7 @@ class Hosts:
 
     def parts(self, folder: str) -> int:
         """How many shards are done in a folder of the share."""
-        return len(list((self.backing / folder).glob(".out.partial/*.part")))
+        return len(list((self.backing / folder).glob(".out.partial/work-*/*.part")))
 
     def forget(self, folder: str) -> None:
         """Let the locks in a folder look as if nobody had touched them for a minute.

@@ -33,6 +33,7 @@ __all__ = [
     "run_on_terminal",
     "shadow_modules",
     "wait_until",
+    "work_in",
 ]
 
 REAL_SAMPLES = Path(__file__).parents[2] / "shared" / "limbo-samples"
@@ -56,6 +57,12 @@ def outputs(folder: Path, prefix: str = "out") -> dict[str, bytes]:
     """The published files of a prefix, by their names without it."""
     paths = sorted(folder.glob(f"{prefix}-*"))
     return {path.name.removeprefix(f"{prefix}-"): path.read_bytes() for path in paths}
+
+
+def work_in(folder: Path, prefix: str = "out") -> Path:
+    """The folder of a job's unfinished outputs and part-files."""
+    (place,) = folder.glob(f".{prefix}.partial/work-*")
+    return place
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -82,7 +82,7 @@ class Run:
     def wait_for_shards(self, count: int) -> None:
         def is_done() -> bool:
             assert self.process.poll() is None, self.process.communicate()
-            return len(list(self.folder.glob(".out.partial/*.part"))) >= count
+            return len(list(self.folder.glob(".out.partial/work-*/*.part"))) >= count
 
         wait_until(is_done, f"{count} shards", SECONDS)
 

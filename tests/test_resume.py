@@ -17,7 +17,15 @@ from limbo_compress.formats.parts import read_parts, rows_of
 from limbo_compress.plan import plan
 from tests import jobs
 from tests.faults import RunningCommand
-from tests.jobs import Command, empty_mask_warning, labels_below, outputs, remove_cryptomattes
+from tests.jobs import (
+    Command,
+    empty_mask_warning,
+    files,
+    labels_below,
+    outputs,
+    remove_cryptomattes,
+    work_in,
+)
 
 WORK_DIR = ".out.partial"
 
@@ -121,7 +129,7 @@ def test_rows_that_changed_are_written_again(data: Path) -> None:
     """After a power cut, rows may be lost although their part-file is there."""
     stop_after(9, large(data))
     array = plan(large(data), rows=12).arrays[0]
-    with open(data.parent / WORK_DIR / array.file_name, "r+b") as stream:
+    with open(work_in(data.parent) / array.file_name, "r+b") as stream:
         stream.seek(array.whole_pages(range(6, 7)).start)
         stream.write(b"x" * 100)
     assert compress(large(data)).resumed == 8
@@ -133,17 +141,33 @@ def test_shards_with_a_damaged_part_file_are_done_again(
     data: Path, expected: dict[str, bytes], damage: str
 ) -> None:
     stop_after(9, job(data))
-    (path,) = (data.parent / WORK_DIR).glob("rows-000000006-*.part")
+    (path,) = work_in(data.parent).glob("rows-000000006-*.part")
     path.write_bytes(path.read_bytes()[:-1] if damage == "metadata truncated" else b"{}\n")
     assert compress(job(data)).resumed == 8
     assert outputs(data.parent) == expected
 
 
-@pytest.mark.parametrize("lost", ["images.npy", "masks-m.npy", "job-1.json"])
+@pytest.mark.parametrize("lost", ["images.npy", "masks-m.npy"])
 def test_a_run_starts_over_if_files_of_the_work_folder_are_lost(data: Path, lost: str) -> None:
     stop_after(9, large(data))
-    (data.parent / WORK_DIR / lost).unlink()
+    (work_in(data.parent) / lost).unlink()
     assert compress(large(data)).resumed == 0
+    check_outputs_of_large(data)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_work_without_its_record_is_kept_and_said(data: Path, content: bytes | None) -> None:
+    stop_after(9, large(data))
+    (record,) = work_in(data.parent).glob("job-*.json")
+    record.unlink()
+    if content is not None:
+        record.write_bytes(content)
+    before = set(files(data.parent / WORK_DIR).values())
+    for options in (large(data), large(data, partition="0/2")):
+        with pytest.raises(OutputError, match="finished work, but its record is missing or damag"):
+            compress(options)
+    assert set(files(data.parent / WORK_DIR).values()) == before
+    assert compress(large(data, fresh=True)).resumed == 0
     check_outputs_of_large(data)
 
 
@@ -282,14 +306,14 @@ def test_records_hold_few_labels(data: Path) -> None:
             metadata["synthetic"]["cryptomatte"]["manifest"] += [*labels, 10_000 * "x"]
             path.write_text(json.dumps(metadata))
     stop_after(12, job(data, masks=(("all", "."), ("m", "x"))))
-    parts = list(read_parts(str(data.parent / WORK_DIR)))
+    parts = list(read_parts(str(work_in(data.parent))))
     assert max(len(part.labels) for part in parts) == 20
     assert max(len(label) for part in parts for label in part.labels) < 400
 
 
 def test_records_of_shards_without_a_miss_hold_no_labels(data: Path) -> None:
     stop_after(12, job(data, masks=(("all", "."),)))
-    parts = list(read_parts(str(data.parent / WORK_DIR)))
+    parts = list(read_parts(str(work_in(data.parent))))
     cryptomattes = len(list(data.rglob("*.exr")))
     assert sum(part.hits.get("all", 0) for part in parts) == cryptomattes > 0
     assert not any(part.labels for part in parts)
@@ -297,10 +321,14 @@ def test_records_of_shards_without_a_miss_hold_no_labels(data: Path) -> None:
 
 def test_the_work_of_an_older_version_is_not_resumed(data: Path) -> None:
     stop_after(5, job(data))
-    (record,) = (data.parent / WORK_DIR).glob("job-*.json")
+    (record,) = work_in(data.parent).glob("job-*.json")
     older = json.loads(record.read_text()) | {"format": 5}
     record.write_text(json.dumps(older))
-    with pytest.raises(UsageError, match="another job: `format` was 5; `fresh` starts over"):
+    problem = "unfinished work of limbo-compress 0.1.0; finish it with that version, or start over"
+    with pytest.raises(UsageError, match=problem):
+        compress(job(data))
+    record.write_text(json.dumps(older | {"format": 99}))
+    with pytest.raises(UsageError, match="unfinished work of a later version of limbo-compress;"):
         compress(job(data))
     assert compress(job(data, fresh=True)).resumed == 0
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from ..errors import OutputError
 from ..formats.parts import SampleIssue, read_failures, rows_of, run_of
 from ..output.lock import Holder, Lock, holders, partition_locks
-from ..output.workdir import read_record
+from ..output.publication import is_interrupted
+from ..output.record import read_record
+from ..output.workdir import place_in
 from .arrays import Partition
 
 __all__ = ["Status", "read_status"]
@@ -47,6 +49,9 @@ class Status:
         The bad samples so far, in the order of their rows.
     rate : float or None
         Samples per second that the runs at work have done lately; None if that is unknown.
+    is_publication_interrupted : bool
+        Whether a run ended while it published the outputs, or does so now. The next one takes them
+        back, or removes what is left of the work if all have their names.
     """
 
     folder: str
@@ -57,6 +62,7 @@ class Status:
     lost: dict[str, str] = field(default_factory=dict)
     failures: tuple[SampleIssue, ...] = ()
     rate: float | None = None
+    is_publication_interrupted: bool = False
 
     @property
     def done(self) -> int:
@@ -101,22 +107,23 @@ def read_status(folder: str) -> Status:
     raise OutputError(f"cannot read it: {problem.strerror}", folder) from problem
 
 
-def _read(folder: str) -> Status:
+def _read(root: str) -> Status:
+    folder = os.path.join(root, place_in(root))
     record = read_record(folder) if os.path.isdir(folder) else {}
     samples, partitions = record.get("number of samples"), record.get("partitions")
     if not record:
-        return Status(folder, None)
+        return Status(root, None)
     if not (isinstance(samples, int) and 0 < samples < _MAX_ROWS):
-        raise OutputError("its record is damaged", folder)
+        raise OutputError("its record is damaged", root)
     parts = {name: rows for name in os.listdir(folder) if (rows := rows_of(name)) is not None}
-    names = sorted(partition_locks(folder), key=lambda name: (len(name), name))
-    locks = {name: list(holders(folder, name)) for name in (Lock.NAME, *names)}
+    names = sorted(partition_locks(root), key=lambda name: (len(name), name))
+    locks = {name: list(holders(root, name)) for name in (Lock.NAME, *names)}
     now = max([time.time(), *(holder.touched for held in locks.values() for holder in held)])
     alive = {name: [h for h in held if h.is_alive(now)] for name, held in locks.items()}
     lost = {name: [h for h in held if h not in alive[name]] for name, held in locks.items()}
     at_work = [holder for held in alive.values() for holder in held]
     return Status(
-        folder,
+        root,
         samples,
         tuple(_gaps(sorted((rows.start, rows.stop) for rows in parts.values()), samples)),
         partitions if isinstance(partitions, int) and partitions > 0 else None,
@@ -124,6 +131,7 @@ def _read(folder: str) -> Status:
         _names(lost),
         tuple(read_failures(folder)),
         _rate(folder, parts, at_work),
+        is_interrupted(folder),
     )
 
 

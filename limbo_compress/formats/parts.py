@@ -20,6 +20,7 @@ from typing import Any
 
 from .. import deflate
 from ..errors import OutputError, output_errors, reading_errors, shown
+from ..renaming import move
 from .filestate import FileState, open_regular
 from .index import Entry
 
@@ -91,9 +92,8 @@ class Part:
     labels : tuple of str
         If a mask has no hit, the labels of the good samples that are nearest to its pattern, as
         `nearest_names` chooses them; so a job whose shards all lack a hit can advise.
-    unsynced_since : str
-        The boot of the machine that may still keep some of it in memory only; empty once all of it
-        is on the disk.
+    is_synced : bool
+        Whether all of it was on the disk when it was done, its rows included.
     """
 
     start: int
@@ -107,7 +107,7 @@ class Part:
     edge_bytes: int = 0
     hits: dict[str, int] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
-    unsynced_since: str = ""
+    is_synced: bool = True
 
     @property
     def metadata_bytes(self) -> int:
@@ -122,7 +122,7 @@ class Part:
 def write_part(folder: str, part: Part, metadata: bytes = b"", edges: bytes = b"") -> None:
     """Write a part-file under a name of its own, then give it the final one.
 
-    It is on the disk when this returns, unless `part.unsynced_since` says otherwise.
+    It is on the disk when this returns, if `part.is_synced` says so.
 
     Raises
     ------
@@ -139,10 +139,10 @@ def write_part(folder: str, part: Part, metadata: bytes = b"", edges: bytes = b"
                 stream.write(b"%08x %b\n" % (deflate.crc32(record), record))
                 stream.write(edges)
                 stream.write(metadata)
-                if not part.unsynced_since:
+                if part.is_synced:
                     stream.flush()
                     os.fsync(stream.fileno())
-            os.replace(draft, path)
+            move(draft, path)
     finally:
         with suppress(OSError):  # it has its final name
             os.unlink(draft)
@@ -276,7 +276,7 @@ def _part(record: dict[str, Any]) -> Part:
         hits=_counts(record["hits"]),
         # Interned, since a million samples have few distinct labels.
         labels=tuple(map(sys.intern, record["labels"])),
-        unsynced_since=_text(record["unsynced_since"]),
+        is_synced=record["is_synced"] is True,
     )
 
 

@@ -13,23 +13,15 @@ from ..formats.filestate import open_regular
 from ..formats.npy import ArrayFile
 from ..formats.pickling import LIST_START
 from ..plan import Job
-from .filesystem import free_bytes, is_safe_to_map, reserve
+from .filesystem import free_bytes, is_safe_to_map, lock_for_writing, reserve
 
-__all__ = ["create_files", "is_there"]
+__all__ = ["check_space", "create_files", "is_there", "open_files"]
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-def create_files(job: Job) -> Job:
-    """Create the unfinished outputs and reserve their space.
-
-    Parameters
-    ----------
-    job : Job
-        Its folders exist. Arrays that an earlier run left are kept.
-
-    Returns
-    -------
-    Job
-        The job, which now knows how rows are written.
+def create_files(job: Job) -> None:
+    """Create the unfinished arrays in a new place, and reserve their space.
 
     Raises
     ------
@@ -38,23 +30,64 @@ def create_files(job: Job) -> Job:
     UsageError
         If the filesystem takes the names of two masks for one.
     """
-    _check_space(job)
-    mapped = frozenset(array.name for array in job.arrays if _create(job, array))
+    check_space(job)
+    for array in job.arrays:
+        path = job.work_path(array.file_name)
+        with output_errors(path), suppress(FileExistsError), open(path, "xb") as stream:
+            stream.write(array.header)
+            stream.flush()
+            reserve(stream.fileno(), array.file_bytes)
     _check_names(job)
+
+
+def open_files(job: Job) -> tuple[Job, dict[str, int]]:
+    """Open the unfinished outputs, as they stay open until they are synced.
+
+    A descriptor hears of each failed write since it was opened; one that is opened later may not.
+
+    Returns
+    -------
+    job : Job
+        The job, which now knows how rows are written.
+    files : dict of str to int
+        For each output its descriptor, to be closed.
+
+    Raises
+    ------
+    OutputError
+        If they cannot be opened, or there is no space for them.
+    """
+    files: dict[str, int] = {}
+    mapped, locked = set(), set()
+    for array in job.arrays:
+        path = job.work_path(array.file_name)
+        with output_errors(path):
+            files[array.file_name] = file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            is_reserved = reserve(file, array.file_bytes)
+            if is_safe_to_map(os.path.dirname(path)) and lock_for_writing(file):
+                locked.add(array.name)
+        how = job.options.write_rows
+        if how == "mmap" or (how == "auto" and is_reserved and array.name in locked):
+            mapped.add(array.name)
     if job.options.metadata and job.partition is None:
         path = job.own_path(names.METADATA)
-        with output_errors(path), open(path, "wb") as stream:
-            stream.write(LIST_START)
-    return replace(job, mapped=mapped)
+        with output_errors(path):
+            files[names.METADATA] = os.open(path, _NEW, 0o666)
+            os.write(files[names.METADATA], LIST_START)
+    return replace(job, mapped=frozenset(mapped), locked=frozenset(locked)), files
 
 
-def _check_space(job: Job) -> None:
-    """Check each filesystem for the space of all arrays that it will hold."""
+def check_space(job: Job) -> None:
+    """Check each filesystem for the space of another copy of all arrays that it will hold.
+
+    Raises
+    ------
+    OutputError
+        If there is too little.
+    """
     needed: Counter[int] = Counter()
     folders: dict[int, str] = {}
     for array in job.arrays:
-        if is_there(job, array):
-            continue
         folder = os.path.dirname(job.real_path(array.file_name))
         with output_errors(folder):
             filesystem = os.stat(folder).st_dev
@@ -85,21 +118,6 @@ def is_there(job: Job, array: ArrayFile) -> bool:
     return False
 
 
-def _create(job: Job, array: ArrayFile) -> bool:
-    """Create an array and reserve its space; return whether its rows may be mapped."""
-    path = job.work_path(array.file_name)
-    is_new = not is_there(job, array)
-    with output_errors(path), open(path, "w+b" if is_new else "r+b") as stream:
-        if is_new:
-            stream.write(array.header)
-            stream.flush()
-        is_reserved = reserve(stream.fileno(), array.file_bytes)
-    how = job.options.write_rows
-    if how == "auto":
-        return is_reserved and is_safe_to_map(os.path.dirname(path))
-    return how == "mmap"
-
-
 def _check_names(job: Job) -> None:
     """Check that no two arrays became one file, as where names differ in case only."""
     alike = defaultdict(list)
@@ -110,5 +128,5 @@ def _check_names(job: Job) -> None:
         if len(file_names) > 1 and not set(file_names) <= set(os.listdir(job.folder)):
             raise UsageError(
                 f"`masks`: the filesystem takes {' and '.join(file_names)} for one name",
-                os.path.dirname(job.folder),
+                os.path.dirname(job.root),
             )

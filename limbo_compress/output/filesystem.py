@@ -1,22 +1,37 @@
-"""What filesystems can do: reserve space, keep a shared mapping coherent, write early."""
+"""What filesystems can do: reserve space, keep mappings coherent, lock, write early or at once."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 
+from ..renaming import move
+
 __all__ = [
+    "forget_cached",
     "free_bytes",
     "is_safe_to_map",
-    "is_written_anywhere",
+    "is_written_elsewhere",
+    "lock_for_writing",
     "reserve",
     "start_writing",
+    "sync_folders",
+    "sync_or_remove",
+    "write_at",
+    "write_synced",
 ]
 
-_PROCESSES = "/proc"
-_MOUNTS = f"{_PROCESSES}/self/mounts"
+_MOUNTS = "/proc/self/mounts"
+# What filesystems say that keep no folders which could be synced.
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+# A killed worker keeps its files open for a moment.
+_LATE_SECONDS = 2.0
+_PAUSE_SECONDS = 0.05
 _SYNC_FILE_RANGE_WRITE = 2  # from Linux's fs.h
 # fallocate(2) found that the file cannot have its size. Anything else says only that this
 # filesystem does not reserve space.
@@ -91,6 +106,19 @@ def start_writing(file: int, offset: int, size: int) -> None:
         start(file, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_FILE_RANGE_WRITE)
 
 
+def write_at(file: int, data: memoryview, start: int) -> None:
+    """Write all of some bytes at a place of a file, by its descriptor.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written.
+    """
+    while data:
+        written = os.pwrite(file, data, start)
+        data, start = data[written:], start + written
+
+
 def free_bytes(folder: str) -> int | None:
     """Space that is left on the filesystem of a folder, or None if it does not say.
 
@@ -121,32 +149,96 @@ def is_safe_to_map(folder: str, mounts: str = _MOUNTS) -> bool:
     return kind not in _UNSAFE_TO_MAP and not kind.startswith("fuse")
 
 
-def is_written_anywhere(folder: str) -> bool:
-    """Whether a process on this machine has a file open for writing in a folder.
+def lock_for_writing(file: int) -> bool:
+    """Tell everyone on this machine that a file is being written; return whether that works.
 
-    Without procfs(5), the answer is that one may have. Processes of other users are not seen.
+    The lock, flock(2), stays until the file is closed and its last mapping is gone. Other clients
+    of a network do not see it.
+    """
+    return _flock(file, fcntl.LOCK_SH)
+
+
+def is_written_elsewhere(file: int) -> bool:
+    """Whether another process holds `lock_for_writing`, or may; this one gives its own back."""
+    deadline = time.monotonic() + _LATE_SECONDS
+    while not _flock(file, fcntl.LOCK_EX):
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(_PAUSE_SECONDS)
+    _flock(file, fcntl.LOCK_UN)
+    return False
+
+
+def _flock(file: int, how: int) -> bool:
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def sync_or_remove(path: str, file: int) -> None:
+    """Write all of a file to the disk; remove it if that fails.
+
+    After a failed fsync(2), Linux takes pages for clean that are not on the disk, and the next one
+    succeeds. So nothing that was in memory only can be trusted from then on [1]_.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+
+    References
+    ----------
+    .. [1] A. Rebello et al., "Can applications recover from fsync failures?", USENIX ATC 2020.
     """
     try:
-        processes = [name for name in os.listdir(_PROCESSES) if name.isdecimal()]
+        os.fsync(file)
     except OSError:
-        return True
-    inside = os.path.join(os.path.realpath(folder), "")
-    return any(_writes(os.path.join(_PROCESSES, process), inside) for process in processes)
-
-
-def _writes(process: str, inside: str) -> bool:
-    """Whether a process, by its folder in procfs(5), writes a file whose path begins so."""
-    files: list[str] = []
-    with suppress(OSError):  # it has ended, or is another user's
-        files = os.listdir(os.path.join(process, "fd"))
-    for file in files:
         with suppress(OSError):
-            if os.readlink(os.path.join(process, "fd", file)).startswith(inside):
-                with open(os.path.join(process, "fdinfo", file), encoding="ascii") as stream:
-                    flags = re.search(r"^flags:\s*([0-7]+)", stream.read(), re.MULTILINE)
-                if flags is None or int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY:
-                    return True
-    return False
+            os.unlink(path)
+        raise
+
+
+def write_synced(path: str, text: str, draft: str) -> None:
+    """Write a small file so that it is on the disk, under its name, when this returns.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    with open(draft, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    move(draft, path)
+    sync_folders([os.path.dirname(path)])
+
+
+def sync_folders(folders: Iterable[str]) -> None:
+    """Wait until the names in some folders are on the disk.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written.
+    """
+    for folder in sorted(set(folders)):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _CANNOT_SYNC:
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def forget_cached(file: int) -> None:
+    """Let later reads of a file that was synced come from the disk, as far as the system can."""
+    if hasattr(os, "posix_fadvise"):  # macOS has none
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _mounts(path: str) -> list[tuple[str, str]]:

@@ -114,7 +114,7 @@ class Lock:
     def of(cls, job: Job) -> Lock:
         """Make the lock that a run of this job holds from start to end."""
         partition = job.partition.index if job.partition else None
-        return cls(job.folder, job.run, partition, wait=job.options.wait)
+        return cls(job.root, job.run, partition, wait=job.options.wait)
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""The output files: join the metadata, verify, and publish by rename."""
+"""The output files: join the metadata, and verify all before they are published."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import heapq
 import json
 import os
 import shutil
-import signal
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .. import deflate, names
@@ -20,8 +18,10 @@ from ..formats.npy import ArrayFile
 from ..formats.parts import Part, SampleIssue, read_edges
 from ..formats.pickling import LIST_END, LIST_START
 from ..plan import Job
+from .create import check_space
 from .existing import ExistingOutputs
-from .filesystem import reserve, start_writing
+from .filesystem import reserve, start_writing, sync_or_remove, write_at
+from .publication import Publication
 from .targets import check_targets
 
 __all__ = ["CopyRange", "OutputFile", "Publisher"]
@@ -102,6 +102,8 @@ class Publisher:
         The metadata files, one per row.
     existing : ExistingOutputs
         The older outputs that stay.
+    files : mapping of str to int
+        Descriptors of the unfinished outputs.
 
     Attributes
     ----------
@@ -113,9 +115,16 @@ class Publisher:
         The labels that these parts name.
     """
 
-    def __init__(self, job: Job, paths: Sequence[str], existing: ExistingOutputs) -> None:
+    def __init__(
+        self,
+        job: Job,
+        paths: Sequence[str],
+        existing: ExistingOutputs,
+        files: Mapping[str, int],
+    ) -> None:
         self._job = job
         self._paths = paths
+        self._files = files
         self._index = IndexWriter()
         self._existing = existing
         self._rows: list[tuple[range, dict[str, int]]] = []
@@ -123,7 +132,7 @@ class Publisher:
         self._waiting: list[tuple[int, Part]] = []
         self._copies: deque[CopyRange] = deque()
         self._metadata_bytes = len(LIST_START)
-        self._sources: list[str] = []
+        self._sources: dict[str, str | None] = dict.fromkeys(job.file_names)
         self._written: list[OutputFile] = []
         self.failures: list[SampleIssue] = []
         self.warnings: list[SampleIssue] = []
@@ -166,11 +175,10 @@ class Publisher:
         """Write what shares a page with other shards; only the coordinator writes these pages."""
         edges, at = read_edges(self._job.folder, part), 0
         for array in self._job.arrays:
-            path = self._job.work_path(array.file_name)
-            with output_errors(path), open(path, "r+b") as stream:
+            file = self._files[array.file_name]
+            with output_errors(self._job.work_path(array.file_name)):
                 for edge in array.edges(range(part.start, part.stop)):
-                    stream.seek(edge.start)
-                    stream.write(edges[at : at + len(edge)])
+                    write_at(file, memoryview(edges)[at : at + len(edge)], edge.start)
                     at += len(edge)
 
     def _add_to_index(self, part: Part) -> None:
@@ -195,7 +203,7 @@ class Publisher:
             self._copies.popleft().copy()
 
     def publish(self, check: Callable[[], None], has_late_writers: bool) -> tuple[OutputFile, ...]:
-        """Verify what was written and rename it into place, the metadata last.
+        """Verify what was written, and give it its names.
 
         Parameters
         ----------
@@ -222,7 +230,8 @@ class Publisher:
             self._write_issues(names.WARNINGS, sorted(warnings, key=lambda issue: issue.text))
             if self._job.options.metadata:
                 self._finish_metadata()
-            self._rename(check)
+            check_targets(self._job)
+            Publication(self._job, self._sources).publish(check)
         return tuple(self._written)
 
     @property
@@ -236,12 +245,18 @@ class Publisher:
         return self._job.final_path(names.WARNINGS) if self.warnings else None
 
     def _finish_arrays(self, has_late_writers: bool) -> None:
+        are_copied = bool(self.failures) or has_late_writers
+        if are_copied:
+            check_space(self._job)
         for array in self._job.arrays:
-            path = self._job.work_path(array.file_name)
             final = replace(array, rows=array.rows - len(self.failures))
-            if self.failures or has_late_writers:
+            if are_copied:
                 path = self._job.own_path(array.file_name)
                 self._copy_good_rows(array, final, path)
+            else:
+                path = self._job.work_path(array.file_name)
+                with output_errors(path):
+                    sync_or_remove(path, self._files[array.file_name])
             shape = (final.rows, *array.row_shape)
             self._finish(path, array.file_name, shape, array.dtype, final.file_bytes)
 
@@ -272,6 +287,8 @@ class Publisher:
                         source_path,
                         "another process writes there: end it",
                     )
+            target.flush()
+            os.fsync(target.fileno())
 
     def _write_issues(self, file_name: str, issues: list[SampleIssue]) -> None:
         """Write a list of issues, if there are any."""
@@ -283,6 +300,8 @@ class Publisher:
                 record = {"path": issue.path, "row": issue.row, "reason": issue.text}
                 stream.write(json.dumps(record) + "\n")
             size = stream.tell()
+            stream.flush()
+            os.fsync(stream.fileno())
         self._finish(path, file_name, (len(issues),), "JSON lines", size)
 
     def _finish_metadata(self) -> None:
@@ -293,46 +312,17 @@ class Publisher:
             stream.write(LIST_END)
             self._index.write(stream)
             size = stream.tell()
+        with output_errors(path):
+            os.fsync(self._files[names.METADATA])
         good = len(self._paths) - len(self.failures)
         self._finish(path, names.METADATA, (good,), "list of dict", size)
 
     def _finish(
         self, path: str, file_name: str, shape: tuple[int, ...], dtype: str, size: int
     ) -> None:
-        """Sync a file to the disk and check its size; it is to be published under its name."""
-        with open(path, "rb") as stream:
-            os.fsync(stream.fileno())
-            found = os.fstat(stream.fileno()).st_size
+        """Check the size of a file that is on the disk, to be published under its name."""
+        found = os.stat(path).st_size
         if found != size:
             raise OutputError(f"{found:,} bytes where {size:,} were written", path)
-        self._sources.append(path)
+        self._sources[file_name] = os.path.basename(path)
         self._written.append(OutputFile(self._job.final_path(file_name), shape, dtype, size))
-
-    def _rename(self, check: Callable[[], None]) -> None:
-        check_targets(self._job)
-        # Older metadata are removed first. A power cut here leaves images without metadata,
-        # but never with those of another run.
-        with _signals_delayed():
-            check()
-            older = [names.FAILURES, names.WARNINGS]
-            if self._job.options.metadata:
-                older.append(names.METADATA)
-            for file_name in older:
-                path = self._job.real_path(file_name)
-                with output_errors(path), suppress(FileNotFoundError):
-                    os.unlink(path)
-            for source, file in zip(self._sources, self._written, strict=True):
-                check()
-                name = file.path.removeprefix(self._job.final_path(""))
-                with output_errors(file.path):
-                    os.replace(source, self._job.real_path(name))
-
-
-@contextmanager
-def _signals_delayed() -> Iterator[None]:
-    """Delay signals until all files have their names."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -23,7 +23,7 @@ from .. import deflate
 from ..errors import output_errors
 from ..formats.npy import ArrayFile
 from ..plan import Job
-from .filesystem import start_writing
+from .filesystem import lock_for_writing, start_writing, write_at
 
 __all__ = ["RowWriter"]
 
@@ -51,6 +51,7 @@ class RowWriter:
         self._array = array
         self._path = job.work_path(array.file_name)
         self._is_mapped = array.name in job.mapped
+        self._is_locked = array.name in job.locked
         self._pages = array.whole_pages(rows)
         self._edges = [(edge, bytearray(len(edge))) for edge in array.edges(rows)]
         self._buffer = bytearray(array.row_bytes)
@@ -60,6 +61,8 @@ class RowWriter:
     def __enter__(self) -> RowWriter:
         with output_errors(self._path):
             self._file = os.open(self._path, os.O_RDWR if self._is_mapped else os.O_WRONLY)
+            if self._is_locked:
+                lock_for_writing(self._file)
             if self._is_mapped and self._pages:
                 size, start = len(self._pages), self._pages.start
                 self._mapping = mmap.mmap(self._file, size, offset=start)
@@ -125,9 +128,4 @@ class RowWriter:
         if data and self._mapping:
             self._mapping[at : at + len(data)] = data
         elif data:
-            self._write_at(self._pages.start + at, data)
-
-    def _write_at(self, start: int, left: memoryview) -> None:
-        while left:
-            written = os.pwrite(self._file, left, start)
-            left, start = left[written:], start + written
+            write_at(self._file, data, self._pages.start + at)

@@ -6,7 +6,7 @@ import os
 import stat
 
 from ..errors import OutputError, output_errors
-from ..plan import Job
+from ..plan import Job, links_of
 from .owners import check_link
 
 __all__ = ["check_targets"]
@@ -25,16 +25,20 @@ def check_targets(job: Job) -> None:
     OutputError
         About the first output that could not be published.
     """
-    if os.path.islink(job.folder):
-        raise OutputError("the work folder is a symbolic link", job.folder, "remove the link")
-    _check_lengths(job.folder)
+    if os.path.islink(job.root):
+        raise OutputError("the work folder is a symbolic link", job.root, "remove the link")
+    _check_lengths(job.root)
+    if job.links != links_of(job):
+        problem = "a symbolic link to an output was changed while the job ran"
+        raise OutputError(problem, job.target, "run the same command again")
     for file_name in job.file_names:
         with output_errors(job.final_path(file_name)):
             if file_name in job.links:
                 check_link(job.final_path(file_name))
             path = job.real_path(file_name)
-            _check_lengths(path, job.work_folder(file_name))
-            _check_folder(os.path.dirname(path))
+            folder, own_name = os.path.dirname(path), os.path.basename(job.own_path(file_name))
+            _check_lengths(path, job.root_of(file_name), os.path.join(folder, own_name))
+            _check_folder(folder)
             _check_replaceable(path)
     _check_distinct(job)
 

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
-import re
+import secrets
 import shutil
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
-from .. import deflate, libraries
-from ..errors import OutputError, UsageError, output_errors, reading_errors
-from ..formats.filestate import open_regular
-from ..formats.parts import Part, has_its_metadata, read_edges, read_parts, rows_of
-from ..plan import Job
-from .create import create_files, is_there
-from .filesystem import is_written_anywhere
-from .lock import Lock, partition_locks, this_boot
+from ..errors import OutputError, UsageError, output_errors
+from ..formats.parts import Part, rows_of
+from ..plan import PLACE, Job
+from ..renaming import rename_folder
+from .create import check_space, create_files, is_there, open_files
+from .filesystem import is_written_elsewhere, lock_for_writing, sync_folders, write_synced
+from .lock import Lock, partition_locks
 from .owners import opened_work_folder
+from .publication import Publication, is_interrupted
+from .record import changes, fingerprint, made_by, read_record, record_names, runs_of, write_record
+from .resume import good_parts, is_within
 
-__all__ = ["WorkDir", "missing", "read_record"]
+__all__ = ["WorkDir", "place_in"]
 
-_CHUNK = 1 << 20
-_RECORD = "job"
-_RECORD_NAME = re.compile(r"job-\d+\.json")
-_LATE = "late_writers"
-_DECODERS = "decoders"
-_FORMAT = 7
-# How much of what is on the disk is read again, to see if it is what was written. Reading all rows
-# of a large job would take longer than the rest of it.
-_CHECKED_BYTES = 1 << 30
-# A killed worker keeps its files open for a moment.
-_LATE_SECONDS = 2.0
-_PAUSE_SECONDS = 0.05
+_log = logging.getLogger("limbo_compress")
+
+_NEW, _OLD = "new-", "old-"
+# Stands while processes of a run may write to arrays, where no lock of the kernel tells.
+_WRITING = "writing-"
 
 
 class WorkDir:
@@ -45,23 +39,33 @@ class WorkDir:
     none is, or if all is published. Nothing in it is touched without its lock. A run of a
     partition removes nothing that may be another's.
 
+    All work is in one folder inside, the place of the run that holds the lock. A run that takes
+    over renames it first. So whatever an earlier run asks for by its path is not there, should it
+    be alive still: it cannot change, remove or publish what now belongs to another. Partitions
+    share a place. A place appears with all its arrays and its record; what is to be removed is
+    renamed first. Nothing in between is ever taken for work.
+
     Parameters
     ----------
     job : Job
     paths : sequence of str
         The metadata files, one per row.
+    is_local : bool
+        Whether all its workers are on this machine.
 
     Attributes
     ----------
     job : Job
         The job, which knows how rows are written once the folder is entered: its files exist.
+    files : dict of str to int
+        Descriptors of the unfinished outputs.
     done : list of Part
         The parts of earlier runs that are whole and whose rows are intact, in order, as far as
         they belong to the rows of this run.
     changed : list of str
         For each part of an earlier run whose samples have changed since, the first such file.
     has_late_writers : bool
-        Whether a process of an earlier run may still write to the arrays.
+        Whether a process of an earlier run, or of this one, may still write to the arrays.
     is_kept : bool
         After leaving, whether the folder stays, with work of this job.
 
@@ -73,52 +77,36 @@ class WorkDir:
         On entering, if the folder belongs to another job.
     """
 
-    def __init__(self, job: Job, paths: Sequence[str]) -> None:
+    def __init__(self, job: Job, paths: Sequence[str], is_local: bool) -> None:
         self.job = self._job = job
         self._paths = paths
+        self._is_local = is_local
         self._lock = Lock.of(job)
         self._stack = ExitStack()
         self._is_claimed = False
+        self.files: dict[str, int] = {}
         self.done: list[Part] = []
         self.changed: list[str] = []
         self.has_late_writers = False
         self.is_kept = False
 
     def __enter__(self) -> WorkDir:
-        with output_errors(self._job.folder), ExitStack() as stack:
+        with output_errors(self._job.root), ExitStack() as stack:
             if self._job.partition is None:
-                self._enter_whole(stack)
+                stack.enter_context(self._lock)
+                stack.callback(self._leave)
+                self._lock.bury_partitions()
+                runs = self._open()
             else:
-                self._enter_partition(stack)
+                wait = self._job.options.wait
+                with Lock(self._job.root, self._job.run, is_claim=True, wait=wait):
+                    stack.enter_context(self._lock)
+                    stack.callback(self._leave)
+                    runs = self._open()
+            self.done, self.changed = good_parts(self.job, self._paths, runs, self.files)
+            self._remove_other_files()
             self._stack = stack.pop_all()
         return self
-
-    def _enter_whole(self, stack: ExitStack) -> None:
-        stack.enter_context(self._lock)
-        self._open_linked_folders()
-        stack.callback(self._leave)
-        self._lock.bury_partitions()
-        runs = self._claim(self._lock.dead)
-        self.done = self._good_parts(runs)
-        self._remove_all_but(self._files_to_go_on_with())
-        self.job = create_files(self._job)
-
-    def _enter_partition(self, stack: ExitStack) -> None:
-        wait = self._job.options.wait
-        with Lock(self._job.folder, self._job.run, is_claim=True, wait=wait) as claim:
-            stack.enter_context(self._lock)
-            self._open_linked_folders()
-            stack.callback(self._leave)
-            runs = self._claim(claim.dead | self._lock.dead)
-            self.job = create_files(self._job)
-        self.done = self._good_parts(runs)
-        for name in self._own_parts() - self._files_to_go_on_with():
-            _remove(os.path.join(self._job.folder, name))
-
-    def _open_linked_folders(self) -> None:
-        for folder in self._job.linked_folders:
-            with output_errors(folder), opened_work_folder(folder):
-                pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._stack:
@@ -135,286 +123,230 @@ class WorkDir:
         """
         self._lock.check()
         with output_errors(self._job.folder):
-            if _runs(read_record(self._job.folder))[-1:] != [self._job.run]:
-                raise OutputError("it is no longer the work folder of this run", self._job.folder)
+            if runs_of(read_record(self._job.folder))[-1:] != [self._job.run]:
+                raise OutputError("it is no longer the work folder of this run", self._job.root)
+
+    def may_be_written(self) -> bool:
+        """Whether anyone else may write to the arrays, now that all workers have ended."""
+        locked = (array for array in self.job.arrays if array.name in self.job.locked)
+        files = [self.files[array.file_name] for array in locked]
+        return self.has_late_writers or any(map(is_written_elsewhere, files))
 
     def clear(self) -> None:
-        """Remove all work, once the job is published. On leaving, the folder goes, too."""
-        self._remove_all_but(set())
+        """Remove all work. On leaving, the folder goes, too."""
+        self._close_files()
+        self._discard_all()
+        for root in self._roots():
+            _remove_all_but({Lock.NAME, self._lock.name}, root)
 
-    def _leave(self) -> None:
-        """Keep the folder if any shard is done; else clear it, so that the lock removes it."""
-        with suppress(OSError, OutputError):
-            self._lock.check()
-            has_parts = self._has_parts()
-            self.is_kept = self._is_claimed and has_parts
-            if not has_parts and self._job.partition is None:
-                self.clear()
-            for folder in self._job.linked_folders:
-                with suppress(OSError):  # it holds work, or a network filesystem keeps a file
-                    os.rmdir(folder)
-
-    def _has_parts(self) -> bool:
-        return any(map(rows_of, os.listdir(self._job.folder)))
-
-    def _own_parts(self) -> set[str]:
-        """Names of the part-files of the rows of this run."""
-        names = os.listdir(self._job.folder)
-        return {name for name in names if _is_within(rows_of(name), self._job.rows)}
-
-    def _is_in_use(self) -> bool:
-        """Whether the folder holds work, or other partitions are at it."""
-        return self._has_parts() or set(partition_locks(self._job.folder)) > {self._lock.name}
-
-    def _claim(self, dead: dict[str, bool]) -> list[str]:
-        """Make the folder this run's, and return the names of all runs whose parts are in it.
-
-        `dead` has the runs from which it was taken over, see `Lock`.
-        """
-        fingerprint = _fingerprint(self._job, self._paths)
-        found = read_record(self._job.folder)
-        changes = _changes(found, fingerprint)
-        is_in_use = self._is_in_use()
-        if changes and self._job.partition and is_in_use and not found:
-            raise OutputError("its record is missing or damaged", self._job.folder, "remove it")
-        if found and changes and is_in_use and not self._job.options.fresh:
-            hint = "`fresh` starts over"
-            if self._job.partition:
-                hint = "all partitions of a job need the same options and libraries"
-            raise UsageError(
-                f"unfinished work of another job: {', '.join(changes)}", self._job.folder, hint
-            )
-        runs = [*_runs(found), self._job.run]
-        if changes or self._job.options.fresh or not is_in_use:
-            self.clear()
-            runs = [self._job.run]
+    def _open(self) -> list[str]:
+        """Make the place of work this run's, and return all runs whose parts are in it."""
+        job = self._job
+        for root in job.linked_roots:
+            with output_errors(root), opened_work_folder(root):
+                pass
+        self._settle_publication()
+        found = self._read_record()
+        wanted = fingerprint(job, self._paths)
+        runs = [*runs_of(found), job.run]
+        if found:
+            self._take_over(job.linked_roots)
+            write_record(job, job.folder, found | wanted | {"runs": runs})
         else:
-            fingerprint = found | fingerprint
-            self.has_late_writers = self._may_have_late_writers(found, dead)
-        late = {_LATE: self.has_late_writers}
-        self._write_record(fingerprint | late | {"runs": runs})
+            self._discard_all()
+            runs = [job.run]
+            self._build(wanted | {"runs": runs})
         self._is_claimed = True
+        opened, self.files = open_files(job)
+        self.job = opened if self._is_local else opened.for_other_machines()
+        self._look_for_late_writers()
         return runs
 
-    def _write_record(self, record: dict[str, Any]) -> None:
-        """Write the record under a new name, which no client of a network has cached."""
-        older = _record_names(self._job.folder)
-        number = 1 + max(map(_number, older), default=0)
-        draft = self._job.own_path(_RECORD)
-        with open(draft, "w", encoding="utf-8") as stream:
-            json.dump(record, stream)
-        os.replace(draft, self._job.work_path(f"{_RECORD}-{number}.json"))
-        for name in older:
-            with suppress(OSError):
-                os.unlink(self._job.work_path(name))
+    def _settle_publication(self) -> None:
+        """Take an interrupted publication back, or remove what one that is complete has left."""
+        publication = Publication.read(replace(self._job, place=place_in(self._job.root)))
+        if publication is None:
+            return
+        self._take_over(publication.job.linked_roots)
+        publication = replace(publication, job=replace(publication.job, place=self._job.place))
+        if publication.is_complete():
+            self._discard_all()
+            return
+        _log.warning("an earlier run was ended while it published its outputs: they are taken back")
+        publication.take_back()
 
-    def _may_have_late_writers(self, record: dict[str, Any], dead: dict[str, bool]) -> bool:
-        """Whether a process of a run that was taken over may still be alive, and write."""
-        if record.get(_LATE) or not all(dead.values()) or not dead.keys() <= set(_runs(record)):
-            return True
-        deadline = time.monotonic() + _LATE_SECONDS
-        while dead and any(map(is_written_anywhere, self._folders())):
-            if time.monotonic() > deadline:
-                return True
-            time.sleep(_PAUSE_SECONDS)
-        return False
+    def _take_over(self, linked_roots: Iterable[str]) -> None:
+        """Give the place of an earlier run's work the name of this run's, wherever it has files."""
+        name = place_in(self._job.root)
+        _rename(self._job.root, name, self._job.place)
+        for root in linked_roots:
+            places = _places(root)
+            if name in places or len(places) == 1:
+                _rename(root, name if name in places else places[0], self._job.place)
 
-    def _good_parts(self, runs: list[str]) -> list[Part]:
-        """Read the parts that can be trusted.
+    def _read_record(self) -> dict[str, Any]:
+        """Read the record of what is there; empty if there is nothing, or it may go.
 
-        Of those that are on the disk, some are compared with their checksums, spread evenly; all
-        of them if one is not what was written. The others are always compared.
+        Raises
+        ------
+        OutputError, UsageError
+            If there is work that this run may neither use nor remove.
         """
-        if not all(is_there(self._job, array) for array in self._job.arrays):
-            return []  # `create_files` starts such an array anew
-        rows_bytes = sum(array.row_bytes for array in self._job.arrays) * len(self._paths)
-        for step in (1 + rows_bytes // _CHECKED_BYTES, 1):
-            self.changed.clear()
-            good, has_lost = [], False
-            for number, part in enumerate(read_parts(self._job.folder)):
-                rows = range(part.start, part.stop)
-                if part.run not in runs or not _is_within(rows, self._job.rows):
-                    continue
-                if part.failures:  # bad samples are tried again: they may have been fixed
-                    continue
-                is_checked = number % step == 0 or not _is_synced(part)
-                if is_checked and not self._has_its_bytes(part):
-                    has_lost = True
-                elif self._has_its_samples(part):
-                    good.append(replace(part, files=()))  # they take much memory in a large job
-            if not has_lost:
-                break
-        return list(_disjoint(good))
+        job = self._job
+        folder = os.path.join(job.root, place_in(job.root))
+        found, wanted = read_record(folder), fingerprint(job, self._paths)
+        has_parts, others = _has_parts(folder), self._other_partitions()
+        if job.options.fresh or not (has_parts or others):
+            return {}
+        if not found and has_parts:
+            problem = "there is finished work, but its record is missing or damaged"
+            raise OutputError(problem, folder, "`fresh` starts over")
+        if found and found.get("format") != wanted["format"]:
+            hint = "finish it with that version, or start over with `fresh`"
+            raise UsageError(f"unfinished work of {made_by(found)}", job.root, hint)
+        if found and (differences := changes(found, wanted)):
+            hint = "`fresh` starts over"
+            if job.partition:
+                hint = "all partitions of a job need the same options and libraries"
+            problem = f"unfinished work of another job: {', '.join(differences)}"
+            raise UsageError(problem, job.root, hint)
+        there = replace(job, place=os.path.basename(folder))
+        missing = [array.file_name for array in job.arrays if not is_there(there, array)]
+        if missing and others:
+            raise OutputError("it is missing", there.work_path(missing[0]), "end all partitions")
+        return {} if missing else found
 
-    def _has_its_bytes(self, part: Part) -> bool:
-        """Whether the rows and the metadata of a part are what was written."""
-        edges, at = read_edges(self._job.folder, part), 0
-        rows = range(part.start, part.stop)
-        for array in self._job.arrays:
-            head, tail = (len(edge) for edge in array.edges(rows))
-            checksum = deflate.crc32(edges[at : at + head])
-            checksum = self._checksum(array.file_name, array.whole_pages(rows), checksum)
-            checksum = deflate.crc32(edges[at + head : at + head + tail], checksum)
-            if checksum != part.checksums.get(array.name):
-                return False
-            at += head + tail
-        return at == len(edges) and has_its_metadata(self._job.folder, part)
+    def _other_partitions(self) -> set[str]:
+        return set(partition_locks(self._job.root)) - {self._lock.name}
 
-    def _has_its_samples(self, part: Part) -> bool:
-        """Whether the files of its samples are as they were when they were read."""
-        paths = self._paths[part.start : part.stop]
-        if len(part.files) != len(paths):  # the record is damaged
-            return False
-        for path, states in zip(paths, part.files, strict=True):
-            folder = os.path.dirname(path)
-            for state in states:
-                if not state.holds(folder):
-                    self.changed.append(os.path.join(folder, state.name))
-                    return False
-        return True
+    def _build(self, record: dict[str, Any]) -> None:
+        """Make a new place, which appears with all that belongs to it."""
+        draft = replace(self._job, place=_NEW + self._job.run)
+        roots = self._roots()
+        try:
+            with output_errors(self._job.root):  # before the rest is removed
+                for root in roots:
+                    os.mkdir(os.path.join(root, draft.place))
+                create_files(draft)
+                write_record(draft, draft.folder, record)
+                self._lock.check()
+                for root in reversed(roots):
+                    _rename(root, draft.place, self._job.place)
+        except BaseException:
+            for root in roots:
+                shutil.rmtree(os.path.join(root, draft.place), ignore_errors=True)
+            raise
+        sync_folders({*roots, *map(os.path.dirname, roots)})
 
-    def _checksum(self, file_name: str, span: range, checksum: int) -> int:
-        """Continue a checksum over a range of bytes of an array."""
-        path = self._job.work_path(file_name)
-        with reading_errors(path), suppress(FileNotFoundError), open_regular(path) as stream:
-            stream.seek(span.start)
-            left = len(span)
-            while left and (chunk := stream.read(min(_CHUNK, left))):
-                checksum = deflate.crc32(chunk, checksum)
-                left -= len(chunk)
-        return checksum
+    def _look_for_late_writers(self) -> None:
+        """Find out who may still write to the arrays, and let others know that this run does."""
+        job, own = self.job, _WRITING + self.job.run
+        if job.partition is None:
+            names = os.listdir(job.folder)
+            has_marks = any(name.startswith(_WRITING) for name in names)
+            self.has_late_writers = has_marks or self.may_be_written()
+            for file in self.files.values():
+                lock_for_writing(file)
+        if self.has_late_writers:
+            check_space(job)
+        if self.has_late_writers or not job.locked >= {array.name for array in job.arrays}:
+            write_synced(job.work_path(own), "", job.own_path(_WRITING))
 
-    def _files_to_go_on_with(self) -> set[str]:
-        names = {os.path.basename(part.path(self._job.folder)) for part in self.done}
-        if names:
-            names.update(array.file_name for array in self._job.arrays)
-        return names.union(_record_names(self._job.folder))
+    def _leave(self) -> None:
+        """Keep the work if any shard is done; else clear it, so that the lock removes the folder."""
+        job = self._job
+        self._close_files()
+        with suppress(OSError, OutputError):
+            if self._is_claimed:
+                self._lock.check()
+                self._keep_or_clear()
+        for root in job.linked_roots:
+            with suppress(OSError):  # it holds work, or a network filesystem keeps a file
+                os.rmdir(root)
 
-    def _folders(self) -> tuple[str, ...]:
-        return (self._job.folder, *self._job.linked_folders)
-
-    def _remove_all_but(self, kept: set[str]) -> None:
-        for folder in self._folders():
+    def _keep_or_clear(self) -> None:
+        job = self._job
+        has_arrays = all(is_there(job, array) for array in job.arrays)
+        self.is_kept = _has_parts(job.folder) and (has_arrays or is_interrupted(job.folder))
+        if self.is_kept and not self.has_late_writers:
             with suppress(FileNotFoundError):
-                for name in set(os.listdir(folder)) - kept - {Lock.NAME, self._lock.name}:
+                os.unlink(job.work_path(_WRITING + job.run))
+        elif not self.is_kept and job.partition is None:
+            self.clear()
+
+    def _close_files(self) -> None:
+        while self.files:
+            os.close(self.files.popitem()[1])
+
+    def _roots(self) -> tuple[str, ...]:
+        return (self._job.root, *self._job.linked_roots)
+
+    def _discard_all(self) -> None:
+        """Remove all places, so that half of one is never taken for one."""
+        for root in self._roots():
+            for name in _places(root):
+                old = _OLD + secrets.token_hex(4)
+                _rename(root, name, old)
+                _remove(os.path.join(root, old))
+
+    def _remove_other_files(self) -> None:
+        """Remove what this run does not go on with, as far as it cannot be another partition's."""
+        job = self._job
+        kept = {os.path.basename(part.path(job.folder)) for part in self.done}
+        if job.partition:
+            for name in os.listdir(job.folder):
+                if is_within(rows_of(name), job.rows) and name not in kept:
+                    _remove(os.path.join(job.folder, name))
+            return
+        kept.update(record_names(job.folder), (array.file_name for array in job.arrays))
+        for root in self._roots():
+            folder = os.path.join(root, job.place)
+            _remove_all_but({Lock.NAME, job.place}, root)
+            for name in os.listdir(folder):
+                if name not in kept and job.run not in name and not name.startswith(_WRITING):
                     _remove(os.path.join(folder, name))
+
+
+def place_in(root: str) -> str:
+    """Return the name of the place in a work folder that holds work; empty if there is none.
+
+    Raises
+    ------
+    OutputError
+        If there are two.
+    """
+    places = _places(root)
+    used = [name for name in places if _has_parts(os.path.join(root, name))] or places
+    if len(used) > 1:
+        raise OutputError(f"{' and '.join(used)} both hold work", root, "move one away")
+    return used[0] if used else ""
+
+
+def _places(root: str) -> list[str]:
+    with suppress(FileNotFoundError):
+        return sorted(name for name in os.listdir(root) if name.startswith(PLACE))
+    return []
+
+
+def _has_parts(folder: str) -> bool:
+    with suppress(FileNotFoundError):
+        return any(map(rows_of, os.listdir(folder)))
+    return False
+
+
+def _rename(root: str, name: str, target: str) -> None:
+    if name != target:
+        rename_folder(os.path.join(root, name), os.path.join(root, target))
+
+
+def _remove_all_but(kept: set[str], folder: str) -> None:
+    with suppress(FileNotFoundError):
+        for name in set(os.listdir(folder)) - kept:
+            _remove(os.path.join(folder, name))
 
 
 def _remove(path: str) -> None:
     try:
         os.unlink(path)
-    except OSError:  # the draft of a lock, or what a network filesystem keeps while it is open
+    except OSError:  # a folder, or what a network filesystem keeps while it is open
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _disjoint(parts: Iterable[Part]) -> Iterator[Part]:
-    """Leave out shards that are done twice, as after a shard was divided."""
-    row = 0
-    for part in parts:
-        if part.start >= row:
-            row = part.stop
-            yield part
-
-
-def read_record(folder: str) -> dict[str, Any]:
-    """Read which job a work folder belongs to; empty if there is no record, or a damaged one.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    """
-    # Listed: a name that is looked up before it is there is missing for a while on a network.
-    names = _record_names(folder)
-    if not names:
-        return {}
-    try:
-        path = os.path.join(folder, max(names, key=_number))
-        with reading_errors(path), open_regular(path) as stream:
-            record = json.load(stream)
-    except (ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _record_names(folder: str) -> list[str]:
-    return [name for name in os.listdir(folder) if _RECORD_NAME.fullmatch(name)]
-
-
-def _number(record_name: str) -> int:
-    return int(record_name[len(_RECORD) + 1 : -len(".json")])
-
-
-def _is_within(rows: range | None, all_rows: range) -> bool:
-    return rows is not None and all_rows.start <= rows.start and rows.stop <= all_rows.stop
-
-
-def _is_synced(part: Part) -> bool:
-    """Whether a part is on the disk, or in the memory of this machine since it was written."""
-    return part.unsynced_since in ("", this_boot())
-
-
-def missing(done: Iterable[Part], rows: range) -> list[range]:
-    """Ranges of rows that no part covers; the parts are disjoint, in order, and within the rows.
-
-    Examples
-    --------
-    >>> missing([Part(2, 4, "a"), Part(4, 5, "b")], range(9))
-    [range(0, 2), range(5, 9)]
-    """
-    inner = (edge for part in done for edge in (part.start, part.stop))
-    edges = [rows.start, *inner, rows.stop]
-    pairs = zip(edges[0::2], edges[1::2], strict=True)
-    return [range(start, stop) for start, stop in pairs if start < stop]
-
-
-def _fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
-    """What must not change for work to be resumed: options that matter, decoders, samples."""
-    import hashlib  # here because no worker needs it
-
-    options = job.options
-    names = hashlib.sha256()
-    for path in paths:
-        names.update(os.fsencode(path) + b"\0")
-    partitions = {"partitions": job.partition.count} if job.partition else {}
-    decoders = libraries.decoders(options.images, bool(options.masks))
-    return partitions | {
-        "format": _FORMAT,
-        "images": options.images,
-        "image_size": list(options.image_size),
-        "masks": [list(mask) for mask in options.masks],
-        "metadata": options.metadata,
-        "strip_regions": options.strip_regions,
-        _DECODERS: decoders,
-        "number of samples": len(paths),
-        "list of samples": names.hexdigest(),
-    }
-
-
-def _runs(record: dict[str, Any]) -> list[str]:
-    """The names of the runs that worked on a job, the latest one last."""
-    runs = record.get("runs")
-    return [run for run in runs if isinstance(run, str)] if isinstance(runs, list) else []
-
-
-def _changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Say how the job that was found differs from the one that is wanted."""
-    changes = []
-    for name, value in wanted.items():
-        if name == "partitions" and name not in found:  # no partition has begun
-            continue
-        if found.get(name) != value:
-            if name == _DECODERS:
-                changes += _new_versions(found.get(name), value)
-            elif isinstance(value, str):  # a digest means nothing to a reader
-                changes.append(f"the {name} changed")
-            else:
-                changes.append(f"`{name}` was {found.get(name)}")
-    return changes
-
-
-def _new_versions(found: Any, wanted: dict[str, str]) -> list[str]:
-    """Say which libraries have another version."""
-    before = found if isinstance(found, dict) else {}
-    pairs = {package: (before.get(package, "unknown"), wanted[package]) for package in wanted}
-    return [f"{package} was {old}, is {new}" for package, (old, new) in pairs.items() if old != new]

@@ -19,7 +19,7 @@ from ..formats.index import Entry
 from ..formats.parts import Part, SampleIssue, write_part
 from ..formats.pickling import fragment, no_garbage_collection
 from ..options import Options
-from ..output.lock import Lock, this_boot
+from ..output.lock import Lock
 from ..output.publish import CopyRange
 from ..plan import Job
 from ..samples.reader import SampleFiles, SampleReader
@@ -195,7 +195,7 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, Part]:
         edge_bytes=len(edges),
         hits=dict(done.hits),
         labels=done.labels_near_misses(task.job.options),
-        unsynced_since=(this_boot() or "?") if task.job.may_be_unsynced else "",
+        is_synced=task.job.syncs_shards,
     )
     if not done.failures or task.job.options.on_error == "skip":
         _leave_part(task.job, part, b"".join(done.fragments), edges)

@@ -10,7 +10,8 @@ import pytest
 from limbo_compress.output.filesystem import (
     free_bytes,
     is_safe_to_map,
-    is_written_anywhere,
+    is_written_elsewhere,
+    lock_for_writing,
     reserve,
 )
 
@@ -50,17 +51,15 @@ def test_a_filesystem_without_a_size_does_not_count_as_full() -> None:
     assert free_bytes(os.getcwd()) == shutil.disk_usage(os.getcwd()).free
 
 
-def test_files_open_for_writing_are_found_with_and_without_a_mapping(tmp_path: Path) -> None:
-    path = tmp_path / "a b" / "file"
-    path.parent.mkdir()
+def test_who_writes_a_file_is_seen_until_its_mapping_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "file"
     path.write_bytes(bytes(1 << 16))
-    folder = str(path.parent)
-    with open(path, "rb"):
-        assert not is_written_anywhere(folder)
-    with open(path, "r+b") as stream:
-        assert is_written_anywhere(folder)
-        mapping = mmap.mmap(stream.fileno(), 0)
-    assert is_written_anywhere(folder), "the mapping is still there"
-    assert not is_written_anywhere(folder + "c")
-    mapping.close()
-    assert not is_written_anywhere(folder)
+    with open(path, "rb") as ours:
+        assert not is_written_elsewhere(ours.fileno())
+        with open(path, "r+b") as stream:
+            assert lock_for_writing(stream.fileno())
+            assert is_written_elsewhere(ours.fileno())
+            mapping = mmap.mmap(stream.fileno(), 0)
+        assert is_written_elsewhere(ours.fileno()), "the mapping is still there"
+        mapping.close()
+        assert not is_written_elsewhere(ours.fileno())

@@ -84,9 +84,9 @@ def give(path: Path, user: int) -> None:
 def plant_work(shared: Path, user: int) -> Path:
     """Let a user leave unfinished work, whose part-files he has forged."""
     stop_before_publication(shared)
-    folder = shared / "out" / ".test.partial"
-    for part in list(read_parts(str(folder))):
-        write_part(str(folder), part, b"\x94" * part.metadata_bytes)
+    folder, place = shared / "out" / ".test.partial", str(jobs.work_in(shared / "out", "test"))
+    for part in list(read_parts(place)):
+        write_part(place, part, b"\x94" * part.metadata_bytes)
     folder.chmod(0o777)
     give(folder, user)
     return folder
@@ -202,7 +202,7 @@ def test_a_work_folder_planted_beside_the_end_of_a_link_is_refused(shared: Path)
     os.chown(shared / "mine" / "test-metadata.pickle", NOBODY, NOBODY, follow_symlinks=False)
     prefix = str(shared / "mine" / "test")
     job = plan(jobs.job(shared / "data", shared, images=False, prefix=prefix), 3)
-    (planted,) = job.linked_folders
+    (planted,) = job.linked_roots
     precious = shared / "precious"
     precious.mkdir()
     (precious / "file").touch()
@@ -220,7 +220,8 @@ def test_a_colleague_of_the_group_resumes(shared: Path) -> None:
     stop_before_publication(shared)
     give(shared / "out" / ".test.partial", DAEMON)
     for path in (shared / "out" / ".test.partial").rglob("*"):
-        path.chmod(0o664)
+        path.chmod(0o775 if path.is_dir() else 0o664)
+        os.chown(path, DAEMON, NOBODY)
     (shared / "out" / ".test.partial").chmod(0o775)
     os.chown(shared / "out" / ".test.partial", DAEMON, NOBODY)
     done = run_as(2, shared, group=NOBODY)
@@ -277,14 +278,21 @@ def test_a_mount_that_gives_all_to_one_user_is_used_by_everyone(shared: Path) ->
 def test_a_part_whose_run_is_no_plain_name_is_ignored(
     campaign: Path, tmp_path: Path, run: object
 ) -> None:
-    folder = tmp_path / ".out.partial"
-    folder.mkdir()
-    write_part(str(folder), Part(0, 12, "x"))
-    path = Path(Part(0, 12, "x").path(str(folder)))
+    def progress(done: int, total: int) -> None:
+        if done:
+            raise InterruptionError
+
+    with pytest.raises(InterruptionError):
+        compress(jobs.job(campaign, tmp_path), progress)
+    folder = str(jobs.work_in(tmp_path))
+    before = list(read_parts(folder))
+    write_part(folder, Part(0, 12, "x"))
+    path = Path(Part(0, 12, "x").path(folder))
     record = json.dumps(vars(Part(0, 12, "x")) | {"run": run}).encode()
     path.write_bytes(b"%08x %b\n" % (zlib.crc32(record), record))
-    assert list(read_parts(str(folder))) == []
-    assert compress(jobs.job(campaign, tmp_path)).samples == 12
+    assert list(read_parts(folder)) == before
+    report = compress(jobs.job(campaign, tmp_path))
+    assert (report.samples, report.resumed) == (12, sum(p.stop - p.start for p in before))
 
 
 def test_a_work_folder_that_is_a_link_is_refused(campaign: Path, tmp_path: Path) -> None:

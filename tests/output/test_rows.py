@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 
 from limbo_compress import Options, OutputError, compress
-from limbo_compress.output.create import create_files
+from limbo_compress.output.create import create_files, open_files
 from limbo_compress.output.rows import RowWriter
-from limbo_compress.plan import plan
+from limbo_compress.plan import Job, plan
 
 PAGE = 1 << 16
 
@@ -32,8 +33,7 @@ def test_shards_write_whole_pages_and_keep_their_edges(
         (str(tmp_path),), str(tmp_path / "x"), images=True, image_size=size, write_rows=how
     )
     job = plan(options, cuts[-1])
-    Path(job.folder).mkdir()
-    job = create_files(job)
+    job = created(job)
     (array,) = job.arrays
     path = Path(job.work_path(array.file_name))
     values = np.random.default_rng(0).random((cuts[-1], *array.row_shape)).astype(np.float16)
@@ -56,6 +56,16 @@ def test_shards_write_whole_pages_and_keep_their_edges(
     np.testing.assert_array_equal(np.load(path), values)
 
 
+def created(job: Job) -> Job:
+    """Create the files of a job, and leave them to others."""
+    Path(job.folder).mkdir(parents=True)
+    create_files(job)
+    job, files = open_files(job)
+    for file in files.values():
+        os.close(file)
+    return job
+
+
 def is_changed(before: bytes, after: bytes, page: int) -> bool:
     return before[page : page + PAGE] != after[page : page + PAGE]
 
@@ -67,8 +77,7 @@ def is_within(page: int, shard: range) -> bool:
 def test_a_row_that_is_left_by_an_exception_is_not_written(tmp_path: Path) -> None:
     options = Options((str(tmp_path),), str(tmp_path / "x"), images=True, write_rows="pwrite")
     job = plan(options, 2)
-    Path(job.folder).mkdir()
-    job = create_files(job)
+    job = created(job)
     (array,) = job.arrays
     with RowWriter(job, array, range(2)) as writer:
         with pytest.raises(ZeroDivisionError), writer.row(0) as out:

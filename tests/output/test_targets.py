@@ -125,7 +125,7 @@ def test_a_linked_output_is_resumed_beside_its_file(
     (tmp_path / "out-images.npy").symlink_to(elsewhere / "real")
     with pytest.raises(InterruptionError):
         run(campaign, tmp_path, stop_after=6)
-    (unfinished,) = elsewhere.glob(".real.*.partial/images.npy")
+    (unfinished,) = elsewhere.glob(".real.*.partial/work-*/images.npy")
     assert unfinished.stat().st_size == len(expected["images.npy"])
     assert run(campaign, tmp_path) == 6
     assert outputs(tmp_path) == expected

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbo_compress.formats.parts import Part
-from limbo_compress.output.workdir import missing
+from limbo_compress.output.resume import missing
 
 
 @given(st.lists(st.booleans(), max_size=60))

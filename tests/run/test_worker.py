@@ -16,10 +16,10 @@ from tests.jobs import job
 def test_a_run_that_lost_the_folder_leaves_no_part(campaign: Path, tmp_path: Path) -> None:
     late = plan(job(campaign, tmp_path), rows=1)
     task = ShardTask(late, 0, (str(min(campaign.rglob("*.json"))),))
-    with Lock(late.folder, "another run"):
-        before = os.listdir(late.folder)
+    with Lock(late.root, "another run"):
+        before = os.listdir(late.root)
         with pytest.raises(OutputError, match="another run took over this prefix"):
             list(compress_shard(task))
         with pytest.raises(OutputError, match="another run took over this prefix"):
             task.give_up(Ending("was killed by SIGSEGV"))
-        assert os.listdir(late.folder) == before
+        assert os.listdir(late.root) == before

@@ -1,0 +1,152 @@
+"""Complete outputs take their names, all of one job or none: a journal survives any interruption.
+
+Three steps, each on the disk before the next one begins:
+
+1. a journal in the work folder says which files are to take which names;
+2. older outputs are set aside, into the work folder;
+3. the new ones take their names.
+
+So at the final names there are all older outputs, fewer of them, some of the new ones, or all of
+these, and never both old and new. Whoever finds the journal takes an interrupted publication back,
+unless all files have their names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from ..errors import OutputError, output_errors, reading_errors
+from ..formats.filestate import open_regular
+from ..plan import Job
+from ..renaming import move
+from .filesystem import sync_folders, write_synced
+
+__all__ = ["Publication", "is_interrupted"]
+
+_JOURNAL = "publication.json"
+_OLDER = "older-"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Files of a job that are complete and on the disk, and the names that they are to take.
+
+    Attributes
+    ----------
+    job : Job
+    sources : dict of str to (str or None)
+        For each output, in the order in which they appear, the name of the file in its work
+        folder; None for one that is to be missing.
+    """
+
+    job: Job
+    sources: dict[str, str | None]
+
+    @classmethod
+    def read(cls, job: Job) -> Publication | None:
+        """Read the journal of an interrupted publication, if there is one.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be read.
+        """
+        path = job.work_path(_JOURNAL)
+        try:
+            with reading_errors(path), suppress(FileNotFoundError), open_regular(path) as stream:
+                journal = json.load(stream)
+                return cls(replace(job, links=dict(journal["links"])), dict(journal["sources"]))
+        except (ValueError, LookupError, TypeError) as error:
+            raise OutputError("this journal is damaged", path, "move it away") from error
+        return None
+
+    def publish(self, check: Callable[[], None]) -> None:
+        """Give all files their names.
+
+        Parameters
+        ----------
+        check : callable
+            Called before each rename; raises an error if the work is no longer this run's.
+
+        Raises
+        ------
+        OSError, OutputError
+            If a file cannot be renamed, or a folder not be synced. Then older outputs are back,
+            as far as that is possible, unless all new ones have their names.
+        """
+        journal = {"links": dict(self.job.links), "sources": self.sources}
+        # The names of the files themselves must be on the disk before the journal is.
+        sync_folders(self._work_folders())
+        draft = self.job.own_path(_JOURNAL)
+        write_synced(self.job.work_path(_JOURNAL), json.dumps(journal), draft)
+        try:
+            self._set_aside(check)
+            for file_name, path in self._files():
+                check()
+                with output_errors(self.job.final_path(file_name)):
+                    move(path, self.job.real_path(file_name))
+            self._sync()
+        except BaseException:
+            if not self.is_complete():
+                with suppress(OSError):  # the next run does it
+                    self.take_back()
+            raise
+
+    def is_complete(self) -> bool:
+        """Whether all files have their names."""
+        return not any(os.path.lexists(path) for _, path in self._files())
+
+    def take_back(self) -> None:
+        """Return the files to the work folder, then older outputs to their names.
+
+        Doing it twice changes nothing.
+
+        Raises
+        ------
+        OSError
+            If one cannot be renamed.
+        """
+        for file_name, path in reversed(list(self._files())):
+            final = self.job.real_path(file_name)
+            if not os.path.lexists(path) and os.path.lexists(final):
+                move(final, path)
+        self._sync()
+        for file_name in self.sources:
+            if os.path.lexists(self._aside(file_name)):
+                move(self._aside(file_name), self.job.real_path(file_name))
+        self._sync()
+        os.unlink(self.job.work_path(_JOURNAL))
+
+    def _set_aside(self, check: Callable[[], None]) -> None:
+        found = [name for name in self.sources if os.path.lexists(self.job.real_path(name))]
+        for file_name in found:
+            check()
+            with output_errors(self.job.final_path(file_name)):
+                move(self.job.real_path(file_name), self._aside(file_name))
+        if found:
+            self._sync()
+
+    def _files(self) -> Iterable[tuple[str, str]]:
+        """Yield each output that is to appear, and its path in the work folder."""
+        for file_name, source in self.sources.items():
+            if source is not None:
+                yield file_name, os.path.join(self.job.work_folder(file_name), source)
+
+    def _aside(self, file_name: str) -> str:
+        return os.path.join(self.job.work_folder(file_name), _OLDER + file_name)
+
+    def _work_folders(self) -> set[str]:
+        return {self.job.folder, *map(self.job.work_folder, self.sources)}
+
+    def _sync(self) -> None:
+        finals = {os.path.dirname(self.job.real_path(name)) for name in self.sources}
+        sync_folders(finals | self._work_folders())
+
+
+def is_interrupted(folder: str) -> bool:
+    """Whether the work in a folder was being published when its run ended."""
+    return os.path.lexists(os.path.join(folder, _JOURNAL))

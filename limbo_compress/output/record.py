@@ -1,0 +1,141 @@
+"""The record of a work folder: which job its work belongs to, and which runs have worked on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from .. import libraries
+from ..errors import reading_errors
+from ..formats.filestate import open_regular
+from ..plan import Job
+from .filesystem import write_synced
+
+__all__ = [
+    "changes",
+    "fingerprint",
+    "made_by",
+    "read_record",
+    "record_names",
+    "runs_of",
+    "write_record",
+]
+
+_RECORD = "job"
+_RECORD_NAME = re.compile(r"job-\d+\.json")
+_DECODERS = "decoders"
+_FORMAT = 8
+
+
+def read_record(folder: str) -> dict[str, Any]:
+    """Read which job a work folder belongs to; empty if there is no record, or a damaged one.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    # Listed: a name that is looked up before it is there is missing for a while on a network.
+    names = record_names(folder)
+    if not names:
+        return {}
+    try:
+        path = os.path.join(folder, max(names, key=_number))
+        with reading_errors(path), open_regular(path) as stream:
+            record = json.load(stream)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def write_record(job: Job, folder: str, record: dict[str, Any]) -> None:
+    """Write the record so that it is on the disk, under a new name; then remove older ones.
+
+    No client of a network has cached a new name. Its number grows with the time, so that one that
+    a run writes after it was taken over counts less than that of its successor.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    older = record_names(folder)
+    draft = os.path.join(folder, f"{job.run}-{_RECORD}")
+    with open(draft, "w") as stream:
+        number = max(os.fstat(stream.fileno()).st_mtime_ns, 1 + max(map(_number, older), default=0))
+    write_synced(os.path.join(folder, f"{_RECORD}-{number}.json"), json.dumps(record), draft)
+    for name in older:
+        with suppress(OSError):
+            os.unlink(os.path.join(folder, name))
+
+
+def record_names(folder: str) -> list[str]:
+    """Return the names of the records in a folder; there may be older ones beside the last."""
+    return [name for name in os.listdir(folder) if _RECORD_NAME.fullmatch(name)]
+
+
+def _number(record_name: str) -> int:
+    return int(record_name[len(_RECORD) + 1 : -len(".json")])
+
+
+def fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
+    """What must not change for work to be resumed: options that matter, decoders, samples."""
+    import hashlib  # here because no worker needs it
+
+    options = job.options
+    names = hashlib.sha256()
+    for path in paths:
+        names.update(os.fsencode(path) + b"\0")
+    partitions = {"partitions": job.partition.count} if job.partition else {}
+    decoders = libraries.decoders(options.images, bool(options.masks))
+    return partitions | {
+        "format": _FORMAT,
+        "images": options.images,
+        "image_size": list(options.image_size),
+        "masks": [list(mask) for mask in options.masks],
+        "metadata": options.metadata,
+        "strip_regions": options.strip_regions,
+        _DECODERS: decoders,
+        "number of samples": len(paths),
+        "list of samples": names.hexdigest(),
+    }
+
+
+def made_by(record: dict[str, Any]) -> str:
+    """Say which version of this program wrote a record in another format."""
+    number = record.get("format")
+    is_older = isinstance(number, int) and number < _FORMAT
+    return "limbo-compress 0.1.0" if is_older else "a later version of limbo-compress"
+
+
+def runs_of(record: dict[str, Any]) -> list[str]:
+    """The names of the runs that worked on a job, the latest one last."""
+    runs = record.get("runs")
+    return [run for run in runs if isinstance(run, str)] if isinstance(runs, list) else []
+
+
+def changes(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Say how the job that was found differs from the one that is wanted."""
+    differences = []
+    for name, value in wanted.items():
+        if name == "partitions" and name not in found:  # no partition has begun
+            continue
+        if found.get(name) != value:
+            if name == _DECODERS:
+                differences += _new_versions(found.get(name), value)
+            elif isinstance(value, str):  # a digest means nothing to a reader
+                differences.append(f"the {name} changed")
+            else:
+                differences.append(f"`{name}` was {found.get(name)}")
+    return differences
+
+
+def _new_versions(found: Any, wanted: dict[str, str]) -> list[str]:
+    """Say which libraries have another version."""
+    before = found if isinstance(found, dict) else {}
+    pairs = {package: (before.get(package, "unknown"), wanted[package]) for package in wanted}
+    return [f"{package} was {old}, is {new}" for package, (old, new) in pairs.items() if old != new]

@@ -1,0 +1,144 @@
+"""What of earlier runs' work can be trusted: shards whose bytes and samples are as they were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from .. import deflate
+from ..errors import output_errors, reading_errors
+from ..formats.parts import Part, has_its_metadata, read_edges, read_parts
+from ..plan import Job
+from .filesystem import forget_cached, sync_or_remove
+
+__all__ = ["good_parts", "is_within", "missing"]
+
+_CHUNK = 1 << 20
+# How much of what was on the disk is read again, to see if it is what was written. Reading all rows
+# of a large job would take longer than the rest of it.
+_CHECKED_BYTES = 1 << 30
+
+
+def good_parts(
+    job: Job, paths: Sequence[str], runs: Sequence[str], files: Mapping[str, int]
+) -> tuple[list[Part], list[str]]:
+    """Read the parts of a job's rows that can be trusted.
+
+    A shard that was on the disk when it was done is there still, for all that the disk says: some
+    of these are compared with their checksums, spread evenly, and all of them if one is not what
+    was written. The others are always compared, with what the disk has rather than with a cache.
+
+    Parameters
+    ----------
+    job : Job
+    paths : sequence of str
+        The metadata files, one per row of all partitions.
+    runs : sequence of str
+        Whose parts they may be.
+    files : mapping of str to int
+        Descriptors of the arrays.
+
+    Returns
+    -------
+    good : list of Part
+        Disjoint, in order, without failures: bad samples are tried again, for they may be fixed.
+    changed : list of str
+        For each part whose samples have changed since, the first such file.
+
+    Raises
+    ------
+    OutputError
+        If an array cannot be written to the disk; then it is removed.
+    """
+    parts = [part for part in read_parts(job.folder) if part.run in runs and not part.failures]
+    parts = [part for part in parts if is_within(range(part.start, part.stop), job.rows)]
+    if not all(part.is_synced for part in parts):
+        for array in job.arrays:
+            path, file = job.work_path(array.file_name), files[array.file_name]
+            with output_errors(path):
+                sync_or_remove(path, file)
+                forget_cached(file)
+    rows_bytes = sum(array.row_bytes for array in job.arrays) * len(paths)
+    for step in (1 + rows_bytes // _CHECKED_BYTES, 1):
+        good, changed, has_lost = [], [], False
+        for number, part in enumerate(parts):
+            is_checked = number % step == 0 or not part.is_synced
+            if is_checked and not _has_its_bytes(job, part, files):
+                has_lost = True
+            elif (name := _changed_file(part, paths)) is None:
+                good.append(replace(part, files=()))  # they take much memory in a large job
+            elif name:
+                changed.append(name)
+        if not has_lost:
+            break
+    return list(_disjoint(good)), changed
+
+
+def _has_its_bytes(job: Job, part: Part, files: Mapping[str, int]) -> bool:
+    """Whether the rows and the metadata of a part are what was written."""
+    edges, at = read_edges(job.folder, part), 0
+    rows = range(part.start, part.stop)
+    for array in job.arrays:
+        head, tail = (len(edge) for edge in array.edges(rows))
+        checksum = deflate.crc32(edges[at : at + head])
+        with reading_errors(job.work_path(array.file_name)):
+            checksum = _checksum(files[array.file_name], array.whole_pages(rows), checksum)
+        checksum = deflate.crc32(edges[at + head : at + head + tail], checksum)
+        if checksum != part.checksums.get(array.name):
+            return False
+        at += head + tail
+    return at == len(edges) and has_its_metadata(job.folder, part)
+
+
+def _checksum(file: int, span: range, checksum: int) -> int:
+    """Continue a checksum over a range of bytes of an array."""
+    at = span.start
+    while at < span.stop and (chunk := os.pread(file, min(_CHUNK, span.stop - at), at)):
+        checksum = deflate.crc32(chunk, checksum)
+        at += len(chunk)
+    return checksum
+
+
+def _changed_file(part: Part, paths: Sequence[str]) -> str | None:
+    """Return the first file of its samples that is not as it was when it was read, if any.
+
+    It is empty if the record does not tell.
+    """
+    paths = paths[part.start : part.stop]
+    if len(part.files) != len(paths):
+        return ""
+    for path, states in zip(paths, part.files, strict=True):
+        folder = os.path.dirname(path)
+        for state in states:
+            if not state.holds(folder):
+                return os.path.join(folder, state.name)
+    return None
+
+
+def _disjoint(parts: Iterable[Part]) -> Iterator[Part]:
+    """Leave out shards that are done twice, as after a shard was divided."""
+    row = 0
+    for part in parts:
+        if part.start >= row:
+            row = part.stop
+            yield part
+
+
+def is_within(rows: range | None, all_rows: range) -> bool:
+    """Whether there are rows, and all of them are among others."""
+    return rows is not None and all_rows.start <= rows.start and rows.stop <= all_rows.stop
+
+
+def missing(done: Iterable[Part], rows: range) -> list[range]:
+    """Ranges of rows that no part covers; the parts are disjoint, in order, and within the rows.
+
+    Examples
+    --------
+    >>> missing([Part(2, 4, "a"), Part(4, 5, "b")], range(9))
+    [range(0, 2), range(5, 9)]
+    """
+    inner = (edge for part in done for edge in (part.start, part.stop))
+    edges = [rows.start, *inner, rows.stop]
+    pairs = zip(edges[0::2], edges[1::2], strict=True)
+    return [range(start, stop) for start, stop in pairs if start < stop]
