@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from importlib import import_module
-from types import FrameType
-from typing import NoReturn
 
-from .. import Stopped
+from .. import Stopped, signals
 from . import console
 
 __all__ = ["export", "inspect", "main"]
-
-# Schedulers can be told to send SIGUSR1 ahead of the time limit.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,31 +43,17 @@ def _run(command: str, argv: Sequence[str] | None) -> int:
     console.name_command(f"limbo-{command}")
     console.open_missing_streams()
     try:
-        _install_signal_handlers()
-        exit_code: int = import_module(f".{command}", __package__).run(argv)
-        _ignore_signals()  # there is nothing left to stop
+        try:
+            signals.install()
+            exit_code: int = import_module(f".{command}", __package__).run(argv)
+        except (ImportError, MemoryError, OSError) as error:  # a job converts its own
+            console.print_error(f"cannot start: {str(error) or 'out of memory'}")
+            return 1
+        finally:
+            signals.ignore()  # there is nothing left to stop
         return exit_code
     except Stopped as stopped:
         console.print_error(str(stopped))
         return stopped.exit_code
-    except (ImportError, MemoryError, OSError) as error:  # a job converts its own
-        console.print_error(f"cannot start: {str(error) or 'out of memory'}")
-        return 1
     finally:
         console.flush()
-
-
-def _install_signal_handlers() -> None:
-    for number in _SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-            signal.signal(number, _stop)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    _ignore_signals()  # a second one must not disturb the shutdown
-    raise Stopped(signal.Signals(number).name, 128 + number)
-
-
-def _ignore_signals() -> None:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

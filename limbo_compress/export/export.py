@@ -28,6 +28,7 @@ from ..dataset.rows import split as split_rows
 from ..errors import InputError, OutputError, UsageError, output_errors, shown
 from ..faults import machine_errors
 from ..renaming import check_renaming, rename_folder
+from ..signals import finishing
 from .layout import Layout
 
 if TYPE_CHECKING:
@@ -375,7 +376,8 @@ def _work_folder(out: str) -> Iterator[str]:
         yield folder
         with output_errors(out):
             _sync(folder)
-            rename_folder(folder, out)
+            with finishing():
+                rename_folder(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

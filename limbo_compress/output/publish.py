@@ -18,6 +18,7 @@ from ..formats.npy import ArrayFile
 from ..formats.parts import Part, SampleIssue, read_edges
 from ..formats.pickling import LIST_END, LIST_START
 from ..plan import Job
+from ..signals import finishing
 from .create import check_space
 from .existing import ExistingOutputs
 from .filesystem import reserve, start_writing, sync_or_remove, write_at
@@ -231,7 +232,8 @@ class Publisher:
             if self._job.options.metadata:
                 self._finish_metadata()
             check_targets(self._job)
-            Publication(self._job, self._sources).publish(check)
+            with finishing():
+                Publication(self._job, self._sources).publish(check)
         return tuple(self._written)
 
     @property

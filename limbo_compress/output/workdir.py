@@ -253,7 +253,7 @@ class WorkDir:
             write_synced(job.work_path(own), "", job.own_path(_WRITING))
 
     def _leave(self) -> None:
-        """Keep the work if any shard is done; else clear it, so that the lock removes the folder."""
+        """Keep the work, if there is any; else clear it, so that the lock removes the folder."""
         job = self._job
         self._close_files()
         with suppress(OSError, OutputError):
