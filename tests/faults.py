@@ -191,6 +191,31 @@ def kill_coordinator(testbed: Testbed, rng: random.Random, counts: Counter[str])
         testbed.check(folder, finished=True)
 
 
+def send_storms(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
+    """Send all signals without a pause, from any moment until the process is gone."""
+    heeded = [number for number in _signals() if number != signal.SIGKILL]
+    with testbed.round() as folder:
+        for _ in range(ATTEMPTS):
+            command = RunningCommand(folder, *MASK, testbed.campaign)
+            command.wait_for_handlers()
+            command.wait_for_shards(rng.randrange(10))
+            while command.is_running():
+                command.process.send_signal(rng.choice(heeded))
+                counts["coordinator: one of a storm of signals"] += 1
+            code = command.wait()
+            assert "Exception ignored" not in command.stderr, command.stderr
+            said = [line for line in command.stderr.splitlines() if "stopped by" in line]
+            assert len(said) == bool(code), f"exit code {code}: {command.stderr}"
+            if not code:
+                break
+            name = said[0].partition("stopped by ")[2].partition(";")[0]
+            assert code == EXIT_CODES[signal.Signals[name]], f"exit code {code}: {said}"
+            testbed.check(folder, finished=False)
+        else:
+            assert RunningCommand(folder, *MASK, testbed.campaign).wait() == 0
+        testbed.check(folder, finished=True)
+
+
 def _signals() -> list[signal.Signals]:
     """The signals to choose from, but none that is ignored here, as in a job in the background."""
     heeded = [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]
@@ -433,6 +458,7 @@ def wake_late_worker(testbed: Testbed, rng: random.Random, counts: Counter[str])
 
 ROUNDS: dict[Callable[[Testbed, random.Random, Counter[str]], None], int] = {
     kill_coordinator: 25,
+    send_storms: 10,
     kill_workers: 25,
     crash_on_samples: 4,
     damage_files: 6,

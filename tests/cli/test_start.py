@@ -13,10 +13,11 @@ import pytest
 
 import limbo_compress
 from limbo_compress import compress
-from tests.jobs import job, run_command, shadow_modules
+from tests.jobs import job, outputs, run_command, shadow_modules
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "cv2", "orjson", "OpenEXR", "mmh3"}
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 ALL_OUTPUTS = ("--images", "--metadata", "--mask", "m", ".", "--")
 
 
@@ -42,22 +43,53 @@ def test_a_job_loads_nothing_heavy_in_the_coordinator(
     assert not loaded & HEAVY
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"])
+def run_signalled(
+    folder: Path, moment: str, command: str, *arguments: object
+) -> subprocess.CompletedProcess[str]:
+    return run_command(folder, moment, command, *arguments, module="tests.cli.signalled")
+
+
+@pytest.mark.parametrize("moment", ["imports", "callback"])
+@pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_during_the_imports_ends_in_one_line(
-    campaign: Path, tmp_path: Path, name: str
+    campaign: Path, tmp_path: Path, name: str, moment: str
 ) -> None:
-    arguments = ("imports", name, "--metadata", campaign)
-    done = run_command(tmp_path, *arguments, module="tests.cli.signalled")
+    done = run_signalled(tmp_path, moment, "main", name, "--metadata", campaign)
     assert done.returncode == 128 + signal.Signals[name]
     assert done.stderr == f"limbo-compress: stopped by {name}\n"
     assert os.listdir(tmp_path) == []
 
 
 def test_a_signal_at_the_exit_changes_nothing(campaign: Path, tmp_path: Path) -> None:
-    arguments = ("exit", "SIGTERM", "--quiet", "--metadata", campaign)
-    done = run_command(tmp_path, *arguments, module="tests.cli.signalled")
+    done = run_signalled(tmp_path, "exit", "main", "SIGTERM", "--quiet", "--metadata", campaign)
     assert (done.returncode, done.stderr) == (0, "")
     assert os.listdir(tmp_path) == ["compressed-metadata.pickle"]
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_signals_from_publication_on_change_nothing(
+    campaign: Path, tmp_path: Path, name: str
+) -> None:
+    """Whichever thread takes them, while outputs of another job are replaced."""
+    flags = ("--quiet", "--images", "--metadata", "--image-size")
+    assert run_command(tmp_path, *flags, 8, 6, campaign).returncode == 0
+    done = run_signalled(tmp_path, "publication", "main", name, *flags, 16, 12, campaign)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(os.listdir(tmp_path)) == ["compressed-images.npy", "compressed-metadata.pickle"]
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    assert run_command(undisturbed, *flags, 16, 12, campaign).returncode == 0
+    assert outputs(tmp_path, "compressed") == outputs(undisturbed, "compressed")
+
+
+def test_signals_from_the_renaming_of_an_export_on_change_nothing(
+    campaign: Path, tmp_path: Path
+) -> None:
+    assert run_command(tmp_path, "--quiet", "--images", campaign).returncode == 0
+    export = (tmp_path / "compressed", "--to", "imagefolder", "--out", tmp_path / "compressed-new")
+    done = run_signalled(tmp_path, "publication", "export", "SIGTERM", "--quiet", *export)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(os.listdir(tmp_path)) == ["compressed-images.npy", "compressed-new"]
 
 
 def run_under_shadows(
