@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from .errors import Stopped
 
-TYPE_CHECKING = False  # importing it from typing would take longer than all else here
+TYPE_CHECKING = False  # importing it from typing takes long, and no signal is caught yet
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType

@@ -6,7 +6,10 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+
+TYPE_CHECKING = False  # importing it from typing takes long, and no signal is caught yet
+if TYPE_CHECKING:
+    from typing import TextIO
 
 __all__ = [
     "escaped",
