@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options
 from limbo_compress.errors import nearest
 
@@ -34,6 +35,7 @@ __all__ = [
     "shadow_modules",
     "wait_until",
     "work_in",
+    "write_tiny_campaign",
 ]
 
 REAL_SAMPLES = Path(__file__).parents[2] / "shared" / "limbo-samples"
@@ -69,6 +71,17 @@ def files(folder: Path) -> dict[str, bytes]:
     """All files of a folder and below it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def write_tiny_campaign(folder: Path, samples: int) -> None:
+    """Write renders of a few kB each, with short contours."""
+    write_campaign(folder, Campaign(samples, photographs=0, size=(20, 16), instances=2))
+    for path in folder.rglob("*.json"):
+        metadata = json.loads(path.read_text())
+        for annotation in metadata["annotations"]:
+            for contour in annotation.get("contours", ()):
+                contour[:] = contour[:: len(contour) // 12]
+        path.write_text(json.dumps(metadata, indent=2))
 
 
 def labels_below(folder: Path) -> set[str]:

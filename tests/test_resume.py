@@ -324,11 +324,13 @@ def test_the_work_of_an_older_version_is_not_resumed(data: Path) -> None:
     (record,) = work_in(data.parent).glob("job-*.json")
     older = json.loads(record.read_text()) | {"format": 5}
     record.write_text(json.dumps(older))
-    problem = "unfinished work of limbo-compress 0.1.0; finish it with that version, or start over"
+    problem = (
+        "unfinished work of an older version, 0.1.0; finish it with that version, or start over"
+    )
     with pytest.raises(UsageError, match=problem):
         compress(job(data))
     record.write_text(json.dumps(older | {"format": 99}))
-    with pytest.raises(UsageError, match="unfinished work of a later version of limbo-compress;"):
+    with pytest.raises(UsageError, match="unfinished work of a later version;"):
         compress(job(data))
     assert compress(job(data, fresh=True)).resumed == 0
 

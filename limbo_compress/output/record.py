@@ -106,10 +106,10 @@ def fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
 
 
 def made_by(record: dict[str, Any]) -> str:
-    """Say which version of this program wrote a record in another format."""
+    """Say which version wrote a record in another format."""
     number = record.get("format")
     is_older = isinstance(number, int) and number < _FORMAT
-    return "limbo-compress 0.1.0" if is_older else "a later version of limbo-compress"
+    return "an older version, 0.1.0" if is_older else "a later version"
 
 
 def runs_of(record: dict[str, Any]) -> list[str]:

@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.campaign import Campaign, write_campaign
 from tests.cli.test_console import write_noisy_jpegs
 from tests.faults import on_host
+from tests.jobs import write_tiny_campaign
 from tests.pictures import encoded, picture_with_alpha
 
 HERE = Path(__file__).parent
@@ -43,16 +43,9 @@ compress(Options({source!r}, {prefix!r}, images=True, metadata=True, masks=masks
 
 def make_samples() -> None:
     """Write the samples."""
-    campaign = Campaign(samples=3, photographs=0, size=(20, 16), instances=2)
     with tempfile.TemporaryDirectory() as folder:
-        write_campaign(Path(folder), campaign)
+        write_tiny_campaign(Path(folder), 3)
         (Path(folder) / "0000").rename(SAMPLES)
-    for path in SAMPLES.glob("*.json"):
-        metadata = json.loads(path.read_text())
-        for annotation in metadata["annotations"]:
-            for contour in annotation.get("contours", ()):
-                contour[:] = contour[:: len(contour) // 12]
-        path.write_text(json.dumps(metadata, indent=2))
     write_noisy_jpegs(SAMPLES, 1, "noisy-")
     alpha = encoded(picture_with_alpha())
     for name, content in (("alpha", alpha), ("truncated", alpha[: len(alpha) // 2])):
