@@ -91,25 +91,24 @@ class Publication:
                     move(path, self.job.real_path(file_name))
             self._sync()
         except BaseException:
-            if not self.is_complete():
-                with suppress(OSError):  # the next run does it
-                    self.take_back()
+            with suppress(OSError):  # the next run does it
+                self.settle()
             raise
 
-    def is_complete(self) -> bool:
-        """Whether all files have their names."""
-        return not any(os.path.lexists(path) for _, path in self._files())
+    def settle(self) -> bool:
+        """End what was interrupted: return whether all files have their names, or take them back.
 
-    def take_back(self) -> None:
-        """Return the files to the work folder, then older outputs to their names.
-
+        To take back is to return the files to the work folder, then older outputs to their names.
         Doing it twice changes nothing.
 
         Raises
         ------
         OSError
-            If one cannot be renamed.
+            If a file cannot be renamed, or a folder not be synced.
         """
+        if not any(os.path.lexists(path) for _, path in self._files()):
+            self._sync()
+            return True
         for file_name, path in reversed(list(self._files())):
             final = self.job.real_path(file_name)
             if not os.path.lexists(path) and os.path.lexists(final):
@@ -120,6 +119,7 @@ class Publication:
                 move(self._aside(file_name), self.job.real_path(file_name))
         self._sync()
         os.unlink(self.job.work_path(_JOURNAL))
+        return False
 
     def _set_aside(self, check: Callable[[], None]) -> None:
         found = [name for name in self.sources if os.path.lexists(self.job.real_path(name))]

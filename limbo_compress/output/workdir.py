@@ -136,8 +136,7 @@ class WorkDir:
         """Remove all work. On leaving, the folder goes, too."""
         self._close_files()
         self._discard_all()
-        for root in self._roots():
-            _remove_all_but({Lock.NAME, self._lock.name}, root)
+        self._remove_all_but(set())
 
     def _open(self) -> list[str]:
         """Make the place of work this run's, and return all runs whose parts are in it."""
@@ -169,11 +168,10 @@ class WorkDir:
             return
         self._take_over(publication.job.linked_roots)
         publication = replace(publication, job=replace(publication.job, place=self._job.place))
-        if publication.is_complete():
+        if publication.settle():
             self._discard_all()
-            return
-        _log.warning("an earlier run was ended while it published its outputs: they are taken back")
-        publication.take_back()
+        else:
+            _log.warning("an earlier run was ended while it published: its outputs are taken back")
 
     def _take_over(self, linked_roots: Iterable[str]) -> None:
         """Give the place of an earlier run's work the name of this run's, wherever it has files."""
@@ -299,12 +297,20 @@ class WorkDir:
                     _remove(os.path.join(job.folder, name))
             return
         kept.update(record_names(job.folder), (array.file_name for array in job.arrays))
+        self._remove_all_but({job.place})
         for root in self._roots():
             folder = os.path.join(root, job.place)
-            _remove_all_but({Lock.NAME, job.place}, root)
             for name in os.listdir(folder):
                 if name not in kept and job.run not in name and not name.startswith(_WRITING):
                     _remove(os.path.join(folder, name))
+
+    def _remove_all_but(self, kept: set[str]) -> None:
+        """Remove what is neither kept nor a lock from the work folders."""
+        kept = {Lock.NAME, *partition_locks(self._job.root), *kept}
+        for root in self._roots():
+            with suppress(FileNotFoundError):
+                for name in set(os.listdir(root)) - kept:
+                    _remove(os.path.join(root, name))
 
 
 def place_in(root: str) -> str:
@@ -337,12 +343,6 @@ def _has_parts(folder: str) -> bool:
 def _rename(root: str, name: str, target: str) -> None:
     if name != target:
         rename_folder(os.path.join(root, name), os.path.join(root, target))
-
-
-def _remove_all_but(kept: set[str], folder: str) -> None:
-    with suppress(FileNotFoundError):
-        for name in set(os.listdir(folder)) - kept:
-            _remove(os.path.join(folder, name))
 
 
 def _remove(path: str) -> None:
