@@ -3,8 +3,9 @@
 ::
 
     rows ─────────► arrays (npy) in the work folder ─┐
-    fragments ────► part-files ──► joined metadata ──┴─► publish: verify, rename
+    fragments ────► part-files ──► joined metadata ──┴─► publish: verify ──► publication: rename
 
 `targets` checks beforehand that outputs can be published, and `create` makes their files.
-`workdir` holds the work folder under a `lock`; `filesystem` knows what filesystems can do.
+`workdir` holds the work folder under a `lock`: its `record` says whose it is, and `resume` what of it
+can be trusted. `filesystem` knows what filesystems can do.
 """
