@@ -17,9 +17,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from pathlib import Path
 
 from tests.faults import MASK, RunningCommand, Testbed
-from tests.jobs import outputs
+from tests.jobs import outputs, wait_until
 
-__all__ = ["FILESYSTEMS", "SkippedError"]
+__all__ = ["FILESYSTEMS", "SkippedError", "fill", "mounted", "run", "unmount"]
 
 Mount = Callable[[Path], AbstractContextManager[Path]]
 
@@ -53,7 +53,16 @@ def mounted(point: Path, *command: object) -> Iterator[Path]:
     try:
         yield point
     finally:
-        subprocess.run(["umount", point], check=True)
+        unmount(point)
+
+
+def unmount(point: Path) -> None:
+    """Unmount, as soon as nothing is open: a loop device is, for a moment after its end."""
+    command = ["umount", str(point)]
+    wait_until(
+        lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0,
+        f"{point} to be unmounted",
+    )
 
 
 def image(make: tuple[object, ...], *mount: object, megabytes: int = 64) -> Mount:
@@ -169,7 +178,7 @@ def refuse_fill_up_and_resume(testbed: Testbed, disk: Path) -> str:
         assert second.wait() == 1, second.stderr
         assert "another run is at work" in second.stderr, second.stderr
         if has_size:
-            _fill(ballast)
+            fill(ballast)
     if not has_size:
         assert command.wait() == 0, command.stderr
         testbed.check(disk, finished=True)
@@ -219,7 +228,7 @@ def _stopped(command: RunningCommand) -> Iterator[RunningCommand]:
         command.process.send_signal(signal.SIGCONT)
 
 
-def _fill(path: Path) -> None:
+def fill(path: Path) -> None:
     """Write a file until nothing more fits."""
     with open(path, "wb", buffering=0) as stream:
         for chunk in CHUNKS:
