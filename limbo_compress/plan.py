@@ -15,7 +15,6 @@ __all__ = ["PLACE", "Job", "links_of", "plan", "work_folder_of"]
 
 # Each run has a place of its own, so that what another run asks for by its old name is not found.
 PLACE = "work-"
-_SHARED = "partitions"
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,6 @@ def plan(options: Options, rows: int) -> Job:
     if options.images:
         arrays.insert(0, ArrayFile(names.IMAGES, rows, (height, width, 3), "float16"))
     run = os.urandom(8).hex()
-    partition = parse_partition(options.partition) if options.partition else None
     job = Job(
         options,
         rows,
@@ -152,8 +150,8 @@ def plan(options: Options, rows: int) -> Job:
         work_folder_of(target),
         tuple(arrays),
         run=run,
-        partition=partition,
-        place=PLACE + (_SHARED if partition else run),
+        partition=parse_partition(options.partition) if options.partition else None,
+        place=PLACE + run,
     )
     return replace(job, links=links_of(job))
 

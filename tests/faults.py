@@ -404,7 +404,7 @@ def start_at_once(testbed: Testbed, rng: random.Random, counts: Counter[str]) ->
             *waiting, refused = command.stderr.splitlines()
             assert "another run is at work on this prefix" in refused
             # For a sign of life of one on another host.
-            assert all("waiting up to 70 seconds" in line for line in waiting), command.stderr
+            assert all("waiting up to " in line for line in waiting), command.stderr
         assert outputs(folder) in [testbed.expected_of(*flags) for flags in winners]
         assert len(os.listdir(folder)) == len(NAMES), f"left: {os.listdir(folder)}"
         counts["run that won beside others"] += len(winners)

@@ -6,6 +6,6 @@
     fragments ────► part-files ──► joined metadata ──┴─► publish: verify ──► publication: rename
 
 `targets` checks beforehand that outputs can be published, and `create` makes their files.
-`workdir` holds the work folder under a `lock`: its `record` says whose it is, and `resume` what of it
+`workdir` holds the work folder under a `lock`; its `record` says whose it is, and `resume` what
 can be trusted. `filesystem` knows what filesystems can do.
 """

@@ -6,10 +6,13 @@ flock would not do: many cluster filesystems ignore it.
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import logging
+import math
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +27,7 @@ from ..plan import Job
 from ..renaming import rename_folder
 from .owners import opened_work_folder
 
-__all__ = ["Holder", "Lock", "holders", "partition_locks", "this_boot"]
+__all__ = ["Holder", "Lock", "holders", "partition_locks"]
 
 _log = logging.getLogger("limbo_compress")
 
@@ -53,9 +56,9 @@ class Lock:
     cannot disturb the next one, and two runs can remove the file of a dead one without harm.
 
     The file says which process holds the lock, so that a dead run on the same machine does not
-    block. A run on another machine, or in another container, counts as dead once it has not
-    touched its file for a minute. Until then, a run that needs the lock waits to see whether it
-    does.
+    block. If that process cannot be seen, as on another machine or in another container, the run
+    counts as dead once it has not touched its file for a minute. Until then, a run that needs the
+    lock waits to see whether it does.
 
     The work folder is created with the lock, and removed with it if it is empty. Whoever does not
     hold the lock changes nothing else there.
@@ -75,13 +78,8 @@ class Lock:
     is_claim : bool
         Whether the lock is held for a moment only.
     wait : float
-        How long to wait at most, in seconds, to see whether a run on another machine is alive.
-
-    Attributes
-    ----------
-    dead : dict of str to bool
-        The runs from which it was taken over, and whether each had been on this machine, where
-        nothing of it can be alive unnoticed.
+        How long to wait at most, in seconds, to see whether a run is alive whose process cannot be
+        seen.
 
     Raises
     ------
@@ -108,7 +106,6 @@ class Lock:
         self._file = os.path.join(self._lock, run)
         self._draft = os.path.join(folder, f"{self._name}-{run}")
         self._ended = threading.Event()
-        self.dead: dict[str, bool] = {}
 
     @classmethod
     def of(cls, job: Job) -> Lock:
@@ -154,6 +151,7 @@ class Lock:
                 "another run took over this prefix, because this one had shown no sign of"
                 " life for a minute",
                 self._folder,
+                "wait for that run, or choose another `prefix`",
             )
 
     def _is_held(self) -> bool:
@@ -180,11 +178,12 @@ class Lock:
             failure = self._rename_draft()
             if failure is None or self._is_held():  # the reply to a rename may get lost
                 return
-            for holder in holders(self._folder, self._name):
-                if holder.is_alive(now) and holder.is_claim and time.monotonic() < claims_end:
-                    tries -= 1
-                else:
-                    self._bury(holder, now)
+            found = list(holders(self._folder, self._name))
+            is_claimed = any(holder.is_claim and holder.is_alive(now) for holder in found)
+            if is_claimed and time.monotonic() < claims_end:
+                tries -= 1
+            else:
+                self._bury(found, now)
             # At random, so that many partitions that start at once do not keep in step.
             time.sleep(2 * _PAUSE_SECONDS * os.urandom(1)[0] / 255)
         assert failure is not None
@@ -200,42 +199,55 @@ class Lock:
         """
         with output_errors(self._folder):
             now = self._write_draft()
-            for name in partition_locks(self._folder):
-                for holder in holders(self._folder, name):
-                    self._bury(holder, now)
+            names = partition_locks(self._folder)
+            self._bury([holder for name in names for holder in holders(self._folder, name)], now)
+            for name in names:
                 with suppress(OSError):
                     os.rmdir(os.path.join(self._folder, name))
 
-    def _bury(self, holder: Holder, now: float) -> None:
-        """Remove the file of a run that is dead, or turns out to be.
+    def has_other_partitions(self) -> bool:
+        """Whether a run is alive that holds the lock of another partition."""
+        now = self._write_draft()
+        names = set(partition_locks(self._folder)) - {self._name}
+        found = (holder for name in names for holder in holders(self._folder, name))
+        return any(holder.is_alive(now) for holder in found)
+
+    def _bury(self, found: list[Holder], now: float) -> None:
+        """Remove the files of runs that are dead, or turn out to be.
 
         Raises
         ------
         OutputError
-            If it is alive, or may be after all the waiting.
+            If one is alive, or may be after all the waiting.
         """
-        seconds = 0.0 if holder.is_here() else min(self._wait, _DEAD_SECONDS + _BEAT_SECONDS)
-        end = time.monotonic() + seconds
-        found: Holder | None = holder
-        has_said = False
-        while found and found.is_alive(now):
-            if found.touched > holder.touched or time.monotonic() >= end:
-                raise holder.error(self._folder)
-            if not has_said:
-                has_said = True
-                _log.warning(
-                    "waiting up to %g seconds (`wait`): %s", seconds, holder.describe("may be")
-                )
-            time.sleep(_LOOK_SECONDS)
-            with _may_be_gone():  # the folder, with the run that held it
-                now = self._write_draft()
-            others = holders(self._folder, os.path.basename(os.path.dirname(holder.path)))
+        begun = time.monotonic()
+        for holder in found:
+            if self._is_dead(holder, now, begun):
+                with _may_be_gone():
+                    os.unlink(holder.path)
+
+    def _is_dead(self, holder: Holder, now: float, begun: float) -> bool:
+        """Watch a run, as it was found at `begun`, until it is dead; False if it ended."""
+        for look in itertools.count():
+            waited = time.monotonic() - begun
+            others = holders(self._folder, holder.lock)
             found = next((other for other in others if other.path == holder.path), None)
-        if found is None:  # it released the lock
-            return
-        self.dead[os.path.basename(holder.path)] = holder.is_here()
-        with _may_be_gone():
-            os.unlink(holder.path)
+            if found is None:  # it released the lock
+                break
+            seconds = found.seconds_left(now)
+            if seconds == math.inf or found.touched != holder.touched:
+                hint = "wait for it, end it, or choose another `prefix`"
+                raise OutputError(holder.describe("is"), self._folder, hint)
+            if waited >= seconds:
+                return True
+            if waited >= self._wait:
+                hint = f"set `wait` to {_DEAD_SECONDS:g} to see whether it is"
+                raise OutputError(holder.describe("may be"), self._folder, hint)
+            if look == 0:
+                most, who = min(seconds, self._wait) - waited, holder.describe("may be")
+                _log.warning("waiting up to %.0f seconds (`wait`): %s", most, who)
+            time.sleep(_LOOK_SECONDS)
+        return False
 
     def _write_draft(self) -> float:
         """Write the draft, and return the time by the clock of its filesystem."""
@@ -266,7 +278,10 @@ class Lock:
 
     def _keep_touching(self) -> None:
         while not self._ended.wait(_BEAT_SECONDS):
-            with suppress(OSError):  # a network may fail for a moment; `check` asks for the lock
+            # A full disk refuses the one, some mounts the other, and a network both for a moment.
+            with suppress(OSError), open(self._file, "r+b", buffering=0) as stream:
+                stream.write(b"{")  # as the file begins, so that nobody reads half of it
+            with suppress(OSError):
                 os.utime(self._file)
 
 
@@ -278,17 +293,33 @@ class Holder:
     process: dict[str, Any]
     touched: float
 
-    def is_here(self) -> bool:
-        """Whether this machine, in this pid namespace, can tell if the process lives."""
+    def is_running(self) -> bool | None:
+        """Whether its process runs; None if this process cannot tell."""
         mine = _this_process()
-        return all(self.process.get(key) == mine[key] for key in ("host", "boot", "namespace"))
+        same = [self.process.get(key) == mine[key] for key in ("host", "boot", "namespace")]
+        # Some sandboxes do not say which they are.
+        is_known = sys.platform != "linux" or (mine["boot"] and mine["namespace"])
+        if not (is_known and all(same)):
+            return None
+        return _is_running(self.process["pid"], self.process.get("started"))
+
+    def seconds_left(self, now: float) -> float:
+        """After how many seconds without a touch it is dead; infinite if its process runs.
+
+        `now` is by the clock of the filesystem. A touch in the future may be that of a wrong clock.
+        """
+        if (is_running := self.is_running()) is not None:
+            return math.inf if is_running else 0.0
+        return max(0.0, _DEAD_SECONDS - max(0.0, now - self.touched))
 
     def is_alive(self, now: float) -> bool:
-        """Whether the run is alive; `now` is by the clock of the filesystem."""
-        if self.is_here():
-            started = _started(self.process["pid"])
-            return started is not None and started == self.process.get("started")
-        return now - self.touched < _DEAD_SECONDS
+        """Whether the run is alive, as far as can be told at once; see `seconds_left`."""
+        return self.seconds_left(now) > 0
+
+    @property
+    def lock(self) -> str:
+        """The name of the lock in the work folder."""
+        return os.path.basename(os.path.dirname(self.path))
 
     @property
     def is_claim(self) -> bool:
@@ -306,14 +337,10 @@ class Holder:
 
     def describe(self, verb: str) -> str:
         """Say that the run is at work, on what, and which process it is."""
-        lock = os.path.basename(os.path.dirname(self.path))
-        part = "" if lock == Lock.NAME else f"partition {lock.removeprefix(_PARTITION)} of "
+        number = self.lock.removeprefix(_PARTITION)
+        part = "" if self.lock == Lock.NAME else f"partition {number} of "
         who = f": {self.name}" if self.name else ""
         return f"another run {verb} at work on {part}this prefix{who}"
-
-    def error(self, folder: str) -> OutputError:
-        """Return the error of a run that needs the lock."""
-        return OutputError(self.describe("is"), folder, "wait for it, or choose another `prefix`")
 
 
 def partition_locks(folder: str) -> list[str]:
@@ -361,40 +388,45 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 
 def _this_process() -> dict[str, object]:
-    pid = os.getpid()
     return {
         "host": socket.gethostname(),
-        "boot": this_boot(),
-        "namespace": _namespace(),
-        "pid": pid,
-        "started": _started(pid),
+        "boot": _first_line("/proc/sys/kernel/random/boot_id"),
+        "namespace": _link("/proc/self/ns/pid"),
+        "pid": os.getpid(),
+        "started": _state("self")[1],
         "job": job_id(),
     }
 
 
-def this_boot() -> str:
-    """What tells this boot of this machine from every other; empty if it does not say."""
-    return _first_line("/proc/sys/kernel/random/boot_id")
-
-
-def _namespace() -> str:
+def _is_running(pid: int, started: object) -> bool | None:
+    """Whether a process of this pid namespace runs; None if that cannot be told."""
     try:
-        return os.readlink("/proc/self/ns/pid")
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        pass
+    if sys.platform != "linux":
+        return True
+    is_ours = _link("/proc/self") == str(os.getpid())  # /proc, and not another pid namespace's
+    state, found = _state(str(pid)) if is_ours else ("", "")
+    if not (found and started):  # with hidepid, /proc hides what is another user's
+        return None
+    return state not in "ZX" and found == started
+
+
+def _state(process: str) -> tuple[str, str]:
+    """State and start time of a process, which tells reused pids apart; empty if not to be seen."""
+    # man 5 proc: after the name in brackets come the state and, 19 fields later, the start.
+    fields = _first_line(f"/proc/{process}/stat").rpartition(")")[2].split()
+    return (fields[0], fields[19]) if fields else ("", "")
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
     except OSError:
         return ""
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, which tells reused pids apart; None if there is no such process."""
-    if not os.path.isdir("/proc/self"):  # macOS
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return None
-        return ""
-    # man 5 proc: after the name in brackets come the state and, 19 fields later, the start.
-    fields = _first_line(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return fields[19] if fields and fields[0] not in "ZX" else None
 
 
 def _first_line(path: str) -> str:

@@ -18,6 +18,7 @@ from .filesystem import write_synced
 __all__ = [
     "changes",
     "fingerprint",
+    "last_record",
     "made_by",
     "read_record",
     "record_names",
@@ -66,7 +67,7 @@ def write_record(job: Job, folder: str, record: dict[str, Any]) -> None:
     older = record_names(folder)
     draft = os.path.join(folder, f"{job.run}-{_RECORD}")
     with open(draft, "w") as stream:
-        number = max(os.fstat(stream.fileno()).st_mtime_ns, 1 + max(map(_number, older), default=0))
+        number = max(os.fstat(stream.fileno()).st_mtime_ns, 1 + last_record(folder))
     write_synced(os.path.join(folder, f"{_RECORD}-{number}.json"), json.dumps(record), draft)
     for name in older:
         with suppress(OSError):
@@ -76,6 +77,11 @@ def write_record(job: Job, folder: str, record: dict[str, Any]) -> None:
 def record_names(folder: str) -> list[str]:
     """Return the names of the records in a folder; there may be older ones beside the last."""
     return [name for name in os.listdir(folder) if _RECORD_NAME.fullmatch(name)]
+
+
+def last_record(folder: str) -> int:
+    """Return the number of the last record in a folder; 0 if there is none."""
+    return max(map(_number, record_names(folder)), default=0)
 
 
 def _number(record_name: str) -> int:

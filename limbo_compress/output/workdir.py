@@ -20,7 +20,16 @@ from .filesystem import is_written_elsewhere, lock_for_writing, sync_folders, wr
 from .lock import Lock, partition_locks
 from .owners import opened_work_folder
 from .publication import Publication, is_interrupted
-from .record import changes, fingerprint, made_by, read_record, record_names, runs_of, write_record
+from .record import (
+    changes,
+    fingerprint,
+    last_record,
+    made_by,
+    read_record,
+    record_names,
+    runs_of,
+    write_record,
+)
 from .resume import good_parts, is_within
 
 __all__ = ["WorkDir", "place_in"]
@@ -40,10 +49,10 @@ class WorkDir:
     partition removes nothing that may be another's.
 
     All work is in one folder inside, the place of the run that holds the lock. A run that takes
-    over renames it first. So whatever an earlier run asks for by its path is not there, should it
-    be alive still: it cannot change, remove or publish what now belongs to another. Partitions
-    share a place. A place appears with all its arrays and its record; what is to be removed is
-    renamed first. Nothing in between is ever taken for work.
+    over renames it first, unless other partitions are at work there. So whatever an earlier run
+    asks for by its path is not there, should it be alive still: it cannot change, remove or
+    publish what now belongs to another. A place appears with all its arrays and its record; what
+    is to be removed is renamed first. Nothing in between is ever taken for work.
 
     Parameters
     ----------
@@ -140,6 +149,9 @@ class WorkDir:
 
     def _open(self) -> list[str]:
         """Make the place of work this run's, and return all runs whose parts are in it."""
+        if self._job.partition and self._lock.has_other_partitions():
+            place = place_in(self._job.root) or self._job.place
+            self._job = replace(self._job, place=place)
         job = self._job
         for root in job.linked_roots:
             with output_errors(root), opened_work_folder(root):
@@ -169,9 +181,10 @@ class WorkDir:
         self._take_over(publication.job.linked_roots)
         publication = replace(publication, job=replace(publication.job, place=self._job.place))
         if publication.settle():
+            _log.warning("the publication of an earlier run was complete: this one starts anew")
             self._discard_all()
         else:
-            _log.warning("an earlier run was ended while it published: its outputs are taken back")
+            _log.warning("the publication of an earlier run was interrupted: it is taken back")
 
     def _take_over(self, linked_roots: Iterable[str]) -> None:
         """Give the place of an earlier run's work the name of this run's, wherever it has files."""
@@ -193,7 +206,7 @@ class WorkDir:
         job = self._job
         folder = os.path.join(job.root, place_in(job.root))
         found, wanted = read_record(folder), fingerprint(job, self._paths)
-        has_parts, others = _has_parts(folder), self._other_partitions()
+        has_parts, others = _has_parts(folder), self._lock.has_other_partitions()
         if job.options.fresh or not (has_parts or others):
             return {}
         if not found and has_parts:
@@ -213,9 +226,6 @@ class WorkDir:
         if missing and others:
             raise OutputError("it is missing", there.work_path(missing[0]), "end all partitions")
         return {} if missing else found
-
-    def _other_partitions(self) -> set[str]:
-        return set(partition_locks(self._job.root)) - {self._lock.name}
 
     def _build(self, record: dict[str, Any]) -> None:
         """Make a new place, which appears with all that belongs to it."""
@@ -322,10 +332,10 @@ def place_in(root: str) -> str:
         If there are two.
     """
     places = _places(root)
-    used = [name for name in places if _has_parts(os.path.join(root, name))] or places
+    used = [name for name in places if _has_parts(os.path.join(root, name))]
     if len(used) > 1:
         raise OutputError(f"{' and '.join(used)} both hold work", root, "move one away")
-    return used[0] if used else ""
+    return max(used or places, key=lambda name: last_record(os.path.join(root, name)), default="")
 
 
 def _places(root: str) -> list[str]:

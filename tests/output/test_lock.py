@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from limbo_compress.errors import OutputError
 from limbo_compress.output import lock as lock_module
 from limbo_compress.output.lock import Lock
 from tests.jobs import wait_until
+from tests.run.refused import UTIMENSAT
 
 
 @pytest.fixture
@@ -38,8 +40,44 @@ def leave_lock(folder: Path, **change: object) -> Path:
     return path
 
 
-def age(path: Path) -> None:
-    os.utime(path, (path.stat().st_mtime - 100,) * 2)
+def age(path: Path, seconds: float = 100) -> None:
+    os.utime(path, (path.stat().st_mtime - seconds,) * 2)
+
+
+TAKE = """
+import sys
+from limbo_compress.errors import OutputError
+from limbo_compress.output.lock import Lock
+try:
+    with Lock(sys.argv[1], "other"):
+        print("taken")
+except OutputError as error:
+    print(error)
+"""
+# Mounts are seen by one command only.
+PRIVATE = ("unshare", "--mount", "--propagation", "private", "sh", "-ec")
+# A user who may read the files of this test, but is not shown its processes.
+ANOTHER_USER = (
+    *("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"),
+    *("--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override"),
+)
+
+
+def run_in(bed: tuple[str, ...], program: str, folder: Path) -> list[str]:
+    """Run a program in a test bed, and return the lines that it prints."""
+    try:
+        subprocess.run([*bed, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this needs root, and a kernel that can do it: {error}")
+    done = subprocess.run(
+        [*bed, sys.executable, "-c", program, str(folder), TAKE],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout.splitlines()
 
 
 def test_the_work_folder_comes_and_goes_with_its_lock(folder: Path) -> None:
@@ -93,6 +131,95 @@ def test_a_lock_of_another_machine_expires(folder: Path, change: dict[str, objec
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("hidepid", ["1", "2", "ptraceable"])
+def test_a_run_that_proc_does_not_show_is_alive_while_it_is_touched(
+    folder: Path, hidepid: str
+) -> None:
+    """Login nodes show users only their own processes."""
+    bed = (*PRIVATE, f'mount -t proc -o hidepid={hidepid} proc /proc; exec "$@"', "sh")
+    bed += ANOTHER_USER
+    with Lock(str(folder), "a") as lock:
+        (refused,) = run_in(bed, TAKE, folder)
+        assert f"another run may be at work on this prefix: process {os.getpid()} on" in refused
+        assert refused.endswith("; set `wait` to 60 to see whether it is")
+        lock.check()
+        age(folder / "lock" / "a", 30)
+        assert run_in(bed, TAKE, folder) == [refused]
+    reused = leave_lock(folder, started="1")
+    assert run_in(bed, TAKE, folder) == [refused]
+    age(reused)
+    assert run_in(bed, TAKE, folder) == ["taken"]
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    leave_lock(folder, pid=gone.pid)
+    assert run_in(bed, TAKE, folder) == ["taken"]
+
+
+def test_a_foreign_proc_is_not_believed(folder: Path) -> None:
+    """In a pid namespace of its own, but with the /proc of another, ids mean other processes."""
+    program = """
+import os, subprocess, sys
+from limbo_compress.output.lock import Lock
+while not os.path.exists(f"/proc/{(dead := os.fork())}"):
+    os.waitpid(dead, 0) if dead else os._exit(0)
+if not dead:
+    Lock(sys.argv[1], "dead").__enter__()
+    os.kill(os.getpid(), 9)
+os.waitpid(dead, 0)
+with Lock(sys.argv[1], "a") as lock:
+    print(os.listdir(os.path.join(sys.argv[1], "lock")), flush=True)
+    subprocess.run([sys.executable, "-c", sys.argv[2], sys.argv[1]], check=True)
+    lock.check()
+"""
+    holder, refused = run_in(("unshare", "--pid", "--fork"), program, folder)
+    assert holder == "['a']"
+    assert "another run may be at work on this prefix: process 1 on" in refused
+
+
+def test_sandboxes_without_a_boot_id_are_not_one_machine(folder: Path) -> None:
+    bed = (*PRIVATE, 'mount --bind /dev/null /proc/sys/kernel/random/boot_id; exec "$@"', "sh")
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    path = leave_lock(folder, boot="", pid=gone.pid)
+    (refused,) = run_in(bed, TAKE, folder)
+    assert "another run may be at work on this prefix" in refused
+    age(path)
+    assert run_in(bed, TAKE, folder) == ["taken"]
+
+
+@pytest.mark.parametrize("seconds", [3600, 2 * 86400, 40 * 365 * 86400])
+def test_a_time_in_the_future_expires_once_it_was_looked_at_for_long(
+    folder: Path, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong clock may have set it."""
+    paths = [leave_lock(folder, host="elsewhere")]
+    for number in range(3):  # they are looked at together
+        paths.append(folder / f"partition-{number}" / "dead")
+        paths[-1].parent.mkdir()
+        paths[-1].write_bytes(paths[0].read_bytes())
+    for path in paths:
+        age(path, -seconds)
+    with pytest.raises(OutputError, match="another run may be at work.*set `wait` to 60 to see"):
+        taken(folder, "b")
+    monkeypatch.setattr(lock_module, "_DEAD_SECONDS", 1.0)
+    begun = time.monotonic()
+    with Lock(str(folder), "b", wait=60) as lock:
+        assert 1 <= time.monotonic() - begun < 60
+        lock.bury_partitions()
+        assert os.listdir(folder / "lock") == ["b"]
+        assert not list(folder.glob("partition-*"))
+
+
+def test_a_run_whose_clock_is_set_right_is_alive(folder: Path) -> None:
+    path = leave_lock(folder, host="elsewhere")
+    age(path, -3600)
+    with ThreadPoolExecutor(1) as thread:
+        touched = thread.submit(live, path)
+        with pytest.raises(OutputError, match="another run is at work"):
+            Lock(str(folder), "b", wait=3600).__enter__()
+        touched.result()
+
+
 def live(path: Path) -> None:
     """Let the process of another machine show life, once someone waits to see it."""
     drafts = path.parent.parent
@@ -105,8 +232,8 @@ def test_a_run_on_another_machine_that_shows_no_life_is_waited_for(folder: Path)
     path = leave_lock(folder, host="elsewhere")
     os.utime(path, (path.stat().st_mtime - 57,) * 2)
     begun = time.monotonic()
-    with Lock(str(folder), "b", wait=60) as lock:
-        assert lock.dead == {"dead": False}
+    with Lock(str(folder), "b", wait=60):
+        assert not path.exists()
     assert time.monotonic() - begun > 1
 
 
@@ -129,16 +256,15 @@ def test_a_run_on_another_machine_may_release_its_lock_while_another_waits(folde
 
     with ThreadPoolExecutor(1) as thread:
         released = thread.submit(release)
-        with Lock(str(folder), "b", wait=3600) as lock:
-            assert lock.dead == {}
-        released.result()
+        with Lock(str(folder), "b", wait=3600):
+            released.result()
 
 
 @pytest.mark.parametrize("content", ["", '{"host": "', "[]", '{"pid": null}'])
 def test_a_damaged_lock_blocks_only_until_it_expires(folder: Path, content: str) -> None:
     path = leave_lock(folder)
     path.write_text(content)
-    with pytest.raises(OutputError, match="another run is at work on this prefix; wait"):
+    with pytest.raises(OutputError, match="another run may be at work on this prefix; set `wait`"):
         taken(folder, "b")
     age(path)
     with Lock(str(folder), "b"):
@@ -197,6 +323,33 @@ def test_a_run_touches_its_lock_again_after_a_failure(
         for _ in range(3):
             assert touches.acquire(timeout=60)
         assert path.stat().st_mtime > 0
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in UTIMENSAT, reason="needs seccomp(2)"
+)
+@pytest.mark.parametrize("refused", ["times", "writes"])
+def test_a_run_shows_life_where_times_or_writes_are_refused(folder: Path, refused: str) -> None:
+    program = """
+import errno, os, platform, resource, sys
+from limbo_compress.output import lock
+from tests.jobs import wait_until
+from tests.run.refused import UTIMENSAT, refuse
+lock._BEAT_SECONDS = 0.02
+path = os.path.join(sys.argv[1], "lock", "a")
+if sys.argv[2] == "times":
+    refuse(UTIMENSAT[platform.machine()], errno.EPERM)
+with lock.Lock(sys.argv[1], "a"):
+    if sys.argv[2] == "writes":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    whole = open(path).read()
+    for _ in range(3):
+        before = os.stat(path).st_mtime_ns
+        wait_until(lambda: os.stat(path).st_mtime_ns > before, "a touch")
+        assert open(path).read() == whole
+"""
+    command = [sys.executable, "-c", program, str(folder), refused]
+    subprocess.run(command, cwd=Path(__file__).parents[2], timeout=120, check=True)
 
 
 @pytest.mark.parametrize("dead", [False, True])

@@ -13,8 +13,9 @@ import tempfile
 
 from limbo_compress.run.stderr import captured
 
-# Of memfd_create(2), by the kind of machine.
+# Of memfd_create(2) and utimensat(2), by the kind of machine.
 SYSTEM_CALLS = {"x86_64": 319, "aarch64": 279}
+UTIMENSAT = {"x86_64": 280, "aarch64": 88}
 # From linux/prctl.h, linux/seccomp.h and linux/bpf_common.h.
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 38, 2
 _RET_ERRNO, _RET_ALLOW = 0x00050000, 0x7FFF0000
