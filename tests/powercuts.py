@@ -456,14 +456,15 @@ class Examiner:
 
     def _judge_resumed(self, before: dict[str, bytes], stderr: str) -> str:
         """Say what work the plain command did again, though it was done and on the disk."""
-        if before == self.bed.new or "publication" in stderr:
+        if before == self.bed.new or "publication of an earlier run was complete" in stderr:
             return ""
         match = re.search(r"resuming: (\d+) of", stderr)
         resumed = int(match[1]) if match else 0
         if resumed < self.resumed:
             return f"finished work is lost: {resumed} of {self.resumed} samples were resumed"
         self.resumed = resumed
-        if self.old and before != self.old and resumed < SAMPLES:
+        are_older_gone = self.old and before != self.old and "it is taken back" not in stderr
+        if are_older_gone and resumed < SAMPLES:
             return f"older outputs are gone, and only {resumed} of {SAMPLES} samples are done"
         return ""
 

@@ -64,14 +64,14 @@ def test_the_plain_job_does_what_is_missing(data: Path, expected: dict[str, byte
 
 def test_a_partition_that_runs_again_does_nothing_twice(data: Path) -> None:
     compress(share(data, 0))
-    before = files(data.parent / WORK_DIR)
+    before = files(work_in(data.parent))
     report = compress(share(data, 0))
     assert (report.samples, report.resumed) == (4, 4)
-    after = files(data.parent / WORK_DIR)
+    after = files(work_in(data.parent))
     (record,), (later,) = (
         set(first) - set(other) for first, other in ((before, after), (after, before))
     )
-    assert Path(record).match("work-*/job-*.json")
+    assert Path(record).match("job-*.json")
     assert record < later
     del before[record], after[later]
     assert after == before

@@ -25,9 +25,9 @@ def good_parts(
 ) -> tuple[list[Part], list[str]]:
     """Read the parts of a job's rows that can be trusted.
 
-    A shard that was on the disk when it was done is there still, for all that the disk says: some
-    of these are compared with their checksums, spread evenly, and all of them if one is not what
-    was written. The others are always compared, with what the disk has rather than with a cache.
+    Shards are compared with their checksums, as the disk has them rather than a cache. Of those
+    that were on the disk when they were done, these are some, spread evenly, and all of them if one
+    is not what was written.
 
     Parameters
     ----------
@@ -53,12 +53,11 @@ def good_parts(
     """
     parts = [part for part in read_parts(job.folder) if part.run in runs and not part.failures]
     parts = [part for part in parts if is_within(range(part.start, part.stop), job.rows)]
-    if not all(part.is_synced for part in parts):
-        for array in job.arrays:
-            path, file = job.work_path(array.file_name), files[array.file_name]
-            with output_errors(path):
-                sync_or_remove(path, file)
-                forget_cached(file)
+    for array in job.arrays if parts else ():
+        path, file = job.work_path(array.file_name), files[array.file_name]
+        with output_errors(path):
+            sync_or_remove(path, file)
+            forget_cached(file)
     rows_bytes = sum(array.row_bytes for array in job.arrays) * len(paths)
     for step in (1 + rows_bytes // _CHECKED_BYTES, 1):
         good, changed, has_lost = [], [], False

@@ -136,8 +136,8 @@ def test_a_run_that_proc_does_not_show_is_alive_while_it_is_touched(
     folder: Path, hidepid: str
 ) -> None:
     """Login nodes show users only their own processes."""
-    bed = (*PRIVATE, f'mount -t proc -o hidepid={hidepid} proc /proc; exec "$@"', "sh")
-    bed += ANOTHER_USER
+    mount = f'mount -t proc -o hidepid={hidepid} proc /proc; exec "$@"'
+    bed = (*PRIVATE, mount, "sh", *ANOTHER_USER)
     with Lock(str(folder), "a") as lock:
         (refused,) = run_in(bed, TAKE, folder)
         assert f"another run may be at work on this prefix: process {os.getpid()} on" in refused
@@ -199,7 +199,7 @@ def test_a_time_in_the_future_expires_once_it_was_looked_at_for_long(
         paths[-1].write_bytes(paths[0].read_bytes())
     for path in paths:
         age(path, -seconds)
-    with pytest.raises(OutputError, match="another run may be at work.*set `wait` to 60 to see"):
+    with pytest.raises(OutputError, match=r"another run may be at work.*set `wait` to 60 to see"):
         taken(folder, "b")
     monkeypatch.setattr(lock_module, "_DEAD_SECONDS", 1.0)
     begun = time.monotonic()
@@ -213,18 +213,19 @@ def test_a_time_in_the_future_expires_once_it_was_looked_at_for_long(
 def test_a_run_whose_clock_is_set_right_is_alive(folder: Path) -> None:
     path = leave_lock(folder, host="elsewhere")
     age(path, -3600)
+    is_over = threading.Event()
     with ThreadPoolExecutor(1) as thread:
-        touched = thread.submit(live, path)
+        touched = thread.submit(live, path, is_over)
         with pytest.raises(OutputError, match="another run is at work"):
             Lock(str(folder), "b", wait=3600).__enter__()
+        is_over.set()
         touched.result()
 
 
-def live(path: Path) -> None:
-    """Let the process of another machine show life, once someone waits to see it."""
-    drafts = path.parent.parent
-    wait_until(lambda: any(drafts.glob("lock-*")), "another run")
-    os.utime(path)
+def live(path: Path, is_over: threading.Event) -> None:
+    """Let the process of another machine show life again and again."""
+    while not is_over.wait(0.1):
+        os.utime(path)
 
 
 def test_a_run_on_another_machine_that_shows_no_life_is_waited_for(folder: Path) -> None:
@@ -240,10 +241,12 @@ def test_a_run_on_another_machine_that_shows_no_life_is_waited_for(folder: Path)
 def test_a_run_on_another_machine_that_shows_life_is_alive(folder: Path) -> None:
     path = leave_lock(folder, host="elsewhere")
     os.utime(path, (path.stat().st_mtime - 30,) * 2)
+    is_over = threading.Event()
     with ThreadPoolExecutor(1) as thread:
-        touched = thread.submit(live, path)
+        touched = thread.submit(live, path, is_over)
         with pytest.raises(OutputError, match="another run is at work"):
             Lock(str(folder), "b", wait=3600).__enter__()
+        is_over.set()
         touched.result()
 
 
