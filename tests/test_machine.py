@@ -19,7 +19,7 @@ from PIL import Image
 
 from limbo_compress import MachineError, Options, SampleError, compress, load
 from tests import jobs
-from tests.failing import fail_once
+from tests.failing import fail_once, happened
 from tests.jobs import Command, outputs
 
 FLAGS = ("--prefix", "out", "--images", "--metadata", "--on-error", "skip", "--quiet")
@@ -325,7 +325,7 @@ def test_a_file_that_fails_once_is_read_again(data: Path, name: str, kind: str) 
     env = fail_once(data.parent, path.name, getattr(errno, name))
     done = jobs.run_command(data.parent, *FLAGS, data, env=env)
     assert (done.returncode, done.stderr) == (0, "")
-    assert not (data.parent / "once").exists()
+    assert happened(env)
     assert len(load(data.parent / "out")) == 12
 
 
@@ -337,15 +337,14 @@ def test_a_folder_that_fails_once_is_listed_again(data: Path, name: str, call: s
     env = fail_once(data.parent, "data/0000", getattr(errno, name), call)
     done = jobs.run_command(data.parent, *FLAGS, data, env=env)
     assert (done.returncode, done.stderr) == (0, "")
-    assert not (data.parent / "once").exists()
+    assert happened(env)
     assert len(load(data.parent / "out")) == 12
 
 
 def test_a_file_that_is_listed_but_never_found_ends_the_job(data: Path) -> None:
     """As a network client that remembers that it was missing; the library fails every call."""
     path = sorted(data.rglob("image_*.png"))[2]
-    env = fail_once(data.parent, path.name, errno.ENOENT)
-    env["FAIL_ONCE"] = ""
+    env = fail_once(data.parent, path.name, errno.ENOENT, at=0)
     done = jobs.run_command(data.parent, *FLAGS, data, env=env)
     check_one_line(done, data.parent)
     assert "is it still mounted" in done.stderr
