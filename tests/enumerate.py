@@ -1,0 +1,764 @@
+"""Let each file call of a small job go wrong, one after the other: ``make enumerate``.
+
+In each case one call of the C library on a file of the outputs fails, or is reported to fail, or the
+process or the whole run is killed, stopped or told to end there. After each case: are the files at the
+final names those of one job, to the byte? Did the exit code tell the truth? Is no process left? Does
+the same command then write the right bytes, and leave nothing else?
+
+Coordinator and worker count their own calls, so a case is the same call each time::
+
+    python -m tests.enumerate --only over:kill:coordinator:171
+
+`test_enumerate.py` tries a fixed part of all cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.campaign import Campaign, write_campaign
+from tests import failing
+from tests.faults import has_hosts, on_host
+from tests.jobs import wait_until
+
+__all__ = ["SCENARIOS", "Bed", "Case", "Outcome", "choose", "summary"]
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = 4
+# Rows of more than the 64 KiB that shards share as a unit, so that rows are mapped, too.
+FLAGS = ("--images", "--metadata", "--mask", "m", "^48", "--image-size", "160", "128")
+# The longest that a run may take, on however busy a machine.
+MAX_SECONDS = 120
+
+# Calls that change what is on the disk. A kill before any other is one before the next of these.
+_CHANGING = frozenset(
+    (
+        "chmod",
+        "create",
+        "link",
+        "mkdir",
+        "rename",
+        "reserve",
+        "rmdir",
+        "truncate",
+        "unlink",
+        "write",
+    )
+)
+_NEEDS_SPACE = frozenset(
+    ("create", "fsync", "link", "mkdir", "rename", "reserve", "truncate", "write")
+)
+_MAY_BE_STALE = _CHANGING | {"fsync", "list", "open", "open-to-write", "stat"}
+_MAY_BE_INTERRUPTED = frozenset(
+    ("create", "fsync", "lock", "open", "open-to-write", "reserve", "write")
+)
+# What a server says to a request that is repeated because its reply was lost.
+_REPEATED = {
+    **dict.fromkeys(("rename", "rmdir", "unlink"), errno.ENOENT),
+    **dict.fromkeys(("create", "link", "mkdir"), errno.EEXIST),
+}
+_PUBLICATION = ("recover", "publish")
+_MOVES = ("link", "rename", "unlink")
+_HIDDEN = re.compile(r"(^|/)\.[^/]")
+_RANDOM = ((re.compile(r"[0-9a-f]{16}"), "RUN"), (re.compile(r"\.[0-9a-f]{6,}\."), ".ID."))
+
+Tree = dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A file call of a run: whose, how far the run was, which function, on what."""
+
+    role: str
+    phase: str
+    name: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.role}, {self.phase}: {self.name} {self.path}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What goes wrong in a scenario, at which call of which role."""
+
+    scenario: str
+    kind: str
+    role: str
+    number: int
+    call: Call = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.scenario}:{self.kind}:{self.role}:{self.number}"
+
+    @property
+    def action(self) -> str:
+        """What `failing.c` is to do."""
+        if self.kind == "lost-reply":
+            return f"lose {_REPEATED[self.call.name]}"
+        if self.kind == "late-EIO":
+            return f"lose {errno.EIO}"
+        return _SIGNALS.get(self.kind) or f"fail {getattr(errno, self.kind)}"
+
+
+_SIGNALS = {
+    "kill": "kill",
+    "kill-all": "kill-all",
+    "term": "term",
+    "stall": "stop-all",
+    "stall-one": "stop",
+}
+_STALLS = ("stall", "stall-one")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a case came to: whether it happened, what was wrong, what was left of a stalled run."""
+
+    case: Case
+    happened: bool
+    problems: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+class Run:
+    """The real command, in a process group of its own."""
+
+    def __init__(
+        self, folder: Path, arguments: Sequence[object], env: dict[str, str], host: str = ""
+    ) -> None:
+        self._output = tempfile.TemporaryFile()  # a pipe would stay open while a process is left
+        self.process = subprocess.Popen(
+            [
+                *(on_host(host) if host else ()),
+                *(sys.executable, "-m", "limbo_compress", "--prefix", "out", "--workers", "1"),
+                *map(str, (*FLAGS, *arguments)),
+            ],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._output,
+            process_group=0,
+        )
+        self.stderr = ""
+        self.problems: list[str] = []
+
+    def wait(self) -> int:
+        """Wait for the end. Note if it never comes, what is left then, and a traceback."""
+        try:
+            self.process.wait(MAX_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.problems.append("it hangs")
+            self._send(signal.SIGKILL)
+            self.process.wait()
+        try:
+            wait_until(lambda: not self.states(), "all processes to end", 20)
+        except AssertionError:
+            self.problems.append("processes are left")
+            self._send(signal.SIGKILL)
+        self._output.seek(0)
+        self.stderr = self._output.read().decode(errors="replace").strip()
+        self._output.close()
+        if "Traceback" in self.stderr:
+            self.problems.append("a traceback")
+        return self.process.returncode
+
+    def states(self) -> dict[int, str]:
+        """The states of the processes, without those that have ended."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+                if int(group) == self.process.pid and state not in "ZX":
+                    found[int(path.parent.name)] = state
+        return found
+
+    def wait_for_stop(self, env: dict[str, str], kind: str) -> bool:
+        """Wait until a process has met its fault and is stopped, or all are; False if none is."""
+
+        def is_stopped() -> bool:
+            states, caller = self.states(), failing.happened(env)
+            who = [caller] if kind == "stall-one" else list(states)
+            return caller != 0 and all(states.get(pid) == "T" for pid in who)
+
+        wait_until(lambda: self.process.poll() is not None or is_stopped(), "a stop", MAX_SECONDS)
+        return self.process.poll() is None
+
+    def wake(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A run that meets a fault.
+
+    Parameters
+    ----------
+    prepare : callable
+        Fills a folder before the run, and returns the older outputs. Each case gets a copy.
+    flags : tuple of str
+        Arguments besides `FLAGS`.
+    follow : tuple of str, optional
+        Those of the command that repairs everything, if others.
+    samples : str
+        Which campaign.
+    publishes : bool
+        Whether the run publishes its outputs.
+    has_other : bool
+        Whether the same command runs at the same time, undisturbed.
+    """
+
+    prepare: Callable[[Bed, Path], Tree]
+    flags: tuple[str, ...] = ()
+    follow: tuple[str, ...] | None = None
+    samples: str = "new"
+    publishes: bool = True
+    has_other: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scenario, with what is the same in all of its cases.
+
+    Attributes
+    ----------
+    scenario : Scenario
+    template : Path
+        The folder before the run.
+    older, new, published : dict of str to bytes
+        The outputs of the older job, of this one, and those that are there if the run exits 0.
+    names : set of str
+        All that is in the folder at the end.
+    calls : list of Call
+        What an undisturbed run calls, in order.
+    """
+
+    scenario: Scenario
+    template: Path
+    older: Tree
+    new: Tree
+    published: Tree
+    names: set[str]
+    calls: list[Call]
+
+
+class Bed:
+    """Campaigns, the library that injects faults, and a folder for each scenario and case.
+
+    Parameters
+    ----------
+    files : Path
+        For the campaigns and the counters.
+    folder : Path
+        For the outputs.
+    """
+
+    def __init__(self, files: Path, folder: Path) -> None:
+        self._files = files
+        self._folder = folder
+        self._library = failing.build(files)
+        for seed, name in enumerate(("new", "old", "other")):
+            small = Campaign(SAMPLES, photographs=SAMPLES, size=(32, 24), instances=1, seed=seed)
+            write_campaign(files / name, small)
+        shutil.copytree(files / "new", files / "bad")
+        for name, row in (("old", 1), ("bad", 2)):  # samples that are left out
+            sorted((files / name).rglob("*.json"))[row].write_text("{")
+        self._prepared: dict[str, Prepared] = {}
+        old = self.folder()
+        assert self.start(old, ("--on-error", "skip"), "old").wait() == 0
+        self._old = old
+
+    def prepare(self, name: str) -> Prepared:
+        """Set a scenario up, and run it undisturbed."""
+        if name not in self._prepared:
+            scenario = SCENARIOS[name]
+            template = self.folder()
+            older = scenario.prepare(self, template)
+            folder = self.folder(template)
+            calls = self.calls(folder, scenario)
+            follow = self.follow(folder, scenario)
+            assert follow.wait() == 0, follow.stderr
+            new, names = visible(folder), all_names(folder)
+            assert not any(map(_HIDDEN.search, names)), names
+            shutil.rmtree(folder)
+            published = new if scenario.publishes else older
+            both = {file for file in new if new[file] == older.get(file)}
+            assert all(new[file].startswith(b"->") for file in both), "the samples are too alike"
+            self._prepared[name] = Prepared(scenario, template, older, new, published, names, calls)
+        return self._prepared[name]
+
+    def folder(self, template: Path | None = None) -> Path:
+        """Create a folder for outputs, a copy of another one or an empty one."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        if template:
+            shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True)
+        return folder
+
+    def old_outputs(self, folder: Path) -> Tree:
+        """Put the outputs of an older job of other samples into a folder."""
+        shutil.copytree(self._old, folder, dirs_exist_ok=True)
+        return visible(folder)
+
+    def watch(self, folder: Path, **fault: object) -> dict[str, str]:
+        """Return an environment in which calls on the outputs are counted, and one meets a fault."""
+        files = Path(tempfile.mkdtemp(dir=self._files))
+        return failing.watch(self._library, files, f"*{folder}*", **fault)
+
+    def start(
+        self,
+        folder: Path,
+        flags: tuple[str, ...],
+        samples: str,
+        env: dict[str, str] | None = None,
+        host: str = "",
+    ) -> Run:
+        arguments = ("--wait", "20", *flags, "--", self._files / samples)
+        return Run(folder, arguments, env or {}, host)
+
+    def follow(self, folder: Path, scenario: Scenario) -> Run:
+        """Start the command that repairs everything."""
+        flags = scenario.flags if scenario.follow is None else scenario.follow
+        return self.start(folder, flags, scenario.samples)
+
+    def calls(self, folder: Path, scenario: Scenario) -> list[Call]:
+        """Run a scenario undisturbed, and return its calls."""
+        env = self.watch(folder)
+        run = self.start(folder, scenario.flags, scenario.samples, env)
+        assert run.wait() == 0, run.stderr
+        return classified(failing.calls(env), folder)
+
+    def kill_at(
+        self, folder: Path, scenario: Scenario, choose: Callable[[list[Call]], int]
+    ) -> None:
+        """Run a scenario, and kill it at one of the calls of an undisturbed run."""
+        copy = self.folder(folder)
+        calls = self.calls(copy, scenario)
+        shutil.rmtree(copy)
+        at = choose(calls)
+        role = calls[at].role
+        number = [call.role for call in calls[: at + 1]].count(role)
+        env = self.watch(folder, do="kill-all", role=role, at=number)
+        run = self.start(folder, scenario.flags, scenario.samples, env)
+        assert run.wait() == -signal.SIGKILL, run.stderr
+
+    def attempt(self, case: Case) -> Outcome:
+        """Try a case."""
+        prepared = self.prepare(case.scenario)
+        folder = self.folder(prepared.template)
+        env = self.watch(folder, role=case.role, at=case.number, do=case.action)
+        attempt = _Attempt(self, prepared, folder, case)
+        happened = attempt.disturb(env)
+        if happened:
+            attempt.repair()
+        shutil.rmtree(folder)
+        shutil.rmtree(Path(env["FAULT_STATE"]).parent)
+        return Outcome(case, happened, tuple(attempt.problems), tuple(attempt.left))
+
+
+class _Attempt:
+    """A case that is tried in a folder."""
+
+    def __init__(self, bed: Bed, prepared: Prepared, folder: Path, case: Case) -> None:
+        self._bed = bed
+        self._prepared = prepared
+        self._scenario = prepared.scenario
+        self._folder = folder
+        self._case = case
+        self.problems: list[str] = []
+        self.left: list[str] = []
+
+    def disturb(self, env: dict[str, str]) -> bool:
+        """Run the command with its fault, and check what there is then; False if it met none."""
+        flags, samples = self._scenario.flags, self._scenario.samples
+        run = self._bed.start(self._folder, flags, samples, env)
+        if self._scenario.has_other:
+            other = self._bed.start(self._folder, flags, samples)
+        if self._case.kind in _STALLS and run.wait_for_stop(env, self._case.kind):
+            if self._scenario.has_other:
+                self._end("the other run", other, (0, 1))
+            self._take_over()
+            run.wake()
+        elif self._scenario.has_other:
+            self._end("the other run", other, (0, 1))
+        if not self._check_end(run, failing.happened(env)):
+            return False
+        self._check_files("")
+        return True
+
+    def _take_over(self) -> None:
+        """Run the command as if on another host, where the run shows no sign of life."""
+        long_ago = time.time() - 3600
+        for lock in self._folder.glob(".out.partial/*/*"):
+            if _RANDOM[0][0].fullmatch(lock.name):
+                with suppress(FileNotFoundError):
+                    os.utime(lock, (long_ago, long_ago))
+        flags, samples = self._scenario.flags, self._scenario.samples
+        self._end(
+            "the successor", self._bed.start(self._folder, flags, samples, host="other"), (0,)
+        )
+        self._check_files("after the successor: ", is_complete=True)
+
+    def _check_end(self, run: Run, happened: int) -> bool:
+        codes = self._codes()
+        run.wait()
+        if not happened:
+            return False
+        self._note("", run, codes)
+        code = run.process.returncode
+        if code == 0 and visible(self._folder) != self._prepared.published:
+            self.problems.append("exit 0, but not all outputs are there")
+        if code != 0 and self._is_over() and visible(self._folder) == self._prepared.new:
+            self.problems.append(f"exit {code}, though all is published")
+        return True
+
+    def _is_over(self) -> bool:
+        """Whether nothing that happens now may change exit 0, except that a sync fails."""
+        kind = self._case.kind
+        is_failed = not kind.startswith(("kill", "stall"))
+        return is_failed and self._case.call.phase == "end" and self._case.call.name != "fsync"
+
+    def _codes(self) -> tuple[int, ...]:
+        kind, role = self._case.kind, self._case.role
+        if kind == "kill-all" or (kind == "kill" and role == "coordinator"):
+            return (-signal.SIGKILL,)
+        if kind == "kill":
+            return (0,)
+        return (0, 128 + signal.SIGTERM) if kind == "term" else (0, 1)
+
+    def repair(self) -> None:
+        """Run the command that repairs everything, and check that it does."""
+        self._end("afterwards", self._bed.follow(self._folder, self._scenario), (0,))
+        found = visible(self._folder)
+        for file in sorted(found.keys() | self._prepared.new.keys()):
+            if found.get(file) != self._prepared.new.get(file):
+                self.problems.append(f"afterwards: {file} is {self._state(file, found)}")
+        left = {kind_of(name) for name in all_names(self._folder) - self._prepared.names}
+        if self._case.kind in _STALLS:
+            self.left.extend(sorted(left))
+        elif left:
+            self.problems.append(f"afterwards: left are {', '.join(sorted(left))}")
+
+    def _end(self, who: str, run: Run, codes: tuple[int, ...]) -> None:
+        run.wait()
+        self._note(f"{who}: ", run, codes)
+
+    def _note(self, who: str, run: Run, codes: tuple[int, ...]) -> None:
+        self.problems.extend(who + problem for problem in run.problems)
+        code = run.process.returncode
+        if code not in codes:
+            line = run.stderr.splitlines()[-1:] or [""]
+            said = kind_of(line[0].replace(str(self._folder), ""))
+            self.problems.append(f"{who}exit {code}: {said}")
+        elif code > 0 and not run.stderr:
+            self.problems.append(f"{who}exit {code} without a message")
+
+    def _check_files(self, when: str, is_complete: bool = False) -> None:
+        """Check that all files at the final names belong to one job."""
+        found = visible(self._folder)
+        if is_complete and found != self._prepared.published:
+            self.problems.append(f"{when}not all outputs are there")
+        sets = (self._prepared.older, self._prepared.new)
+        if not any(found.items() <= files.items() for files in sets):
+            states = [f"{file} {self._state(file, found)}" for file in sorted(found)]
+            self.problems.append(f"{when}{', '.join(states)}")
+
+    def _state(self, file: str, found: Tree) -> str:
+        if file not in found:
+            return "missing"
+        for files, state in ((self._prepared.new, "new"), (self._prepared.older, "old")):
+            if found[file] == files.get(file):
+                return state
+        return "WRONG"
+
+
+def visible(folder: Path) -> Tree:
+    """Read the files that are not hidden: the outputs."""
+    return {
+        name: _content(folder / name)
+        for name in all_names(folder)
+        if not _HIDDEN.search(name) and not (folder / name).is_dir()
+    }
+
+
+def _content(path: Path) -> bytes:
+    return b"->" + os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+
+
+def all_names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def kind_of(path: str) -> str:
+    """Replace what differs between two runs in a path: random names and numbers."""
+    for pattern, text in _RANDOM:
+        path = pattern.sub(text, path)
+    return re.sub(r"\d+", "N", path)
+
+
+def classified(lines: Iterable[str], folder: Path) -> list[Call]:
+    """Parse calls, and say how far the run was.
+
+    The phases of the coordinator are ``start``, up to the first part-file, with ``recover``, from the
+    first change to a final name in it to the last one; ``work``; ``publish``, from the first change
+    to a final name after that to the last one; and ``end``.
+    """
+    calls = []
+    for line in lines:
+        letter, name, path = line.split(" ", 2)
+        role = "coordinator" if letter == "c" else "worker"
+        calls.append((role, name, path.replace(f"{folder}/", "").replace(str(folder), ".")))
+    is_move = [role == "worker" and name == "rename" for role, name, _ in calls]
+    first = is_move.index(True) if True in is_move else 0
+    finals = [
+        index
+        for index, (_, name, path) in enumerate(calls)
+        if name in _MOVES and not all(map(_HIDDEN.search, path.split(" -> ")))
+    ]
+    early, late = [at for at in finals if at < first], [at for at in finals if at >= first]
+
+    def phase(at: int) -> str:
+        if calls[at][0] == "worker":
+            return "work"
+        if at < first:
+            return "recover" if early and early[0] <= at <= early[-1] else "start"
+        if not late or at < late[0]:
+            return "work"
+        return "publish" if at <= late[-1] else "end"
+
+    return [
+        Call(role, phase(at), name, kind_of(path)) for at, (role, name, path) in enumerate(calls)
+    ]
+
+
+def cases_of(bed: Bed, scenario: str) -> Iterator[Case]:
+    """All cases of a scenario.
+
+    Kills at every call that changes something. All else at each call while files at the final names
+    are changed, and elsewhere at the first call of its role, phase, function and kind of path.
+    """
+    numbers: Counter[str] = Counter()
+    seen = set()
+    for call in bed.prepare(scenario).calls:
+        numbers[call.role] += 1
+        is_new = call not in seen
+        seen.add(call)
+        kinds = list(_kills(call)) if call.name in _CHANGING else []
+        if is_new or (call.phase in _PUBLICATION and call.name != "stat"):
+            kinds += _faults(call)
+        for kind in kinds:
+            yield Case(scenario, kind, call.role, numbers[call.role], call)
+
+
+def _kills(call: Call) -> Iterator[str]:
+    yield "kill-all"
+    yield "kill"
+
+
+def _faults(call: Call) -> Iterator[str]:
+    yield "EIO"
+    if call.name in _NEEDS_SPACE:
+        yield "ENOSPC"
+    if call.name in _MAY_BE_INTERRUPTED:
+        yield "EINTR"
+    if call.name in _MAY_BE_STALE:
+        yield "ESTALE"
+    if call.name in _CHANGING:
+        yield "late-EIO"
+    if call.name in _REPEATED:
+        yield "lost-reply"
+    if call.name != "stat":
+        yield "term"
+        if has_hosts():
+            yield "stall"
+    if call.name in _CHANGING and has_hosts():
+        yield "stall-one"
+
+
+def _prepare_nothing(bed: Bed, folder: Path) -> Tree:
+    return {}
+
+
+def _prepare_old(bed: Bed, folder: Path) -> Tree:
+    return bed.old_outputs(folder)
+
+
+def _prepare_unfinished(bed: Bed, folder: Path, samples: str = "new") -> Tree:
+    """Kill a run when its worker has done more than half of its calls."""
+
+    def choose(calls: list[Call]) -> int:
+        at = [index for index, call in enumerate(calls) if call.role == "worker"]
+        return at[6 * len(at) // 10]
+
+    older = bed.old_outputs(folder)
+    bed.kill_at(folder, Scenario(_prepare_old, samples=samples), choose)
+    return older
+
+
+def _prepare_unfinished_other(bed: Bed, folder: Path) -> Tree:
+    return _prepare_unfinished(bed, folder, "other")
+
+
+def _prepare_partitions(bed: Bed, folder: Path) -> Tree:
+    older = bed.old_outputs(folder)
+    for index in range(2):
+        assert bed.start(folder, ("--partition", f"{index}/2"), "new").wait() == 0
+    return older
+
+
+def _prepare_links(bed: Bed, folder: Path) -> Tree:
+    """Let two outputs be links to files in other folders."""
+    bed.old_outputs(folder)
+    for name, place in (("out-images.npy", "a/i.npy"), ("out-metadata.pickle", "b/m.pickle")):
+        (folder / place).parent.mkdir()
+        (folder / name).rename(folder / place)
+        (folder / name).symlink_to(place)
+    return visible(folder)
+
+
+def _prepare_interrupted(bed: Bed, folder: Path, which: int = -1) -> Tree:
+    """Kill a run before it gives a new file its final name."""
+
+    def choose(calls: list[Call]) -> int:
+        def is_placed(call: Call) -> bool:
+            *_, target = call.path.split(" -> ")
+            return call.name == "rename" and not _HIDDEN.search(target)
+
+        return [index for index, call in enumerate(calls) if is_placed(call)][which]
+
+    older = bed.old_outputs(folder)
+    bed.kill_at(folder, Scenario(_prepare_old), choose)
+    return older
+
+
+def _prepare_set_aside(bed: Bed, folder: Path) -> Tree:
+    return _prepare_interrupted(bed, folder, 0)
+
+
+SCENARIOS = {
+    "plain": Scenario(_prepare_nothing),
+    "over": Scenario(_prepare_old),
+    "resumed": Scenario(_prepare_unfinished),
+    "partition": Scenario(_prepare_old, ("--partition", "0/2"), (), publishes=False),
+    "join": Scenario(_prepare_partitions),
+    "two": Scenario(_prepare_old, has_other=True),
+    "fresh": Scenario(_prepare_unfinished_other, ("--fresh",)),
+    "skip": Scenario(_prepare_old, ("--on-error", "skip"), samples="bad"),
+    "linked": Scenario(_prepare_links),
+    "interrupted": Scenario(_prepare_interrupted),
+    "set-aside": Scenario(_prepare_set_aside),
+}
+
+
+def choose(cases: Iterable[Case], share: int) -> list[Case]:
+    """Choose a fixed share of the classes: those of which the checksum is divisible by it."""
+    chosen = {}
+    for case in cases:
+        name = f"{case.scenario}:{case.kind} {case.call}"
+        if zlib.crc32(name.encode()) % share == 0:
+            chosen.setdefault(name, case)
+    return list(chosen.values())
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """What happened, as a table, and what failed."""
+    rows: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        rows[outcome.case.kind, outcome.case.scenario].append(outcome)
+    lines = [_row("kind", "scenario", "classes", "tried", "held", "failed", "left", "not reached")]
+    lines.append(_row(*["---"] * 8))
+    lines += [_row(*key, *_counts(row)) for key, row in sorted(rows.items())]
+    lines.append(_row("all", "all", *_counts(outcomes)))
+    failed = [outcome for outcome in outcomes if outcome.problems]
+    if failed:
+        lines += ["", "Failed, each to be tried again with python -m tests.enumerate --only CASE:"]
+    for outcome in failed:
+        lines += [f"{outcome.case} ({outcome.case.call})", *(f"    {p}" for p in outcome.problems)]
+    return "\n".join(lines)
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _counts(outcomes: Sequence[Outcome]) -> tuple[int, ...]:
+    tried = [outcome for outcome in outcomes if outcome.happened]
+    classes = {(o.case.scenario, o.case.kind, o.case.call) for o in tried}
+    failed = sum(bool(outcome.problems) for outcome in tried)
+    left = sum(bool(outcome.left) for outcome in tried)
+    return (
+        *(len(classes), len(tried), len(tried) - failed, failed, left),
+        len(outcomes) - len(tried),
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Let each file call of a small job go wrong.")
+    parser.add_argument("--folder", type=Path, help="where the outputs are written")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="only these cases")
+    parser.add_argument("--scenario", nargs="+", default=list(SCENARIOS), choices=SCENARIOS)
+    parser.add_argument("--kind", nargs="+", default=[], help="only these kinds of faults")
+    parser.add_argument("--share", type=int, default=1, help="only every N-th class, about")
+    parser.add_argument("--count", action="store_true", help="only count the cases")
+    parser.add_argument("--jobs", type=int, default=2, help="how many cases at once")
+    options = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as files,
+        tempfile.TemporaryDirectory(dir=options.folder) as folder,
+    ):
+        bed = Bed(Path(files).resolve(), Path(folder).resolve())
+        names = [name for name in options.scenario if _is_wanted(name, options.only)]
+        cases = [case for name in names for case in cases_of(bed, name)]
+        if options.only:
+            cases = [case for case in cases if str(case) in options.only]
+        if options.kind:
+            cases = [case for case in cases if case.kind in options.kind]
+        if options.share > 1:
+            cases = choose(cases, options.share)
+        if options.count:
+            print(summary([Outcome(case, True, (), ()) for case in cases]))
+            return 0
+        outcomes = list(_attempt_all(bed, cases, options.jobs))
+    print(summary(outcomes))
+    return int(any(outcome.problems for outcome in outcomes))
+
+
+def _is_wanted(scenario: str, only: Sequence[str]) -> bool:
+    return not only or any(case.startswith(f"{scenario}:") for case in only)
+
+
+def _attempt_all(bed: Bed, cases: Sequence[Case], jobs: int) -> Iterator[Outcome]:
+    start = time.monotonic()
+    failed = 0
+    with ThreadPoolExecutor(jobs) as pool:
+        for number, outcome in enumerate(pool.map(bed.attempt, cases), 1):
+            failed += bool(outcome.problems)
+            if number % 50 == 0 or number == len(cases):
+                minutes = (time.monotonic() - start) / 60
+                text = f"{number} of {len(cases)} cases, {failed} failed, {minutes:.1f} minutes"
+                print(text, file=sys.stderr, flush=True)
+            yield outcome
+
+
+if __name__ == "__main__":
+    sys.exit(main())
