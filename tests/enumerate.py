@@ -25,12 +25,13 @@ import sys
 import tempfile
 import time
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests import failing
@@ -401,8 +402,10 @@ class _Attempt:
             run.wake()
         elif self._scenario.has_other:
             self._end("the other run", other, (0, 1))
-        if not self._check_end(run, failing.happened(env)):
+        run.wait()
+        if not failing.happened(env):
             return False
+        self._check_end(run)
         self._check_files("")
         return True
 
@@ -419,18 +422,13 @@ class _Attempt:
         )
         self._check_files("after the successor: ", is_complete=True)
 
-    def _check_end(self, run: Run, happened: int) -> bool:
-        codes = self._codes()
-        run.wait()
-        if not happened:
-            return False
-        self._note("", run, codes)
-        code = run.process.returncode
-        if code == 0 and visible(self._folder) != self._prepared.published:
+    def _check_end(self, run: Run) -> None:
+        self._note("", run, self._codes())
+        code, found = run.process.returncode, visible(self._folder)
+        if code == 0 and found != self._prepared.published:
             self.problems.append("exit 0, but not all outputs are there")
-        if code != 0 and self._is_over() and visible(self._folder) == self._prepared.new:
+        if code != 0 and self._is_over() and found == self._prepared.new:
             self.problems.append(f"exit {code}, though all is published")
-        return True
 
     def _is_over(self) -> bool:
         """Whether nothing that happens now may change exit 0, except that a sync fails."""
@@ -681,35 +679,50 @@ def choose(cases: Iterable[Case], share: int) -> list[Case]:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """What happened, as a table, and what failed."""
-    rows: defaultdict[tuple[str, str], list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        rows[outcome.case.kind, outcome.case.scenario].append(outcome)
-    lines = [_row("kind", "scenario", "classes", "tried", "held", "failed", "left", "not reached")]
-    lines.append(_row(*["---"] * 8))
-    lines += [_row(*key, *_counts(row)) for key, row in sorted(rows.items())]
-    lines.append(_row("all", "all", *_counts(outcomes)))
+    """What happened, as a table, and what failed.
+
+    In the table, failed and tried cases of each kind and scenario.
+    """
+    kinds = sorted({outcome.case.kind for outcome in outcomes})
+    scenarios = [name for name in SCENARIOS if any(o.case.scenario == name for o in outcomes)]
+    lines = [_row("", *scenarios, "classes", "tried", "held", "failed", "left", "not met")]
+    lines.append(_row(*["---"] * (len(scenarios) + 7)))
+    for kind in [*kinds, "all"]:
+        row = [outcome for outcome in outcomes if kind in (outcome.case.kind, "all")]
+        cells = [_counts([o for o in row if o.case.scenario == name]) for name in scenarios]
+        lines.append(_row(kind, *(f"{c.failed}/{c.tried}" for c in cells), *_counts(row)))
+    problems = Counter(problem for outcome in outcomes for problem in outcome.problems)
+    lines += ["", *(f"{count:6} × {problem}" for problem, count in problems.most_common())]
     failed = [outcome for outcome in outcomes if outcome.problems]
     if failed:
-        lines += ["", "Failed, each to be tried again with python -m tests.enumerate --only CASE:"]
+        lines += ["", "Failed; to try one again: python -m tests.enumerate --only CASE"]
     for outcome in failed:
         lines += [f"{outcome.case} ({outcome.case.call})", *(f"    {p}" for p in outcome.problems)]
     return "\n".join(lines)
 
 
-def _row(*cells: object) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
+class _Counts(NamedTuple):
+    """How many classes and cases were tried, and what they came to."""
+
+    classes: int
+    tried: int
+    held: int
+    failed: int
+    left: int
+    not_met: int
 
 
-def _counts(outcomes: Sequence[Outcome]) -> tuple[int, ...]:
+def _counts(outcomes: Sequence[Outcome]) -> _Counts:
     tried = [outcome for outcome in outcomes if outcome.happened]
     classes = {(o.case.scenario, o.case.kind, o.case.call) for o in tried}
     failed = sum(bool(outcome.problems) for outcome in tried)
     left = sum(bool(outcome.left) for outcome in tried)
-    return (
-        *(len(classes), len(tried), len(tried) - failed, failed, left),
-        len(outcomes) - len(tried),
-    )
+    held, not_met = len(tried) - failed, len(outcomes) - len(tried)
+    return _Counts(len(classes), len(tried), held, failed, left, not_met)
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def main() -> int:
