@@ -19,7 +19,7 @@ BASE ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help wheel test-dist dist lock torch demo picture screenshot test test-all test-lowest \
-	test-browser coverage check parity bombs faults states powercuts filesystems cluster sanitize fuzz bench \
+	test-browser coverage check parity bombs faults states enumerate powercuts filesystems cluster sanitize fuzz bench \
 	bench-against bench-full bench-load bench-million bench-export bench-inspect docs docs-links record \
 	clients clean FORCE
 .DELETE_ON_ERROR:
@@ -216,6 +216,9 @@ states: $(BIN)/installed  ## run, kill, stop and change jobs in random sequences
 
 powercuts: $(BIN)/installed  ## cut the power under jobs, and fill disks in writeback; needs root
 	$(BIN)/python -m tests.powercuts $(CASES)
+
+enumerate: $(BIN)/installed  ## let each file call of a small job go wrong; FOLDER=DIR for the outputs
+	$(BIN)/python -m tests.enumerate $(if $(FOLDER),--folder '$(FOLDER)')
 
 cluster: $(BIN)/installed  ## run job arrays and Dask on two hosts of one filesystem; needs root and mergerfs
 	$(BIN)/python -m tests.hosts $(ROUNDS)

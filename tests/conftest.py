@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if is_marked or place not in _ON_BOTH_PROFILES:
             del profiles[1]
         metafunc.parametrize("campaign", profiles, indirect=True, scope="session")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests counted, as `tests/test_enumerate.py` does."""
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        counts.update({str(name): int(value) for name, value in report.user_properties})
+    for name, number in counts.items():
+        terminalreporter.write_line(f"{name}: {number}")
 
 
 @pytest.fixture(scope="session")

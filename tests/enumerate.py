@@ -1,11 +1,20 @@
 """Let each file call of a small job go wrong, one after the other: ``make enumerate``.
 
-In each case one call of the C library on a file of the outputs fails, or is reported to fail, or the
-process or the whole run is killed, stopped or told to end there. After each case: are the files at the
-final names those of one job, to the byte? Did the exit code tell the truth? Is no process left? Does
-the same command then write the right bytes, and leave nothing else?
+In each case one call of the C library on a file of the outputs goes wrong:
 
-Coordinator and worker count their own calls, so a case is the same call each time::
+| kind | what happens |
+| --- | --- |
+| ``EIO``, ``ENOSPC``, ``EINTR``, ``ESTALE`` | the call fails |
+| ``late-EIO``, ``lost-reply`` | the call is done, but reported to fail, in two ways |
+| ``kill``, ``kill-all`` | the process or the whole run is killed before the call |
+| ``term`` | the coordinator gets SIGTERM |
+| ``stall``, ``stall-one`` | the run or the process stops, another run takes over, and it wakes up |
+
+After each case: do the files at the final names belong to one job, to the byte? Does the exit code
+tell the truth? Have all processes ended, without a traceback? Does the same command then write the
+right bytes, and leave nothing else?
+
+The coordinator and the worker count their own calls, so that a case is the same call each time::
 
     python -m tests.enumerate --only over:kill:coordinator:171
 
@@ -38,7 +47,10 @@ from tests import failing
 from tests.faults import has_hosts, on_host
 from tests.jobs import wait_until
 
-__all__ = ["SCENARIOS", "Bed", "Case", "Outcome", "choose", "summary"]
+__all__ = [
+    *("SCENARIOS", "Bed", "Call", "Case", "Counts", "Outcome", "Run", "Scenario"),
+    *("cases_of", "choose", "count", "summary"),
+]
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = 4
@@ -145,7 +157,8 @@ class Run:
         self, folder: Path, arguments: Sequence[object], env: dict[str, str], host: str = ""
     ) -> None:
         self._folder = folder
-        self._output = tempfile.TemporaryFile()  # a pipe would stay open while a process is left
+        # Not a pipe, which would stay open while any process is left.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             [
                 *(on_host(host) if host else ()),
@@ -332,7 +345,7 @@ class Bed:
         return visible(folder)
 
     def watch(self, folder: Path, **fault: object) -> dict[str, str]:
-        """Return an environment in which calls on the outputs are counted, and one meets a fault."""
+        """Return an environment in which calls on outputs count, and one of them meets a fault."""
         files = Path(tempfile.mkdtemp(dir=self._files))
         return failing.watch(self._library, files, f"*{folder}*", **fault)
 
@@ -533,9 +546,9 @@ def kind_of(path: str) -> str:
 def classified(lines: Iterable[str], folder: Path) -> list[Call]:
     """Parse calls, and say how far the run was.
 
-    The phases of the coordinator are ``start``, up to the first part-file, with ``recover``, from the
-    first change to a final name in it to the last one; ``work``; ``publish``, from the first change
-    to a final name after that to the last one; and ``end``.
+    The coordinator's phases are ``start``, until the first part-file is done; ``work``;
+    ``publish``, from the first to the last change of a final name; and ``end``. What changes final
+    names during the start is ``recover``.
     """
     calls = []
     for line in lines:
@@ -685,9 +698,9 @@ SCENARIOS = {
 
 
 def choose(cases: Iterable[Case], share: int) -> list[Case]:
-    """Choose a fixed part: one of about `share` classes, by their checksums; the first call of each.
+    """Choose one of about `share` classes, by their checksums, and the first call of each.
 
-    Of those in which final names change, four times as many.
+    While final names are changed, four times as many.
     """
     chosen: dict[str, Case] = {}
     for case in cases:
@@ -709,8 +722,8 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     lines.append(_row(*["---"] * (len(scenarios) + 7)))
     for kind in [*kinds, "all"]:
         row = [outcome for outcome in outcomes if kind in (outcome.case.kind, "all")]
-        cells = [_counts([o for o in row if o.case.scenario == name]) for name in scenarios]
-        lines.append(_row(kind, *(f"{c.failed}/{c.tried}" for c in cells), *_counts(row)))
+        cells = [count([o for o in row if o.case.scenario == name]) for name in scenarios]
+        lines.append(_row(kind, *(f"{c.failed}/{c.tried}" for c in cells), *count(row)))
     problems = Counter(problem for outcome in outcomes for problem in outcome.problems)
     lines += ["", *(f"{count:6} × {problem}" for problem, count in problems.most_common())]
     failed = [outcome for outcome in outcomes if outcome.problems]
@@ -721,7 +734,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-class _Counts(NamedTuple):
+class Counts(NamedTuple):
     """How many classes and cases were tried, and what they came to."""
 
     classes: int
@@ -732,13 +745,13 @@ class _Counts(NamedTuple):
     not_met: int
 
 
-def _counts(outcomes: Sequence[Outcome]) -> _Counts:
+def count(outcomes: Sequence[Outcome]) -> Counts:
     tried = [outcome for outcome in outcomes if outcome.happened]
     classes = {(o.case.scenario, o.case.kind, o.case.call) for o in tried}
     failed = sum(bool(outcome.problems) for outcome in tried)
     left = sum(bool(outcome.left) for outcome in tried)
     held, not_met = len(tried) - failed, len(outcomes) - len(tried)
-    return _Counts(len(classes), len(tried), held, failed, left, not_met)
+    return Counts(len(classes), len(tried), held, failed, left, not_met)
 
 
 def _row(*cells: object) -> str:

@@ -1,10 +1,11 @@
-"""File calls at which something happens: a library that is loaded before all others, `failing.c`."""
+"""File calls that fail, or at which a process is killed or stopped: `failing.c`, made ready."""
 
 from __future__ import annotations
 
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ _STATE = struct.Struct("4i")
 
 def build(folder: Path) -> Path:
     """Compile the library into a folder; the test is skipped where that cannot be done."""
-    if shutil.which("gcc") is None:
-        pytest.skip("gcc is not installed")
+    if sys.platform != "linux" or shutil.which("gcc") is None:
+        pytest.skip("needs Linux and gcc")
     library = folder / "failing.so"
     command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"]
     subprocess.run(command, check=True)
