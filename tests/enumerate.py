@@ -39,6 +39,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,27 +61,31 @@ FLAGS = ("--images", "--metadata", "--mask", "m", "^48", "--image-size", "160", 
 MAX_SECONDS = 120
 
 # Calls that change what is on the disk. A kill before any other is one before the next of these.
-_CHANGING = frozenset(
-    (
-        "chmod",
-        "create",
-        "link",
-        "mkdir",
-        "rename",
-        "reserve",
-        "rmdir",
-        "truncate",
-        "unlink",
-        "write",
-    )
-)
-_NEEDS_SPACE = frozenset(
-    ("create", "fsync", "link", "mkdir", "rename", "reserve", "truncate", "write")
-)
-_MAY_BE_STALE = _CHANGING | {"fsync", "list", "open", "open-to-write", "stat"}
-_MAY_BE_INTERRUPTED = frozenset(
-    ("create", "fsync", "lock", "open", "open-to-write", "reserve", "write")
-)
+_CHANGES = "chmod|create|link|mkdir|rename|reserve|rmdir|truncate|unlink|write"
+# At which calls each kind of fault happens.
+_KINDS = {
+    "kill": _CHANGES,
+    "kill-all": _CHANGES,
+    "EIO": ".*",
+    "ENOSPC": "create|fsync|link|mkdir|rename|reserve|truncate|write",
+    "EINTR": "create|fsync|lock|open|open-to-write|reserve|write",
+    "ESTALE": f"{_CHANGES}|fsync|list|open|open-to-write|stat",
+    "late-EIO": _CHANGES,
+    "lost-reply": "create|link|mkdir|rename|rmdir|unlink",
+    "term": "(?!stat).*",
+    "stall": "(?!stat).*",
+    "stall-one": _CHANGES,
+}
+_KILLS = ("kill", "kill-all")
+_STALLS = ("stall", "stall-one")
+_ACTIONS = {
+    "kill": "kill",
+    "kill-all": "kill-all",
+    "term": "term",
+    "stall": "stop-all",
+    "stall-one": "stop",
+    "late-EIO": f"lose {errno.EIO}",
+}
 # What a server says to a request that is repeated because its reply was lost.
 _REPEATED = {
     **dict.fromkeys(("rename", "rmdir", "unlink"), errno.ENOENT),
@@ -125,19 +130,7 @@ class Case:
         """What `failing.c` is to do."""
         if self.kind == "lost-reply":
             return f"lose {_REPEATED[self.call.name]}"
-        if self.kind == "late-EIO":
-            return f"lose {errno.EIO}"
-        return _SIGNALS.get(self.kind) or f"fail {getattr(errno, self.kind)}"
-
-
-_SIGNALS = {
-    "kill": "kill",
-    "kill-all": "kill-all",
-    "term": "term",
-    "stall": "stop-all",
-    "stall-one": "stop",
-}
-_STALLS = ("stall", "stall-one")
+        return _ACTIONS.get(self.kind) or f"fail {getattr(errno, self.kind)}"
 
 
 @dataclass(frozen=True)
@@ -213,8 +206,14 @@ class Run:
             who = [caller] if kind == "stall-one" else list(states)
             return caller != 0 and all(states.get(pid) == "T" for pid in who)
 
-        wait_until(lambda: self.process.poll() is not None or is_stopped(), "a stop", MAX_SECONDS)
-        return self.process.poll() is None
+        def has_ended() -> bool:
+            return self.process.poll() is not None
+
+        try:
+            wait_until(lambda: has_ended() or is_stopped(), "a stop", MAX_SECONDS)
+        except AssertionError:
+            self.problems.append("it is not stopped")
+        return not has_ended()
 
     def wait_until_at_work(self, env: dict[str, str]) -> None:
         """Wait until it holds the lock, has met its fault, or has ended."""
@@ -440,9 +439,8 @@ class _Attempt:
             with suppress(FileNotFoundError):
                 os.utime(lock, (long_ago, long_ago))
         flags, samples = self._scenario.flags, self._scenario.samples
-        self._end(
-            "the successor", self._bed.start(self._folder, flags, samples, host="other"), (0,)
-        )
+        successor = self._bed.start(self._folder, flags, samples, host="other")
+        self._end("the successor", successor, (0,))
         self._check_files("after the successor: ", is_complete=True)
 
     def _check_end(self, run: Run) -> None:
@@ -454,10 +452,14 @@ class _Attempt:
             self.problems.append(f"exit {code}, though all is published")
 
     def _is_over(self) -> bool:
-        """Whether nothing that happens now may change exit 0, except that a sync fails."""
-        kind = self._case.kind
-        is_failed = not kind.startswith(("kill", "stall"))
-        return is_failed and self._case.call.phase == "end" and self._case.call.name != "fsync"
+        """Whether it is too late for the fault to change exit 0: only the work folder is left."""
+        kind, call = self._case.kind, self._case.call
+        is_of_outputs = call.name == "fsync" or not _HIDDEN.search(call.path)
+        return (
+            call.phase == "end"
+            and kind not in (*_KILLS, *_STALLS)
+            and (kind == "term" or not is_of_outputs)
+        )
 
     def _codes(self) -> tuple[int, ...]:
         kind, role = self._case.kind, self._case.role
@@ -588,38 +590,12 @@ def cases_of(bed: Bed, scenario: str) -> Iterator[Case]:
     seen = set()
     for call in bed.prepare(scenario).calls:
         numbers[call.role] += 1
-        is_new = call not in seen
+        is_chosen = call not in seen or (call.phase in _PUBLICATION and call.name != "stat")
         seen.add(call)
-        kinds = list(_kills(call)) if call.name in _CHANGING else []
-        if is_new or (call.phase in _PUBLICATION and call.name != "stat"):
-            kinds += _faults(call)
-        for kind in kinds:
-            yield Case(scenario, kind, call.role, numbers[call.role], call)
-
-
-def _kills(call: Call) -> Iterator[str]:
-    yield "kill-all"
-    yield "kill"
-
-
-def _faults(call: Call) -> Iterator[str]:
-    yield "EIO"
-    if call.name in _NEEDS_SPACE:
-        yield "ENOSPC"
-    if call.name in _MAY_BE_INTERRUPTED:
-        yield "EINTR"
-    if call.name in _MAY_BE_STALE:
-        yield "ESTALE"
-    if call.name in _CHANGING:
-        yield "late-EIO"
-    if call.name in _REPEATED:
-        yield "lost-reply"
-    if call.name != "stat":
-        yield "term"
-        if has_hosts():
-            yield "stall"
-    if call.name in _CHANGING and has_hosts():
-        yield "stall-one"
+        for kind, names in _KINDS.items():
+            is_possible = re.fullmatch(names, call.name) and (kind not in _STALLS or has_hosts())
+            if is_possible and (is_chosen or kind in _KILLS):
+                yield Case(scenario, kind, call.role, numbers[call.role], call)
 
 
 def _prepare_nothing(bed: Bed, folder: Path) -> Tree:
@@ -640,10 +616,6 @@ def _prepare_unfinished(bed: Bed, folder: Path, samples: str = "new") -> Tree:
     older = bed.old_outputs(folder)
     bed.kill_at(folder, Scenario(_prepare_old, samples=samples), choose)
     return older
-
-
-def _prepare_unfinished_other(bed: Bed, folder: Path) -> Tree:
-    return _prepare_unfinished(bed, folder, "other")
 
 
 def _prepare_partitions(bed: Bed, folder: Path) -> Tree:
@@ -678,10 +650,6 @@ def _prepare_interrupted(bed: Bed, folder: Path, which: int = -1) -> Tree:
     return older
 
 
-def _prepare_set_aside(bed: Bed, folder: Path) -> Tree:
-    return _prepare_interrupted(bed, folder, 0)
-
-
 SCENARIOS = {
     "plain": Scenario(_prepare_nothing),
     "over": Scenario(_prepare_old),
@@ -689,11 +657,11 @@ SCENARIOS = {
     "partition": Scenario(_prepare_old, ("--partition", "0/2"), (), publishes=False),
     "join": Scenario(_prepare_partitions),
     "two": Scenario(_prepare_old, has_other=True),
-    "fresh": Scenario(_prepare_unfinished_other, ("--fresh",)),
+    "fresh": Scenario(partial(_prepare_unfinished, samples="other"), ("--fresh",)),
     "skip": Scenario(_prepare_old, ("--on-error", "skip"), samples="bad"),
     "linked": Scenario(_prepare_links),
     "interrupted": Scenario(_prepare_interrupted),
-    "set-aside": Scenario(_prepare_set_aside),
+    "set-aside": Scenario(partial(_prepare_interrupted, which=0)),
 }
 
 
