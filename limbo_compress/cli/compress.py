@@ -314,6 +314,10 @@ def _print_status(prefix: str) -> None:
         return
     bad = f", {len(found.failures)} of them bad" if found.failures else ""
     print_output(f"{found.folder}: {found.done} of {found.samples} samples are done{bad}")
+    if found.is_publication_interrupted and not found.at_work:
+        print_output(
+            "publication was interrupted: the next run puts older outputs back, or ends it"
+        )
     if found.rate and found.seconds_left:
         from datetime import timedelta  # here because it takes 2 % of the start
 

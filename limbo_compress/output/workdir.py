@@ -225,6 +225,8 @@ class WorkDir:
         missing = [array.file_name for array in job.arrays if not is_there(there, array)]
         if missing and others:
             raise OutputError("it is missing", there.work_path(missing[0]), "end all partitions")
+        if missing:
+            _log.warning("unfinished work is lost: %s is missing", there.work_path(missing[0]))
         return {} if missing else found
 
     def _build(self, record: dict[str, Any]) -> None:
