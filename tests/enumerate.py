@@ -786,6 +786,8 @@ def _attempt_all(bed: Bed, cases: Sequence[Case], jobs: int) -> Iterator[Outcome
     with ThreadPoolExecutor(jobs) as pool:
         for number, outcome in enumerate(pool.map(bed.attempt, cases), 1):
             failed += bool(outcome.problems)
+            for problem in outcome.problems:
+                print(f"{outcome.case}: {problem}", file=sys.stderr, flush=True)
             if number % 50 == 0 or number == len(cases):
                 minutes = (time.monotonic() - start) / 60
                 text = f"{number} of {len(cases)} cases, {failed} failed, {minutes:.1f} minutes"
