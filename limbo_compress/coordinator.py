@@ -13,7 +13,7 @@ from functools import partial
 from .cluster import cpus
 from .cluster.probe import Probe
 from .cluster.status import Status, read_status
-from .errors import CompressError, Stopped, nearest, output_errors, shown
+from .errors import CompressError, OutputError, Stopped, nearest, output_errors, shown
 from .faults import machine_errors
 from .formats.parts import Part, SampleIssue
 from .libraries import NOT_COMPILED, why_not_compiled
@@ -228,8 +228,8 @@ def _clear(workdir: WorkDir) -> None:
     """Remove the work of a job that is published."""
     try:
         workdir.clear()
-    except OSError as error:
-        _log.warning("the work folder %s stays: %s", shown(workdir.job.root), error.strerror)
+    except (OSError, OutputError) as error:
+        _log.warning("the outputs are complete, but work is left: %s", error)
 
 
 @contextmanager

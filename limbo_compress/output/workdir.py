@@ -294,7 +294,7 @@ class WorkDir:
     def _discard_all(self) -> None:
         """Remove all places, so that half of one is never taken for one."""
         for root in self._roots():
-            for name in _places(root):
+            for name in filter(_is_place, self._names_in(root)):
                 old = _OLD + secrets.token_hex(4)
                 _rename(root, name, old)
                 _remove(os.path.join(root, old))
@@ -320,9 +320,22 @@ class WorkDir:
         """Remove what is neither kept nor a lock from the work folders."""
         kept = {Lock.NAME, *partition_locks(self._job.root), *kept}
         for root in self._roots():
-            with suppress(FileNotFoundError):
-                for name in set(os.listdir(root)) - kept:
-                    _remove(os.path.join(root, name))
+            for name in self._names_in(root) - kept:
+                _remove(os.path.join(root, name))
+
+    def _names_in(self, root: str) -> set[str]:
+        """List a work folder of this run.
+
+        Raises
+        ------
+        OutputError
+            If another run had taken it over, so that the names may be that one's.
+        """
+        names: set[str] = set()
+        with suppress(FileNotFoundError):
+            names = set(os.listdir(root))
+        self._lock.check()
+        return names
 
 
 def place_in(root: str) -> str:
@@ -342,8 +355,12 @@ def place_in(root: str) -> str:
 
 def _places(root: str) -> list[str]:
     with suppress(FileNotFoundError):
-        return sorted(name for name in os.listdir(root) if name.startswith(PLACE))
+        return sorted(filter(_is_place, os.listdir(root)))
     return []
+
+
+def _is_place(name: str) -> bool:
+    return name.startswith(PLACE)
 
 
 def _has_parts(folder: str) -> bool:
