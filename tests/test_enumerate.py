@@ -9,7 +9,7 @@ import pytest
 from tests.enumerate import SCENARIOS, Bed, cases_of, choose, count, summary
 
 # About how many classes there are for each that is tried.
-SHARE = 24
+SHARE = 32
 
 
 @pytest.fixture(scope="module")
