@@ -453,8 +453,11 @@ class _Attempt:
             run.wake()
             run.wait()
             successor.wake()
-        self._end("the successor", successor, (0,))
-        self._check_files("after the successor: ", is_complete=True)
+        successor.wait()
+        # The run that woke up may have waited a minute for its successor, and taken over in turn.
+        is_lost = bool(env) and "another run took over" in successor.stderr
+        self._note("the successor: ", successor, (1,) if is_lost else (0,))
+        self._check_files("after the successor: ", is_complete=not is_lost)
         run.wake()
 
     def _middle(self) -> int:
@@ -486,7 +489,8 @@ class _Attempt:
             return (-signal.SIGKILL,)
         if kind == "kill":
             return (0,)
-        return (0, 128 + signal.SIGTERM) if kind == "term" else (0, 1)
+        # Before there are handlers, SIGTERM ends the process at once.
+        return (0, 128 + signal.SIGTERM, -signal.SIGTERM) if kind == "term" else (0, 1)
 
     def repair(self) -> None:
         """Run the command that repairs everything, and check that it does."""
