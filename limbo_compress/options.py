@@ -69,7 +69,7 @@ class Options:
         The file in which a Dask scheduler writes its address.
     wait : float
         How long to wait at most, in seconds: for the scheduler file, for a Dask worker, and to see
-        whether a run on another machine, which holds the work folder, is alive.
+        whether a run that holds the work folder is alive, if its process cannot be seen from here.
 
     Raises
     ------

@@ -3,7 +3,8 @@
 The hosts are two FUSE mounts of one folder on this machine, each with a page cache of its own that
 it writes back later, as clients of NFS do. Each is seen at the same path, in a mount namespace of
 its own. Job arrays and a Dask cluster work on both at once; some are killed and resumed from the
-other host. The outputs must be those of the local disk, to the byte. It needs root and mergerfs;
+other host. One is looked at from the other host while it is alive, and after it was killed under
+a wrong clock. The outputs must be those of the local disk, to the byte. It needs root and mergerfs;
 what cannot be tried here is skipped, and a line says why.
 """
 
@@ -16,10 +17,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests.clusters import DaskCluster
@@ -93,28 +97,33 @@ class Hosts:
         """How many shards are done in a folder of the share."""
         return len(list((self.backing / folder).glob(".out.partial/work-*/*.part")))
 
-    def forget(self, folder: str) -> None:
-        """Let the locks in a folder look as if nobody had touched them for a minute.
+    def locks(self, folder: str) -> list[Path]:
+        """The locks in a folder, by their paths in the share."""
+        backing = self.backing / folder
+        return [path.relative_to(self.backing) for path in backing.glob(".out.partial/*/*")]
+
+    def forget(self, folder: str, touched: float = 0) -> None:
+        """Let the locks in a folder look as if nobody had touched them for a minute, or since then.
 
         On both hosts: a client that writes back later believes its own times.
         """
-        backing = self.backing / folder
-        locks = [path.relative_to(self.backing) for path in backing.glob(".out.partial/*/*")]
+        locks = self.locks(folder)
         for host in (0, 1):
             touch = [
                 "touch",
                 "--no-create",
-                "--date=@0",
+                f"--date=@{touched:.0f}",
                 *(str(self.share / lock) for lock in locks),
             ]
             if locks:
                 subprocess.run([*self.on(host), *touch], check=True)
 
 
-def finish(process: subprocess.Popen[str], *codes: int) -> None:
+def finish(process: subprocess.Popen[str], *codes: int) -> str:
     _, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode in (codes or (0,)), stderr
     assert "Traceback" not in stderr, stderr
+    return stderr
 
 
 def kill_after(process: subprocess.Popen[str], hosts: Hosts, folder: str, parts: int) -> None:
@@ -164,6 +173,26 @@ def run_dask(hosts: Hosts, folder: str, flags: tuple[object, ...], rng: random.R
         shutil.rmtree(scheduler)
 
 
+def outlive_a_wrong_clock(hosts: Hosts, folder: str, flags: tuple[object, ...]) -> None:
+    """Refuse a second run while the first shows life; take over after a minute without any."""
+    first = hosts.start(0, folder, "--workers", "1", *flags)
+    coordinator = psutil.Process(first.pid)
+    wait_until(lambda: bool(hosts.locks(folder) and coordinator.children()), "a worker", SECONDS)
+    workers = coordinator.children(recursive=True)
+    for worker in workers:  # so that the run lasts
+        worker.suspend()
+    stderr = finish(hosts.start(1, folder, *flags), 1)
+    assert "another run is at work on this prefix" in stderr, stderr
+    first.kill()
+    for worker in workers:
+        worker.kill()
+    finish(first, -signal.SIGKILL)
+    hosts.forget(folder, time.time() + 2 * 86400)
+    begun = time.monotonic()
+    finish(hosts.start(1, folder, *flags))
+    assert time.monotonic() - begun >= 60
+
+
 def expected_outputs(folder: Path, flags: tuple[object, ...]) -> dict[str, bytes]:
     """The outputs of an undisturbed run on the local disk."""
     folder.mkdir()
@@ -189,6 +218,14 @@ def main(rounds: int, seed: int) -> None:
         print(f"skipped, nothing was tried: {problem}")
         return
     counts: Counter[str] = Counter()
+
+    def check(trial: str, expected: dict[str, bytes]) -> None:
+        assert outputs(hosts.backing / trial) == expected, f"{trial}: other bytes"
+        left = set(os.listdir(hosts.backing / trial))
+        assert left == {f"out-{n}" for n in expected}, f"{trial}: left {left}"
+        print(trial, "is byte-identical", flush=True)
+        counts[trial.partition("-")[0]] += 1
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         campaign = folder / "campaign"
@@ -203,11 +240,11 @@ def main(rounds: int, seed: int) -> None:
                         trial = f"{kind.__name__}-{width}x{height}-{number}"
                         (hosts.backing / trial).mkdir()
                         kind(hosts, trial, flags, random.Random(f"{seed} {trial}"))
-                        assert outputs(hosts.backing / trial) == expected, f"{trial}: other bytes"
-                        left = set(os.listdir(hosts.backing / trial))
-                        assert left == {f"out-{n}" for n in expected}, f"{trial}: left {left}"
-                        print(trial, "is byte-identical", flush=True)
-                        counts[kind.__name__] += 1
+                        check(trial, expected)
+            trial = outlive_a_wrong_clock.__name__
+            (hosts.backing / trial).mkdir()
+            outlive_a_wrong_clock(hosts, trial, flags)
+            check(trial, expected)
     print(f"byte-identical to the local disk, on two hosts: {dict(counts)}")
 
 

@@ -233,7 +233,7 @@ def _add_cluster_options(cluster: argparse._ArgumentGroup) -> None:
         default=Options.wait,
         metavar="SECONDS",
         help="how long to wait at most for the scheduler file, for a Dask worker, and for a sign of"
-        " life of a run on another machine (default: %(default)g)",
+        " life of a run whose process cannot be seen, as on another machine (default: %(default)g)",
     )
 
 

@@ -33,6 +33,9 @@ _log = logging.getLogger("limbo_compress")
 
 _BEAT_SECONDS = 10.0
 _DEAD_SECONDS = 60.0
+# The first number of a beat. All have as many digits, so that nobody reads a half-written file.
+# Clients of FUSE with a cache for writes see new contents, but not a new time.
+_BEATS = 10**7
 # How often to look whether a run on another machine shows life.
 _LOOK_SECONDS = 0.5
 _TRIES = 200
@@ -235,7 +238,7 @@ class Lock:
             if found is None:  # it released the lock
                 break
             seconds = found.seconds_left(now)
-            if seconds == math.inf or found.touched != holder.touched:
+            if seconds == math.inf or found != holder:
                 hint = "wait for it, end it, or choose another `prefix`"
                 raise OutputError(holder.describe("is"), self._folder, hint)
             if waited >= seconds:
@@ -254,7 +257,7 @@ class Lock:
         with opened_work_folder(self._folder) as folder, suppress(FileExistsError):
             os.mkdir(os.path.basename(self._draft), dir_fd=folder)
         with open(os.path.join(self._draft, self._run), "w", encoding="utf-8") as stream:
-            json.dump(_this_process() | {"claim": self._is_claim}, stream)
+            json.dump({"beats": _BEATS} | _this_process() | {"claim": self._is_claim}, stream)
             stream.flush()
             return os.fstat(stream.fileno()).st_mtime
 
@@ -277,10 +280,11 @@ class Lock:
                 os.rmdir(folder)
 
     def _keep_touching(self) -> None:
+        beats = itertools.count(_BEATS + 1)
         while not self._ended.wait(_BEAT_SECONDS):
             # A full disk refuses the one, some mounts the other, and a network both for a moment.
             with suppress(OSError), open(self._file, "r+b", buffering=0) as stream:
-                stream.write(b"{")  # as the file begins, so that nobody reads half of it
+                stream.write(b'{"beats": %d' % next(beats))  # as the file begins
             with suppress(OSError):
                 os.utime(self._file)
 
