@@ -93,10 +93,10 @@ def test_there_may_be_more_partitions_than_samples(data: Path, expected: dict[st
 )
 def test_a_partition_of_another_job_is_refused(data: Path, change: Any, difference: str) -> None:
     compress(share(data, 0))
-    before = files(data.parent / WORK_DIR)
+    before = files(work_in(data.parent))
     with pytest.raises(UsageError, match=f"unfinished work of another job: {difference}"):
         compress(share(data, **{"index": 1} | change))
-    assert files(data.parent / WORK_DIR) == before
+    assert files(work_in(data.parent)) == before
 
 
 def test_a_partition_cannot_start_over() -> None:

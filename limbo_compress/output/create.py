@@ -33,11 +33,16 @@ def create_files(job: Job) -> None:
     check_space(job)
     for array in job.arrays:
         path = job.work_path(array.file_name)
-        with output_errors(path), suppress(FileExistsError), open(path, "xb") as stream:
-            stream.write(array.header)
-            stream.flush()
-            reserve(stream.fileno(), array.file_bytes)
-    _check_names(job)
+        with output_errors(path):
+            try:
+                stream = open(path, "xb")  # noqa: SIM115
+            except FileExistsError:
+                _check_names(job)
+                raise
+            with stream:
+                stream.write(array.header)
+                stream.flush()
+                reserve(stream.fileno(), array.file_bytes)
 
 
 def open_files(job: Job) -> tuple[Job, dict[str, int]]:
@@ -64,6 +69,8 @@ def open_files(job: Job) -> tuple[Job, dict[str, int]]:
         with output_errors(path):
             files[array.file_name] = file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             is_reserved = reserve(file, array.file_bytes)
+            if not is_there(job, array):
+                raise OutputError("it is not the unfinished array of this job", path)
             if is_safe_to_map(os.path.dirname(path)) and lock_for_writing(file):
                 locked.add(array.name)
         how = job.options.write_rows

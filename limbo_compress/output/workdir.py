@@ -156,12 +156,12 @@ class WorkDir:
         for root in job.linked_roots:
             with output_errors(root), opened_work_folder(root):
                 pass
+        self._take_over(job.linked_roots)
         self._settle_publication()
         found = self._read_record()
         wanted = fingerprint(job, self._paths)
         runs = [*runs_of(found), job.run]
         if found:
-            self._take_over(job.linked_roots)
             write_record(job, job.folder, found | wanted | {"runs": runs})
         else:
             self._discard_all()
@@ -175,11 +175,10 @@ class WorkDir:
 
     def _settle_publication(self) -> None:
         """Take an interrupted publication back, or remove what one that is complete has left."""
-        publication = Publication.read(replace(self._job, place=place_in(self._job.root)))
+        publication = Publication.read(self._job)
         if publication is None:
             return
         self._take_over(publication.job.linked_roots)
-        publication = replace(publication, job=replace(publication.job, place=self._job.place))
         if publication.settle():
             _log.warning("the publication of an earlier run was complete: this one starts anew")
             self._discard_all()
@@ -188,7 +187,8 @@ class WorkDir:
 
     def _take_over(self, linked_roots: Iterable[str]) -> None:
         """Give the place of an earlier run's work the name of this run's, wherever it has files."""
-        name = place_in(self._job.root)
+        if not (name := place_in(self._job.root)):
+            return
         _rename(self._job.root, name, self._job.place)
         for root in linked_roots:
             places = _places(root)
@@ -204,7 +204,7 @@ class WorkDir:
             If there is work that this run may neither use nor remove.
         """
         job = self._job
-        folder = os.path.join(job.root, place_in(job.root))
+        folder = job.folder if os.path.isdir(job.folder) else job.root
         found, wanted = read_record(folder), fingerprint(job, self._paths)
         has_parts, others = _has_parts(folder), self._lock.has_other_partitions()
         if job.options.fresh or not (has_parts or others):
@@ -221,12 +221,11 @@ class WorkDir:
                 hint = "all partitions of a job need the same options and libraries"
             problem = f"unfinished work of another job: {', '.join(differences)}"
             raise UsageError(problem, job.root, hint)
-        there = replace(job, place=os.path.basename(folder))
-        missing = [array.file_name for array in job.arrays if not is_there(there, array)]
+        missing = [array.file_name for array in job.arrays if not is_there(job, array)]
         if missing and others:
-            raise OutputError("it is missing", there.work_path(missing[0]), "end all partitions")
+            raise OutputError("it is missing", job.work_path(missing[0]), "end all partitions")
         if missing:
-            _log.warning("unfinished work is lost: %s is missing", there.work_path(missing[0]))
+            _log.warning("unfinished work is lost: %s is missing", job.work_path(missing[0]))
         return {} if missing else found
 
     def _build(self, record: dict[str, Any]) -> None:
