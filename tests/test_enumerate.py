@@ -9,7 +9,7 @@ import pytest
 from tests.enumerate import SCENARIOS, Bed, cases_of, choose, count, summary
 
 # About how many classes there are for each that is tried.
-SHARE = 32
+SHARE = 64
 
 
 @pytest.fixture(scope="module")
