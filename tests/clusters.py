@@ -65,6 +65,13 @@ class DaskCluster:
         self.workers.append(worker)
         return worker
 
+    def wait_for_workers(self, count: int) -> None:
+        """Wait until the scheduler lists so many workers."""
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(count, timeout=60)
+
     def _start(self, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [*before, *DASK, *arguments, *NEAR, *self._tls, "--scheduler-file", str(self.file)],
@@ -85,15 +92,12 @@ class DaskCluster:
 @contextmanager
 def dask_cluster(workers: int) -> Iterator[str]:
     """Start a scheduler and workers; yield the scheduler's address once all are there."""
-    from distributed import Client
-
     with tempfile.TemporaryDirectory() as folder:
         cluster = DaskCluster(Path(folder))
         try:
             for _ in range(workers):
                 cluster.add_worker()
-            with Client(cluster.address, set_as_default=False) as client:
-                client.wait_for_workers(workers, timeout=60)
+            cluster.wait_for_workers(workers)
             yield cluster.address
         finally:
             cluster.close()

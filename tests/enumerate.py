@@ -158,7 +158,16 @@ class Run:
         self.process = subprocess.Popen(
             [
                 *(on_host(host) if host else ()),
-                *(sys.executable, "-P", "-m", "limbo_compress", "--prefix", "out", "--workers", "1"),
+                *(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "limbo_compress",
+                    "--prefix",
+                    "out",
+                    "--workers",
+                    "1",
+                ),
                 *map(str, (*FLAGS, *arguments)),
             ],
             cwd=folder,

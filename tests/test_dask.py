@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from benchmarks.campaign import Campaign, write_campaign
+from limbo_compress.run.executor import Executor
 from tests.clusters import DaskCluster
 from tests.jobs import (
     empty_mask_warning,
@@ -27,6 +28,7 @@ from tests.jobs import (
     shadow_modules,
     wait_until,
 )
+from tests.run.tasks import Numbers, double, lacks_nothing, tasks
 
 pytest.importorskip("distributed", reason="Dask is not installed")
 
@@ -85,6 +87,11 @@ class Run:
             return len(list(self.folder.glob(".out.partial/work-*/*.part"))) >= count
 
         wait_until(is_done, f"{count} shards", SECONDS)
+
+    def wait_for_line(self, text: str) -> None:
+        """Read stderr up to a line that contains the text."""
+        assert self.process.stderr is not None
+        assert any(text in line for line in self.process.stderr), "it ended without that line"
 
     def wait(self) -> tuple[int, str]:
         """Wait for the end; return the exit code and stderr."""
@@ -162,6 +169,7 @@ def test_workers_come_and_go(
 ) -> None:
     cluster.add_worker()
     cluster.add_worker()
+    cluster.wait_for_workers(2)
     run = Run(tmp_path, cluster, "--", long_campaign)
     run.wait_for_shards(2)
     happens(cluster)
@@ -171,16 +179,76 @@ def test_workers_come_and_go(
     assert outputs(tmp_path) == expected
 
 
-def test_a_scheduler_that_is_gone_ends_the_job_soon_and_the_work_is_kept(
+def test_frozen_workers_get_no_work_until_they_answer(
     long_campaign: Path, expected: dict[str, bytes], cluster: DaskCluster, tmp_path: Path
+) -> None:
+    """One is frozen at the start, another joins so; the first wakes up while the good one naps."""
+    frozen, good = cluster.add_worker(), cluster.add_worker()
+    cluster.wait_for_workers(2)
+    frozen.send_signal(signal.SIGSTOP)
+    run = Run(tmp_path, cluster, "--", long_campaign)
+    run.wait_for_line("shows no sign of life: it gets no work until it answers")
+    run.wait_for_shards(1)
+
+    good.send_signal(signal.SIGSTOP)
+    run.process.send_signal(signal.SIGSTOP)  # it must not ask before the worker is frozen
+    joins = cluster.add_worker()
+    cluster.wait_for_workers(3)
+    joins.send_signal(signal.SIGSTOP)
+    run.process.send_signal(signal.SIGCONT)
+    run.wait_for_line("shows no sign of life: it gets no work until it answers")
+    frozen.send_signal(signal.SIGCONT)
+    wait_until(lambda: bool(children(frozen)), "work for the worker that woke up", SECONDS)
+
+    good.send_signal(signal.SIGCONT)
+    code, stderr = run.wait()
+    assert code == 0, stderr
+    assert outputs(tmp_path) == expected
+
+
+@pytest.mark.parametrize("sent", [None, signal.SIGSTOP, signal.SIGKILL])
+def test_what_may_still_write_is_known(
+    cluster: DaskCluster, monkeypatch: pytest.MonkeyPatch, sent: signal.Signals | None
+) -> None:
+    """Of a worker that freezes or is lost at work, nobody knows whether its child has ended."""
+    from limbo_compress.run.dask import DaskEngine
+
+    monkeypatch.setattr("limbo_compress.run.dask._FROZEN_SECONDS", 10.0)
+    for _ in range(2):
+        cluster.add_worker()
+    cluster.wait_for_workers(2)
+    given = 0
+
+    def complete(task: Numbers) -> Numbers:
+        """Send the signal when both workers have work, and there is more."""
+        nonlocal given
+        given += 1
+        if given == 4 and sent is not None:
+            cluster.workers[0].send_signal(sent)
+        return task
+
+    with DaskEngine[Numbers, list[int]](double, lacks_nothing, cluster.address, None, 60) as engine:
+        engine.prepare(lacks_nothing)
+        results = [item for result in Executor(engine).run(tasks(17), complete) for item in result]
+    assert sorted(results) == [2 * number for number in range(51)]
+    assert engine.left_alive == (sent is not None)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_scheduler_that_is_gone_ends_the_job_soon_and_the_work_is_kept(
+    long_campaign: Path,
+    expected: dict[str, bytes],
+    cluster: DaskCluster,
+    tmp_path: Path,
+    sent: signal.Signals,
 ) -> None:
     cluster.add_worker()
     run = Run(tmp_path, cluster, "--", long_campaign)
     run.wait_for_shards(2)
-    cluster.scheduler.kill()
+    cluster.scheduler.send_signal(sent)
     begun = time.monotonic()
     code, stderr = run.wait()
-    assert time.monotonic() - begun < 30, "on the busiest of machines"
+    assert time.monotonic() - begun < 45, "on the busiest of machines"
     assert code == 1
     assert "the Dask scheduler" in stderr
     assert "is gone" in stderr
@@ -337,6 +405,16 @@ def test_a_scheduler_that_is_not_there_is_one_line(campaign: Path, tmp_path: Pat
     assert done.returncode == 1
     assert "cannot reach the Dask scheduler tcp://127.0.0.1:9" in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_scheduler_that_is_frozen_is_one_line(
+    campaign: Path, cluster: DaskCluster, tmp_path: Path
+) -> None:
+    cluster.scheduler.send_signal(signal.SIGSTOP)
+    code, stderr = Run(tmp_path, cluster, "--", campaign).wait()
+    assert code == 1
+    where = f"cannot reach the Dask scheduler {cluster.address}"
+    assert stderr == f"limbo-compress: {where}: no answer for 15 seconds\n"
 
 
 def test_bad_samples_are_named_as_on_this_machine(

@@ -7,6 +7,8 @@ machine, and ends with its pipe.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import json
 import logging
 import os
@@ -15,9 +17,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Self
+from typing import Any, Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
 import cloudpickle
@@ -33,12 +36,16 @@ __all__ = ["DaskEngine"]
 
 _log = logging.getLogger("limbo_compress")
 
+Answer = TypeVar("Answer")
+
 _CONNECT_SECONDS = 10
 _ASK_SECONDS = 1.0
 _SAY_SECONDS = 10.0
-_GONE_SECONDS = 5.0
+_RESULT_SECONDS = 5.0
 _END_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
+# Longer than to connect, and than a busy scheduler blocks its event loop.
+_GONE_SECONDS = 15.0
 # A worker is given up if a task takes so long, and so many times longer than any has taken.
 _FROZEN_SECONDS = 60.0
 _FROZEN_FACTOR = 10.0
@@ -55,6 +62,16 @@ class _Given:
     worker: str
     units: int
     since: float
+
+
+@dataclass
+class _Newcomer:
+    """A worker that has not answered yet what it lacks."""
+
+    threads: int
+    answer: concurrent.futures.Future[str]
+    since: float
+    is_silent: bool = False
 
 
 class DaskEngine(Generic[AnyTask, Result]):
@@ -101,24 +118,26 @@ class DaskEngine(Generic[AnyTask, Result]):
         self._wait = wait
         self._job = f"limbo-compress-{time.time_ns():x}"
         self._generation = 0
-        self._probe: Callable[[], str] | None = None
+        self._question: Callable[[], str] = str
         self._threads: dict[str, int] = {}
+        self._newcomers: dict[str, _Newcomer] = {}
         self._useless: set[str] = set()
+        # Workers whose children have not been ended yet.
+        self._employed: set[str] = set()
         self._given: dict[int, _Given] = {}
         self._arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._answered: dict[str, float] = {}
         self._longest = 0.0
-        self._asked = self._seen = self._alone_since = 0.0
-        self._has_said = self._has_children = False
+        self._asked = self._alone_since = 0.0
+        self._has_said = False
         self.left_alive = False
 
     def __enter__(self) -> Self:
         self._address = self._address or self._read_address()
         self._check_tls()
+        options = {"timeout": _CONNECT_SECONDS, "set_as_default": False, "name": self._job}
         try:
-            self._client = Client(
-                self._address, timeout=_CONNECT_SECONDS, set_as_default=False, name=self._job
-            )
+            self._client = _within(_GONE_SECONDS, lambda: Client(self._address, **options))
         except Exception as error:  # Dask raises what its comms raise
             raise self._unreachable(str(error) or type(error).__name__) from error
         self._alone_since = time.monotonic()
@@ -127,7 +146,8 @@ class DaskEngine(Generic[AnyTask, Result]):
 
     def __exit__(self, *_: object) -> None:
         self.dismiss()
-        _within(_CLOSE_SECONDS, partial(self._client.close, _CLOSE_SECONDS))
+        with suppress(Exception):
+            _within(_CLOSE_SECONDS, partial(self._client.close, _CLOSE_SECONDS))
 
     def prepare(self, probe: Callable[[], str]) -> None:
         """Let every worker show that it can take part, by a function that says what it lacks.
@@ -137,7 +157,9 @@ class DaskEngine(Generic[AnyTask, Result]):
         WorkerError
             If one that is there already cannot, or none comes.
         """
-        self._probe = probe
+        # By value, since the package may be missing there; and so is a function without a name.
+        cloudpickle.register_pickle_by_value(probe_module)
+        self._question = lambda: probe()
         while not self._threads:
             self._look_for_workers(may_lack=False)
             if not self._threads:
@@ -159,16 +181,19 @@ class DaskEngine(Generic[AnyTask, Result]):
 
     def give(self, ticket: int, task: AnyTask) -> None:
         """Submit a task to the worker with the most room."""
-        self._has_children = True
         worker, _ = self._free().most_common(1)[0]
+        self._employed.add(worker)
         token = f"{self._job}-{self._generation}"
-        future = self._client.submit(
-            *(run_in_child, token, self._serve, task),
-            # The dashboard shows the part before the name of the job.
-            key=f"compress-shard-{ticket:06d}-{self._job}",
-            workers=[worker],
-            pure=False,
-        )
+        try:
+            future = self._client.submit(
+                *(run_in_child, token, self._serve, task),
+                # The dashboard shows the part before the name of the job.
+                key=f"compress-shard-{ticket:06d}-{self._job}",
+                workers=[worker],
+                pure=False,
+            )
+        except Exception as error:  # Dask raises what its comms raise
+            raise self._gone(error) from error
         self._given[ticket] = _Given(future, worker, len(task), time.monotonic())
         future.add_done_callback(lambda _: self._arrived.put(ticket))
 
@@ -191,7 +216,7 @@ class DaskEngine(Generic[AnyTask, Result]):
             return None
         given = self._given.pop(ticket)
         try:
-            answer = given.future.result(timeout=_GONE_SECONDS)
+            answer = given.future.result(timeout=_RESULT_SECONDS)
         except Exception:  # Dask raises what its comms raise, besides its own
             return self._examine(ticket, given)
         given.future.release()
@@ -207,18 +232,22 @@ class DaskEngine(Generic[AnyTask, Result]):
         """Cancel all tasks and end all children."""
         futures = [given.future for given in self._given.values()]
         self._given.clear()
-        if not self._has_children:
+        if not self._employed:
             return
-        self._has_children = False
-        token = f"{self._job}-{self._generation}"
-        self._generation += 1
-        workers = list(self._threads)
-
         # First of all the children: what was cancelled would only wait for them.
+        token, workers = f"{self._job}-{self._generation}", list(self._employed)
         end = partial(self._client.run, end_children, token, workers=workers, on_error="ignore")
-        if not _within(_END_SECONDS, end):
-            self.left_alive = True
-        _within(_CLOSE_SECONDS, partial(self._client.cancel, futures, force=True))
+        has_ended: dict[str, bool] = {}
+        with suppress(Exception):
+            has_ended = _within(_END_SECONDS, end)
+        self.left_alive |= not all(map(has_ended.get, workers))
+        self._employed.clear()
+        self._generation += 1
+        self._cancel(futures)
+
+    def _cancel(self, futures: list[Future[Any]]) -> None:
+        with suppress(Exception):
+            _within(_CLOSE_SECONDS, partial(self._client.cancel, futures, force=True))
 
     def _free(self) -> Counter[str]:
         """How many more tasks each worker may get."""
@@ -230,40 +259,58 @@ class DaskEngine(Generic[AnyTask, Result]):
         """Ask who is there, and let those that are new show that they can take part."""
         self._asked = time.monotonic()
         try:
-            found = self._client.nthreads(callback_timeout=_GONE_SECONDS)
+            found = _within(_GONE_SECONDS, self._client.nthreads)
         except Exception as error:  # Dask raises what its comms raise
             raise self._gone(error) from error
         self._threads = {w: n for w, n in found.items() if w in self._threads}
-        new = [w for w in found if w not in self._threads and w not in self._useless]
-        for worker, problem in self._ask(new).items():
-            if not problem:
-                self._threads[worker] = found[worker]
-                continue
-            if not may_lack:
-                raise WorkerError(f"the Dask worker {worker} {problem}")
-            self._useless.add(worker)
-            _log.warning("the Dask worker %s %s: it gets no work", worker, problem)
-        if self._threads:
-            self._alone_since = time.monotonic()
-            self._has_said = False
+        for worker in self._newcomers.keys() - found.keys():
+            self._newcomers.pop(worker).answer.cancel()
+        # The machine of a worker that is gone may only have lost its network.
+        self.left_alive |= not self._employed <= found.keys()
+        self._employed &= found.keys()
 
-    def _ask(self, workers: list[str]) -> dict[str, str]:
-        """Ask workers what they lack, even while they are busy with something else."""
-        probe = self._probe
-        if not workers or probe is None:
-            return {}
-        # By value, since the package may be missing there; and so is a function without a name.
-        cloudpickle.register_pickle_by_value(probe_module)
-        try:
-            answers = self._client.run(lambda: probe(), workers=workers, on_error="return")
-        except Exception as error:  # Dask raises what its comms raise
-            raise self._gone(error) from error
-        finally:
-            cloudpickle.unregister_pickle_by_value(probe_module)
-        return {
-            worker: answer if isinstance(answer, str) else f"does not answer: {answer}"
-            for worker, answer in answers.items()
-        }
+        known = {*self._threads, *self._newcomers, *self._useless}
+        for worker in [worker for worker in found if worker not in known]:
+            loop = self._client.loop.asyncio_loop  # type: ignore[union-attr]  # it is asyncio's
+            answer = asyncio.run_coroutine_threadsafe(self._ask(worker), loop)
+            self._newcomers[worker] = _Newcomer(found[worker], answer, self._asked)
+        if not may_lack:
+            asked = [new.answer for new in self._newcomers.values() if not new.is_silent]
+            concurrent.futures.wait(asked, _SAY_SECONDS)
+        self._admit_workers(may_lack)
+
+    async def _ask(self, worker: str) -> str:
+        """Ask a worker what it lacks, even while it is busy, until it answers."""
+        while True:
+            try:
+                answers = await self._client.run(self._question, workers=[worker])
+                return str(answers[worker])
+            except OSError:  # the scheduler does not reach it
+                await asyncio.sleep(_ASK_SECONDS)
+            except Exception as error:  # whatever the worker raised
+                return f"does not answer: {error}"
+
+    def _admit_workers(self, may_lack: bool) -> None:
+        """Let the workers take part that have answered that they lack nothing."""
+        now = time.monotonic()
+        for worker, new in list(self._newcomers.items()):
+            if new.answer.done():
+                del self._newcomers[worker]
+                problem = new.answer.result()
+                if not problem:
+                    self._threads[worker] = new.threads
+                elif not may_lack:
+                    raise WorkerError(f"the Dask worker {worker} {problem}")
+                else:
+                    self._useless.add(worker)
+                    _log.warning("the Dask worker %s %s: it gets no work", worker, problem)
+            elif now - new.since > _SAY_SECONDS and not new.is_silent:
+                new.is_silent = True
+                text = "the Dask worker %s shows no sign of life: it gets no work until it answers"
+                _log.warning(text, worker)
+        if self._threads:
+            self._alone_since = now
+            self._has_said = False
 
     def _find_lost(self) -> tuple[int, Lost] | None:
         """Find a task whose worker is gone or frozen."""
@@ -272,21 +319,21 @@ class DaskEngine(Generic[AnyTask, Result]):
         now = time.monotonic()
         for ticket, given in self._given.items():
             worker = given.worker
-            if worker not in self._threads:
-                return self._lose(ticket, f"on the Dask worker {worker}, which is gone, was lost")
             begun = max(given.since, self._answered.get(worker, 0.0))
             most = max(_FROZEN_SECONDS, _FROZEN_FACTOR * self._longest * given.units)
-            if now - begun > most:
-                self.left_alive = True
+            if worker in self._threads and now - begun > most:
                 self._useless.add(worker)
                 del self._threads[worker]
+            if worker in self._useless:
                 return self._lose(ticket, f"on the Dask worker {worker} shows no sign of life")
+            if worker not in self._threads:
+                return self._lose(ticket, f"on the Dask worker {worker}, which is gone, was lost")
         return None
 
     def _examine(self, ticket: int, given: _Given) -> tuple[int, Lost]:
         """Find out why a task has failed that should have returned any error as a value."""
         if given.future.status == "error":
-            error = given.future.exception()
+            error = given.future.exception(timeout=_RESULT_SECONDS)
             self._given[ticket] = given
             if type(error).__name__ != "KilledWorker":
                 raise WorkerError(f"the Dask worker {given.worker} failed: {error}")
@@ -297,7 +344,7 @@ class DaskEngine(Generic[AnyTask, Result]):
 
     def _lose(self, ticket: int, text: str) -> tuple[int, Lost]:
         given = self._given.pop(ticket)
-        _within(_CLOSE_SECONDS, partial(self._client.cancel, [given.future], force=True))
+        self._cancel([given.future])
         return ticket, Lost(Ending(text, is_from_outside=True))
 
     def _complain_about_waiting(self, what: str, hint: str, path: str = "") -> None:
@@ -311,9 +358,9 @@ class DaskEngine(Generic[AnyTask, Result]):
             _log.warning("%s (`wait`)", line)
 
     def _gone(self, error: Exception) -> WorkerError:
-        self.left_alive |= self._has_children
-        self._has_children = False  # nobody can reach them, they end by themselves
-        return WorkerError(f"{self._scheduler} is gone: {error or 'no answer'}")
+        self.left_alive |= bool(self._employed)
+        self._employed.clear()  # nobody can reach them, they end by themselves
+        return WorkerError(f"{self._scheduler} is gone: {error}")
 
     def _unreachable(self, reason: str) -> WorkerError:
         return WorkerError(f"cannot reach {self._scheduler}: {reason}")
@@ -363,19 +410,20 @@ class DaskEngine(Generic[AnyTask, Result]):
             )
 
 
-def _within(seconds: float, call: Callable[[], object]) -> bool:
-    """Call a function that may never return; say whether it has, without an exception."""
-    done = threading.Event()
+def _within(seconds: float, call: Callable[[], Answer]) -> Answer:
+    """Call a function of Dask that may never return; raise TimeoutError if it has not by then."""
+    answer: concurrent.futures.Future[Answer] = concurrent.futures.Future()
 
     def run() -> None:
         try:
-            call()
-        except Exception:  # what is ended at an exit may be gone already
-            return
-        done.set()
+            answer.set_result(call())
+        except Exception as error:
+            answer.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return done.wait(seconds)
+    if not concurrent.futures.wait([answer], seconds).done:
+        raise TimeoutError(f"no answer for {seconds:g} seconds")
+    return answer.result()
 
 
 # The children of the threads of this Dask worker, and the tokens whose children were ended.
@@ -425,8 +473,11 @@ def run_in_child(token: str, serve: Serve, task: Any) -> Any:
     return WorkerError(f"worker processes do not even start: the last one {child.ending().text}")
 
 
-def end_children(token: str) -> None:
-    """End all children of a job on a Dask worker, whatever they are doing, and start no more."""
+def end_children(token: str) -> bool:
+    """End all children of a job on a Dask worker, and start no more; return whether all have ended.
+
+    Those that wait for a disk may not have.
+    """
     _ended.add(token)
-    for key in [key for key in _children if key[0] == token]:
-        _children.pop(key).kill()
+    have_ended = [_children.pop(key).kill() for key in list(_children) if key[0] == token]
+    return all(have_ended)

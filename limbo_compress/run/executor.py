@@ -77,7 +77,7 @@ class Engine(Protocol[AnyTask_contra, Result_co]):
     is_local : bool
         Whether all workers share the memory and the page cache of this machine.
     left_alive : bool
-        Whether a worker was given up that could not be ended: it may still write.
+        Whether a worker could not be ended, or nobody knows that it has: it may still write.
     """
 
     is_local: bool
