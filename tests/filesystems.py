@@ -156,7 +156,7 @@ def kill_and_resume(testbed: Testbed, disk: Path) -> str:
     command = RunningCommand(disk, *MASK, testbed.campaign)
     with ExitStack() as stack:
         # A network filesystem and FUSE keep a file that is removed while open, under another name.
-        for path in (disk / ".out.partial").glob("*"):
+        for path in (disk / ".out.partial").rglob("*"):
             with suppress(OSError):
                 stack.enter_context(open(path, "rb"))
         assert command.wait() == 0, command.stderr

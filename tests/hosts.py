@@ -99,8 +99,9 @@ class Hosts:
 
     def locks(self, folder: str) -> list[Path]:
         """The locks in a folder, by their paths in the share."""
-        backing = self.backing / folder
-        return [path.relative_to(self.backing) for path in backing.glob(".out.partial/*/*")]
+        work = self.backing / folder / ".out.partial"
+        paths = (*work.glob("lock/*"), *work.glob("partition-*/*"))
+        return [path.relative_to(self.backing) for path in paths]
 
     def forget(self, folder: str, touched: float = 0) -> None:
         """Let the locks in a folder look as if nobody had touched them for a minute, or since then.
