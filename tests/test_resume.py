@@ -329,6 +329,7 @@ def test_the_work_of_an_older_version_is_not_resumed(data: Path) -> None:
     )
     with pytest.raises(UsageError, match=problem):
         compress(job(data))
+    (record,) = work_in(data.parent).glob("job-*.json")
     record.write_text(json.dumps(older | {"format": 99}))
     with pytest.raises(UsageError, match="unfinished work of a later version;"):
         compress(job(data))
