@@ -128,6 +128,7 @@ class Lock:
         except BaseException:
             self._remove()
             raise
+        self._touch(_BEATS + 1)  # the rename may have taken long
         self._beat = threading.Thread(target=self._keep_touching, daemon=True)
         self._beat.start()
         return self
@@ -280,13 +281,17 @@ class Lock:
                 os.rmdir(folder)
 
     def _keep_touching(self) -> None:
-        beats = itertools.count(_BEATS + 1)
-        while not self._ended.wait(_BEAT_SECONDS):
-            # A full disk refuses the one, some mounts the other, and a network both for a moment.
-            with suppress(OSError), open(self._file, "r+b", buffering=0) as stream:
-                stream.write(b'{"beats": %d' % next(beats))  # as the file begins
-            with suppress(OSError):
-                os.utime(self._file)
+        for beat in itertools.count(_BEATS + 2):
+            if self._ended.wait(_BEAT_SECONDS):
+                return
+            self._touch(beat)
+
+    def _touch(self, beat: int) -> None:
+        # A full disk refuses the one, some mounts the other, and a network both for a moment.
+        with suppress(OSError), open(self._file, "r+b", buffering=0) as stream:
+            stream.write(b'{"beats": %d' % beat)  # as the file begins
+        with suppress(OSError):
+            os.utime(self._file)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ __all__ = ["Publication", "is_interrupted"]
 
 _JOURNAL = "publication.json"
 _OLDER = "older-"
+_WAY_OUT = "move older-NAME from this folder to PREFIX-NAME, and remove the journal"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ class Publication:
                 journal = json.load(stream)
                 return cls(replace(job, links=dict(journal["links"])), dict(journal["sources"]))
         except (ValueError, LookupError, TypeError) as error:
-            raise OutputError("this journal is damaged", path, "move it away") from error
+            raise OutputError("this journal is damaged", path, _WAY_OUT) from error
+        with suppress(FileNotFoundError):
+            if any(name.startswith(_OLDER) for name in os.listdir(job.folder)):
+                raise OutputError("older outputs are here without a journal", job.folder, _WAY_OUT)
         return None
 
     def publish(self, check: Callable[[], None]) -> None:
@@ -89,7 +93,7 @@ class Publication:
                 check()
                 with output_errors(self.job.final_path(file_name)):
                     move(path, self.job.real_path(file_name))
-            self._sync()
+            sync_folders(self._final_folders())
         except BaseException:
             with suppress(OSError):  # the next run does it
                 self.settle()
@@ -107,7 +111,7 @@ class Publication:
             If a file cannot be renamed, or a folder not be synced.
         """
         if not any(os.path.lexists(path) for _, path in self._files()):
-            self._sync()
+            sync_folders(self._final_folders())
             return True
         for file_name, path in reversed(list(self._files())):
             final = self.job.real_path(file_name)
@@ -142,9 +146,11 @@ class Publication:
     def _work_folders(self) -> set[str]:
         return {self.job.folder, *map(self.job.work_folder, self.sources)}
 
+    def _final_folders(self) -> set[str]:
+        return {os.path.dirname(self.job.real_path(name)) for name in self.sources}
+
     def _sync(self) -> None:
-        finals = {os.path.dirname(self.job.real_path(name)) for name in self.sources}
-        sync_folders(finals | self._work_folders())
+        sync_folders(self._final_folders() | self._work_folders())
 
 
 def is_interrupted(folder: str) -> bool:

@@ -91,6 +91,7 @@ class WorkDir:
         self._paths = paths
         self._is_local = is_local
         self._lock = Lock.of(job)
+        self._held = [self._lock]
         self._stack = ExitStack()
         self._is_claimed = False
         self.files: dict[str, int] = {}
@@ -108,10 +109,13 @@ class WorkDir:
                 runs = self._open()
             else:
                 wait = self._job.options.wait
-                with Lock(self._job.root, self._job.run, is_claim=True, wait=wait):
+                with Lock(self._job.root, self._job.run, is_claim=True, wait=wait) as claim:
+                    self._held.append(claim)
                     stack.enter_context(self._lock)
                     stack.callback(self._leave)
                     runs = self._open()
+                    self._ask()
+                    self._held.remove(claim)
             self.done, self.changed = good_parts(self.job, self._paths, runs, self.files)
             self._remove_other_files()
             self._stack = stack.pop_all()
@@ -189,9 +193,11 @@ class WorkDir:
         """Give the place of an earlier run's work the name of this run's, wherever it has files."""
         if not (name := place_in(self._job.root)):
             return
+        self._ask()  # what was listed may be a successor's
         _rename(self._job.root, name, self._job.place)
         for root in linked_roots:
             places = _places(root)
+            self._ask()
             if name in places or len(places) == 1:
                 _rename(root, name if name in places else places[0], self._job.place)
 
@@ -224,6 +230,9 @@ class WorkDir:
         missing = [array.file_name for array in job.arrays if not is_there(job, array)]
         if missing and others:
             raise OutputError("it is missing", job.work_path(missing[0]), "end all partitions")
+        if missing and not os.path.isdir(job.work_folder(missing[0])):
+            problem = "unfinished work is missing: mount its disk, or restore the link to it"
+            raise OutputError(problem, job.work_folder(missing[0]), "`fresh` starts over")
         if missing:
             _log.warning("unfinished work is lost: %s is missing", job.work_path(missing[0]))
         return {} if missing else found
@@ -238,7 +247,7 @@ class WorkDir:
                     os.mkdir(os.path.join(root, draft.place))
                 create_files(draft)
                 write_record(draft, draft.folder, record)
-                self._lock.check()
+                self._ask()
                 for root in reversed(roots):
                     _rename(root, draft.place, self._job.place)
         except BaseException:
@@ -303,7 +312,9 @@ class WorkDir:
         job = self._job
         kept = {os.path.basename(part.path(job.folder)) for part in self.done}
         if job.partition:
-            for name in os.listdir(job.folder):
+            names = os.listdir(job.folder)
+            self._ask()
+            for name in names:
                 if is_within(rows_of(name), job.rows) and name not in kept:
                     _remove(os.path.join(job.folder, name))
             return
@@ -333,8 +344,13 @@ class WorkDir:
         names: set[str] = set()
         with suppress(FileNotFoundError):
             names = set(os.listdir(root))
-        self._lock.check()
+        self._ask()
         return names
+
+    def _ask(self) -> None:
+        """Check all locks that this run holds."""
+        for lock in self._held:
+            lock.check()
 
 
 def place_in(root: str) -> str:
