@@ -45,24 +45,27 @@ def create_files(job: Job) -> None:
                 reserve(stream.fileno(), array.file_bytes)
 
 
-def open_files(job: Job) -> tuple[Job, dict[str, int]]:
+def open_files(job: Job, files: dict[str, int]) -> Job:
     """Open the unfinished outputs, as they stay open until they are synced.
 
     A descriptor hears of each failed write since it was opened; one that is opened later may not.
 
+    Parameters
+    ----------
+    job : Job
+    files : dict of str to int
+        Receives the descriptor of each output, to be closed even after an error.
+
     Returns
     -------
-    job : Job
+    Job
         The job, which now knows how rows are written.
-    files : dict of str to int
-        For each output its descriptor, to be closed.
 
     Raises
     ------
     OutputError
         If they cannot be opened, or there is no space for them.
     """
-    files: dict[str, int] = {}
     mapped, locked = set(), set()
     for array in job.arrays:
         path = job.work_path(array.file_name)
@@ -81,7 +84,7 @@ def open_files(job: Job) -> tuple[Job, dict[str, int]]:
         with output_errors(path):
             files[names.METADATA] = os.open(path, _NEW, 0o666)
             os.write(files[names.METADATA], LIST_START)
-    return replace(job, mapped=frozenset(mapped), locked=frozenset(locked)), files
+    return replace(job, mapped=frozenset(mapped), locked=frozenset(locked))
 
 
 def check_space(job: Job) -> None:

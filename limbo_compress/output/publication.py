@@ -95,7 +95,7 @@ class Publication:
                     move(path, self.job.real_path(file_name))
             sync_folders(self._final_folders())
         except BaseException:
-            with suppress(OSError):  # the next run does it
+            with suppress(OSError, OutputError):  # the next run does it
                 self.settle()
             raise
 
@@ -107,8 +107,8 @@ class Publication:
 
         Raises
         ------
-        OSError
-            If a file cannot be renamed, or a folder not be synced.
+        OSError, OutputError
+            If a file cannot be renamed, or a folder cannot be synced.
         """
         if not any(os.path.lexists(path) for _, path in self._files()):
             sync_folders(self._final_folders())
@@ -120,7 +120,10 @@ class Publication:
         self._sync()
         for file_name in self.sources:
             if os.path.lexists(self._aside(file_name)):
-                move(self._aside(file_name), self.job.real_path(file_name))
+                if os.path.lexists(final := self.job.real_path(file_name)):
+                    problem = "a new file stands where an older output is to be put back"
+                    raise OutputError(problem, final, "move it away")
+                move(self._aside(file_name), final)
         self._sync()
         os.unlink(self.job.work_path(_JOURNAL))
         return False

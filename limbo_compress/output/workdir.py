@@ -172,7 +172,7 @@ class WorkDir:
             runs = [job.run]
             self._build(wanted | {"runs": runs})
         self._is_claimed = True
-        opened, self.files = open_files(job)
+        opened = open_files(job, self.files)
         self.job = opened if self._is_local else opened.for_other_machines()
         self._look_for_late_writers()
         return runs
@@ -266,6 +266,7 @@ class WorkDir:
             for file in self.files.values():
                 lock_for_writing(file)
         if self.has_late_writers:
+            _log.warning("processes of an earlier run may still write: copies will be published")
             check_space(job)
         if self.has_late_writers or not job.locked >= {array.name for array in job.arrays}:
             write_synced(job.work_path(own), "", job.own_path(_WRITING))
@@ -286,10 +287,10 @@ class WorkDir:
         job = self._job
         has_arrays = all(is_there(job, array) for array in job.arrays)
         self.is_kept = _has_parts(job.folder) and (has_arrays or is_interrupted(job.folder))
-        if self.is_kept and not self.has_late_writers:
+        if not self.has_late_writers:
             with suppress(FileNotFoundError):
                 os.unlink(job.work_path(_WRITING + job.run))
-        elif not self.is_kept and job.partition is None:
+        if not self.is_kept and job.partition is None:
             self.clear()
 
     def _close_files(self) -> None:

@@ -51,7 +51,8 @@ def created(folder: Path, how: str = "auto") -> Job:
 
 def opened(job: Job) -> Job:
     """Open the files of a job, as they are while it runs, and close them."""
-    job, files = open_files(job)
+    files: dict[str, int] = {}
+    job = open_files(job, files)
     for file in files.values():
         os.close(file)
     return job

@@ -60,7 +60,8 @@ def created(job: Job) -> Job:
     """Create the files of a job, and leave them to others."""
     Path(job.folder).mkdir(parents=True)
     create_files(job)
-    job, files = open_files(job)
+    files: dict[str, int] = {}
+    job = open_files(job, files)
     for file in files.values():
         os.close(file)
     return job
