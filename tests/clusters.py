@@ -66,7 +66,7 @@ class DaskCluster:
         return worker
 
     def wait_for_workers(self, count: int) -> None:
-        """Wait until the scheduler lists so many workers."""
+        """Wait until the scheduler lists this number of workers."""
         from distributed import Client
 
         with Client(self.address, set_as_default=False) as client:

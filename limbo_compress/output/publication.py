@@ -121,7 +121,7 @@ class Publication:
         for file_name in self.sources:
             if os.path.lexists(self._aside(file_name)):
                 if os.path.lexists(final := self.job.real_path(file_name)):
-                    problem = "a new file stands where an older output is to be put back"
+                    problem = "a new file has this name, to which an older output must be returned"
                     raise OutputError(problem, final, "move it away")
                 move(self._aside(file_name), final)
         self._sync()

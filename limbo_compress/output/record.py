@@ -42,10 +42,11 @@ def read_record(folder: str) -> dict[str, Any]:
     """
     # Listed: a name that is looked up before it is there is missing for a while on a network.
     names = record_names(folder)
-    if not names:
-        return {}
+    return _read(os.path.join(folder, max(names, key=_number))) if names else {}
+
+
+def _read(path: str) -> dict[str, Any]:
     try:
-        path = os.path.join(folder, max(names, key=_number))
         with reading_errors(path), open_regular(path) as stream:
             record = json.load(stream)
     except (ValueError, RecursionError):
@@ -53,25 +54,34 @@ def read_record(folder: str) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def write_record(job: Job, folder: str, record: dict[str, Any]) -> None:
+def write_record(job: Job, folder: str, record: dict[str, Any]) -> list[str]:
     """Write the record so that it is on the disk, under a new name; then remove older ones.
 
-    No client of a network has cached a new name. Its number grows with the time, so that one that
-    a run writes after it was taken over counts less than that of its successor.
+    No client of a network has cached a new name. Its number grows with the time. A run that was
+    taken over may still write one that lacks later runs, so the runs of all records are joined.
+
+    Returns
+    -------
+    list of str
+        The names of all runs that worked on the job, this one last.
 
     Raises
     ------
     OSError
         If it cannot be written.
     """
-    older = record_names(folder)
+    older = sorted(record_names(folder), key=_number)
+    earlier = (run for name in older for run in runs_of(_read(os.path.join(folder, name))))
+    runs = [*dict.fromkeys(earlier), job.run]
     draft = os.path.join(folder, f"{job.run}-{_RECORD}")
     with open(draft, "w") as stream:
         number = max(os.fstat(stream.fileno()).st_mtime_ns, 1 + last_record(folder))
-    write_synced(os.path.join(folder, f"{_RECORD}-{number}.json"), json.dumps(record), draft)
+    text = json.dumps(record | {"runs": runs})
+    write_synced(os.path.join(folder, f"{_RECORD}-{number}.json"), text, draft)
     for name in older:
         with suppress(OSError):
             os.unlink(os.path.join(folder, name))
+    return runs
 
 
 def record_names(folder: str) -> list[str]:

@@ -137,7 +137,7 @@ class WorkDir:
         self._lock.check()
         with output_errors(self._job.folder):
             if runs_of(read_record(self._job.folder))[-1:] != [self._job.run]:
-                raise OutputError("it is no longer the work folder of this run", self._job.root)
+                raise OutputError("another run has taken over this work folder", self._job.root)
 
     def may_be_written(self) -> bool:
         """Whether anyone else may write to the arrays, now that all workers have ended."""
@@ -164,13 +164,12 @@ class WorkDir:
         self._settle_publication()
         found = self._read_record()
         wanted = fingerprint(job, self._paths)
-        runs = [*runs_of(found), job.run]
         if found:
-            write_record(job, job.folder, found | wanted | {"runs": runs})
+            runs = write_record(job, job.folder, found | wanted)
         else:
             self._discard_all()
             runs = [job.run]
-            self._build(wanted | {"runs": runs})
+            self._build(wanted)
         self._is_claimed = True
         opened = open_files(job, self.files)
         self.job = opened if self._is_local else opened.for_other_machines()
