@@ -147,11 +147,10 @@ def test_the_first_paint_is_within_a_second(browser: Browser, folder: Path) -> N
     paints = []
     for _ in range(3):  # the machine may be busy with something else once, or twice
         visit = Visit(browser, folder)
-        paints.append(
-            visit.page.evaluate(
-                "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-            )
-        )
+        # The browser reports a paint a moment after it.
+        entry = "performance.getEntriesByName('first-contentful-paint')[0]"
+        visit.page.wait_for_function(entry)
+        paints.append(visit.page.evaluate(f"{entry}.startTime"))
         visit.page.context.close()
     assert min(paints) < 1000, paints
 
