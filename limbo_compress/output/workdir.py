@@ -110,12 +110,14 @@ class WorkDir:
             else:
                 wait = self._job.options.wait
                 with Lock(self._job.root, self._job.run, is_claim=True, wait=wait) as claim:
-                    self._held.append(claim)
                     stack.enter_context(self._lock)
                     stack.callback(self._leave)
-                    runs = self._open()
-                    self._ask()
-                    self._held.remove(claim)
+                    self._held.append(claim)
+                    try:
+                        runs = self._open()
+                        self._ask()
+                    finally:
+                        self._held.remove(claim)
             self.done, self.changed = good_parts(self.job, self._paths, runs, self.files)
             self._remove_other_files()
             self._stack = stack.pop_all()
@@ -243,7 +245,8 @@ class WorkDir:
         try:
             with output_errors(self._job.root):  # before the rest is removed
                 for root in roots:
-                    os.mkdir(os.path.join(root, draft.place))
+                    with opened_work_folder(root):  # the last run may have removed it meanwhile
+                        os.mkdir(os.path.join(root, draft.place))
                 create_files(draft)
                 write_record(draft, draft.folder, record)
                 self._ask()
@@ -275,12 +278,13 @@ class WorkDir:
         job = self._job
         self._close_files()
         with suppress(OSError, OutputError):
+            self._ask()
             if self._is_claimed:
-                self._lock.check()
                 self._keep_or_clear()
-        for root in job.linked_roots:
-            with suppress(OSError):  # it holds work, or a network filesystem keeps a file
-                os.rmdir(root)
+            for root in job.linked_roots:
+                self._ask()  # a successor may just have made it
+                with suppress(OSError):  # it holds work, or a network filesystem keeps a file
+                    os.rmdir(root)
 
     def _keep_or_clear(self) -> None:
         job = self._job
