@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _RECORD = "job"
-_RECORD_NAME = re.compile(r"job-\d+\.json")
+_RECORD_NAME = re.compile(r"job-(\d+)(-[^-]+)?\.json")  # older versions wrote no run
 _DECODERS = "decoders"
 _FORMAT = 8
 
@@ -57,8 +57,9 @@ def _read(path: str) -> dict[str, Any]:
 def write_record(job: Job, folder: str, record: dict[str, Any]) -> list[str]:
     """Write the record so that it is on the disk, under a new name; then remove older ones.
 
-    No client of a network has cached a new name. Its number grows with the time. A run that was
-    taken over may still write one that lacks later runs, so the runs of all records are joined.
+    No client of a network has cached a new name. Its number grows with the time. Two runs may
+    choose the same one, so the name of the run follows. A run that was taken over may still write
+    one that lacks later runs, so the runs of all records are joined.
 
     Returns
     -------
@@ -77,7 +78,7 @@ def write_record(job: Job, folder: str, record: dict[str, Any]) -> list[str]:
     with open(draft, "w") as stream:
         number = max(os.fstat(stream.fileno()).st_mtime_ns, 1 + last_record(folder))
     text = json.dumps(record | {"runs": runs})
-    write_synced(os.path.join(folder, f"{_RECORD}-{number}.json"), text, draft)
+    write_synced(os.path.join(folder, f"{_RECORD}-{number}-{job.run}.json"), text, draft)
     for name in older:
         with suppress(OSError):
             os.unlink(os.path.join(folder, name))
@@ -95,7 +96,7 @@ def last_record(folder: str) -> int:
 
 
 def _number(record_name: str) -> int:
-    return int(record_name[len(_RECORD) + 1 : -len(".json")])
+    return int(record_name.split("-")[1].removesuffix(".json"))
 
 
 def fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
