@@ -183,7 +183,7 @@ def stages(paths: Sequence[str], out: Path, workers: int) -> None:
 
     from limbo_compress.formats.pickling import fragment
     from limbo_compress.imaging import color, decode
-    from limbo_compress.samples.metadata import parse
+    from limbo_compress.samples.metadata_json import parse
     from limbo_compress.samples.reader import read_file
 
     _prepare()
@@ -245,7 +245,7 @@ def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
 
 def _skip_shard(task: Any) -> Any:
     from limbo_compress.formats.index import Entry
-    from limbo_compress.formats.parts import Part, write_part
+    from limbo_compress.formats.shard_record import Part, write_part
 
     for pending in task.copies:
         pending.copy()

@@ -13,8 +13,8 @@ from statistics import median
 
 from benchmarks import bench
 from benchmarks.load_contenders import pss
-from limbo_compress.export.export import FORMATS
-from limbo_compress.names import METADATA
+from limbo_compress.export.exporter import FORMATS
+from limbo_compress.filenames import METADATA
 
 BUILD = bench.ROOT / "build" / "export"
 COMMANDS = Path(sys.executable).parent

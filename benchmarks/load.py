@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import bench
 from benchmarks.load_contenders import NOT_INSTALLED
-from limbo_compress.names import IMAGES, METADATA, array_file
+from limbo_compress.filenames import IMAGES, METADATA, array_file
 
 BUILD = bench.ROOT / "build" / "load"
 DOCUMENTS = bench.ROOT / "docs" / "bench"

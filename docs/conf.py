@@ -44,8 +44,8 @@ numpydoc_xref_aliases = {
     **{name: f"limbo_compress.{name}" for name in limbo_compress.__all__},
     "Box": "limbo_compress.dataset.geometry.Box",
     "Contour": "limbo_compress.dataset.geometry.Contour",
-    "Rows": "limbo_compress.dataset.rows.Rows",
-    "Samples": "limbo_compress.dataset.torch.Samples",
+    "Rows": "limbo_compress.dataset.row_views.Rows",
+    "Samples": "limbo_compress.torch.Samples",
 }
 
 html_theme = "furo"

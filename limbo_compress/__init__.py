@@ -21,33 +21,37 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     __version__: str
 
-    from .cluster.arrays import Partition
-    from .cluster.status import Status
     from .coordinator import Report, compress, status
     from .dataset.dataset import Dataset, concat
     from .dataset.load import load
+    from .dependencies import installation
     from .errors import (
         CompressError,
         InputError,
+        LimboError,
         MachineError,
+        MissingError,
         OutputError,
         SampleError,
         Stopped,
         UsageError,
         WorkerError,
     )
-    from .export.export import ExportReport, export_dataset
-    from .formats.parts import SampleIssue
-    from .libraries import installation
+    from .export.exporter import ExportReport, export_dataset
+    from .formats.shard_record import SampleIssue
     from .options import Options
-    from .output.publish import OutputFile
+    from .output.assemble import OutputFile
+    from .output.status import Status
+    from .partition import Partition
 
 __all__ = [
     "CompressError",
     "Dataset",
     "ExportReport",
     "InputError",
+    "LimboError",
     "MachineError",
+    "MissingError",
     "Options",
     "OutputError",
     "OutputFile",
@@ -71,17 +75,17 @@ __all__ = [
 # a program that only reads outputs needs none of the compressor.
 _HOMES = {
     "Dataset": ".dataset.dataset",
-    "ExportReport": ".export.export",
+    "ExportReport": ".export.exporter",
     "Options": ".options",
-    "OutputFile": ".output.publish",
-    "Partition": ".cluster.arrays",
+    "OutputFile": ".output.assemble",
+    "Partition": ".partition",
     "Report": ".coordinator",
-    "SampleIssue": ".formats.parts",
-    "Status": ".cluster.status",
+    "SampleIssue": ".formats.shard_record",
+    "Status": ".output.status",
     "compress": ".coordinator",
     "concat": ".dataset.dataset",
-    "export_dataset": ".export.export",
-    "installation": ".libraries",
+    "export_dataset": ".export.exporter",
+    "installation": ".dependencies",
     "load": ".dataset.load",
     "status": ".coordinator",
 }

@@ -10,22 +10,22 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from .cluster import cpus
-from .cluster.probe import Probe
-from .cluster.status import Status, read_status
-from .errors import CompressError, OutputError, Stopped, nearest, output_errors, shown
-from .faults import machine_errors
-from .formats.parts import Part, SampleIssue
-from .libraries import NOT_COMPILED, why_not_compiled
+from .dependencies import NOT_COMPILED, why_not_compiled
+from .errors import LimboError, OutputError, Stopped, nearest, shown
+from .formats.shard_record import Part, SampleIssue
 from .options import Options, check_prefix
-from .output.existing import ExistingOutputs
-from .output.publish import OutputFile, Publisher
+from .oserrors import machine_errors, writing
+from .output.assemble import OutputFile, Publisher
+from .output.older_outputs import ExistingOutputs
+from .output.preflight import check_targets
 from .output.resume import missing
-from .output.targets import check_targets
+from .output.status import Status, read_status
 from .output.workdir import WorkDir
 from .plan import Job, plan, work_folder_of
+from .run import cpus
 from .run.executor import Engine, Executor
-from .run.failures import FailureLimit
+from .run.failure_limit import FailureLimit
+from .run.probe import Probe
 from .run.processes import ProcessEngine
 from .run.shards import split
 from .run.worker import ShardTask, compress_shard, initialize
@@ -97,7 +97,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
 
     Raises
     ------
-    CompressError
+    LimboError
         If anything goes wrong. Nothing is published then, and older files stay as they were.
     """
     begun = time.monotonic()
@@ -236,7 +236,7 @@ def _clear(workdir: WorkDir) -> None:
 def _hint_at_kept_work(workdir: WorkDir) -> Iterator[None]:
     try:
         yield
-    except (CompressError, Stopped) as error:
+    except (LimboError, Stopped) as error:
         if workdir.is_kept:
             error.add_hint("finished work is kept: the same command resumes it")
         raise
@@ -273,7 +273,7 @@ def _run(
 
 
 def _probe(job: Job, paths: Sequence[str]) -> Probe:
-    with output_errors(job.folder):
+    with writing(job.folder):
         return Probe.make(job.folder, job.run, paths[0], bool(job.options.masks))
 
 

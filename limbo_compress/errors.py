@@ -1,5 +1,19 @@
 """The package's exceptions. Each is one clear line: what was found, where, and what to do next.
 
+::
+
+    Exception
+      LimboError          base of all that this package raises on purpose; alias CompressError
+        UsageError        the options make no sense, or do not work on this machine
+        InputError        no samples, or outputs that cannot be read back
+          MissingError    there are no outputs of a prefix; also a FileNotFoundError
+        SampleError       one sample is bad
+        MachineError      the machine failed, not the data
+        OutputError       an output cannot be created, written, verified or published
+        WorkerError       a worker process ended without an answer
+    BaseException
+      Stopped             a signal asked the job to end
+
 They take positional arguments only, so that they survive pickling on their way from a worker
 to the coordinator. A message writes the name of a field of `Options` in backticks; the command
 line prints the flag instead.
@@ -7,16 +21,15 @@ line prints the flag instead.
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import lru_cache
 
 __all__ = [
     "CompressError",
     "InputError",
+    "LimboError",
     "MachineError",
+    "MissingError",
     "OutputError",
     "SampleError",
     "Stopped",
@@ -24,8 +37,6 @@ __all__ = [
     "WorkerError",
     "nearest",
     "nearest_names",
-    "output_errors",
-    "reading_errors",
     "shown",
 ]
 
@@ -91,7 +102,7 @@ def _similarity(one: str, other: str) -> float:
     return SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
 
 
-class CompressError(Exception):
+class LimboError(Exception):
     """Base of every error that this package raises on purpose.
 
     Parameters
@@ -126,29 +137,36 @@ class CompressError(Exception):
         return shown(f"{line}; {self.hint}" if self.hint else line, _MAX_MESSAGE)
 
 
-class UsageError(CompressError):
+CompressError = LimboError  # its name in version 0.1.0
+
+
+class UsageError(LimboError):
     """The options make no sense, or do not work on this machine. No work was done."""
 
     exit_code = 2
 
 
-class InputError(CompressError):
+class InputError(LimboError):
     """The directories cannot be listed or hold no sample, or outputs cannot be read back."""
 
 
-class SampleError(CompressError):
+class MissingError(InputError, FileNotFoundError):
+    """There are no outputs of a prefix."""
+
+
+class SampleError(LimboError):
     """One sample is bad: its metadata, its image, or its cryptomatte."""
 
 
-class MachineError(CompressError):
+class MachineError(LimboError):
     """The machine failed, not the data: its memory, a limit, a mount, or a library."""
 
 
-class OutputError(CompressError):
+class OutputError(LimboError):
     """An output could not be created, written, verified or published."""
 
 
-class WorkerError(CompressError):
+class WorkerError(LimboError):
     """A worker process ended without an answer."""
 
 
@@ -175,44 +193,3 @@ class Stopped(BaseException):
 
     def __str__(self) -> str:
         return f"stopped by {self.name}; {self.hint}" if self.hint else f"stopped by {self.name}"
-
-
-@contextmanager
-def output_errors(path: str) -> Iterator[None]:
-    """Turn an operating system error while writing into an OutputError about `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write it: {_reason(error, path)}", path) from error
-
-
-@contextmanager
-def reading_errors(path: str) -> Iterator[None]:
-    """Turn an operating system error while reading into an OutputError about `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot read it: {error.strerror or error}", path) from error
-
-
-def _reason(error: OSError, path: str) -> str:
-    """Say what the system refused, also where one error number stands for several limits."""
-    reason = error.strerror or str(error)
-    if error.errno == errno.ENOSPC and _has_no_inodes(os.path.dirname(path)):
-        return f"{reason} (no inodes are left: the disk holds too many files)"
-    if error.errno == errno.EFBIG:
-        import resource  # here because only Unix has it, and only this error needs it
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if limit != resource.RLIM_INFINITY:
-            return f"{reason} (ulimit -f allows {limit:,} bytes)"
-        return f"{reason} (more than the filesystem allows)"
-    return reason
-
-
-def _has_no_inodes(folder: str) -> bool:
-    try:
-        status = os.statvfs(folder)
-    except OSError:
-        return False
-    return status.f_files > 0 and status.f_favail == 0

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from operator import index
 from typing import Any
 
-from .cluster.arrays import parse_partition
 from .errors import UsageError
+from .oserrors import is_folder
+from .partition import parse_partition
 
 __all__ = ["Options", "check_prefix"]
 
@@ -185,7 +186,7 @@ class Options:
             raise UsageError(f"{given[0]} needs Dask", "", "pip install 'limbo-compress[dask]'")
         if self.scheduler_file:
             folder = os.path.dirname(os.path.abspath(self.scheduler_file))
-            if not os.path.isdir(folder):
+            if not is_folder(folder):
                 raise UsageError("no such folder for `scheduler_file`", folder)
             if os.path.exists(self.scheduler_file) and not os.path.isfile(self.scheduler_file):
                 raise UsageError("`scheduler_file` must be a file", self.scheduler_file)
@@ -227,7 +228,7 @@ class Options:
         if not self.directories:
             raise UsageError("name at least one directory of Limbo data")
         for directory in self.directories:
-            if not os.path.isdir(directory):
+            if not is_folder(directory):
                 raise UsageError("no such directory", directory)
 
     def failure_limit(self, samples: int) -> float:
@@ -268,7 +269,7 @@ def check_prefix(prefix: str) -> None:
     if "\0" in prefix:
         raise UsageError(f"`prefix` {prefix!r}: a file name cannot hold a null byte")
     folder = os.path.dirname(os.path.abspath(prefix))
-    if not os.path.isdir(folder):
+    if not is_folder(folder):
         raise UsageError("no such folder for `prefix`", folder, "create it first")
 
 

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from . import deflate, names
-from .cluster.arrays import Partition, parse_partition
+from . import deflate, filenames
 from .formats.npy import ArrayFile
 from .options import Options
+from .partition import Partition, parse_partition
 
 __all__ = ["PLACE", "Job", "links_of", "plan", "work_folder_of"]
 
@@ -72,9 +72,9 @@ class Job:
         In the order in which they appear. The metadata are last, so that others do not take a
         part of the outputs for all.
         """
-        metadata = (names.METADATA,) if self.options.metadata else ()
+        metadata = (filenames.METADATA,) if self.options.metadata else ()
         arrays = (array.file_name for array in self.arrays)
-        return (*arrays, names.FAILURES, names.WARNINGS, *metadata)
+        return (*arrays, filenames.FAILURES, filenames.WARNINGS, *metadata)
 
     @property
     def rows(self) -> range:
@@ -137,11 +137,11 @@ def plan(options: Options, rows: int) -> Job:
     target = os.path.abspath(options.prefix)
     width, height = options.image_size
     arrays = [
-        ArrayFile(names.mask_array(mask), rows, (height, width, 1), "float32")
+        ArrayFile(filenames.mask_array(mask), rows, (height, width, 1), "float32")
         for mask, _ in options.masks
     ]
     if options.images:
-        arrays.insert(0, ArrayFile(names.IMAGES, rows, (height, width, 3), "float16"))
+        arrays.insert(0, ArrayFile(filenames.IMAGES, rows, (height, width, 3), "float16"))
     run = os.urandom(8).hex()
     job = Job(
         options,

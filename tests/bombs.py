@@ -33,10 +33,10 @@ COMPRESS = ("-m", "limbo_compress", "--prefix", "out", "--workers", "1", "--on-e
 INSPECT = ("-c", "import sys; from limbo_compress.cli.start import inspect; sys.exit(inspect())")
 EXPORT = ("-m", "tests.export.command")
 READ = """
-from limbo_compress import CompressError, load
+from limbo_compress import LimboError, load
 try:
     print(load("out").metadata[0])
-except CompressError as error:
+except LimboError as error:
     print(error)
 """
 IMAGES = (*COMPRESS, "--images", "--metadata", "--", "data")

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from limbo_compress.cli.start import main
 from limbo_compress.formats.index import Entry
-from limbo_compress.formats.parts import Part
+from limbo_compress.formats.shard_record import Part
 from limbo_compress.options import Options
 from limbo_compress.run import worker
 from limbo_compress.samples.reader import SampleFiles

@@ -23,9 +23,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import OpenEXR
 
-from limbo_compress.dataset.plain import DAMAGED, load_list
-from limbo_compress.errors import CompressError
-from limbo_compress.formats import npy, parts
+from limbo_compress.dataset.untrusted_pickle import DAMAGED, load_list
+from limbo_compress.errors import LimboError
+from limbo_compress.formats import npy, shard_record
 from limbo_compress.formats.filestate import FileState
 from limbo_compress.formats.index import Entry, IndexWriter, read_index
 from limbo_compress.formats.pickling import LIST_END, LIST_START, abridge, fragment, load_fragment
@@ -34,7 +34,7 @@ from limbo_compress.imaging.decode import decode
 from limbo_compress.imaging.image import convert
 from limbo_compress.options import Options
 from limbo_compress.output.record import read_record
-from limbo_compress.samples.metadata import parse
+from limbo_compress.samples.metadata_json import parse
 from limbo_compress.samples.schema import cryptomatte_section, strip_regions
 from tests import exrs, jpegs, pictures
 
@@ -87,7 +87,7 @@ class Target:
 
     read: Callable[[bytes], bool]
     seeds: Sequence[bytes]
-    errors: tuple[type[Exception], ...] = (CompressError,)
+    errors: tuple[type[Exception], ...] = (LimboError,)
     mutate: Callable[[random.Random, bytes, Change], bytes] = _mutate
 
 
@@ -343,14 +343,14 @@ def _pickles() -> list[bytes]:
     return [*lists, *(fragment(sample, "x") for sample in samples)]
 
 
-_PART = parts.Part(
+_PART = shard_record.Part(
     3,
     6,
     "abc",
     entries=(Entry(5, zlib.crc32(b"aaaaa"), ("30B",)), Entry(2, 7, ())),
     checksums={"images": 5},
-    failures=(parts.SampleIssue(4, "/x/4.json", "bad"),),
-    warnings=(parts.SampleIssue(3, "/x/3.json", "odd"),),
+    failures=(shard_record.SampleIssue(4, "/x/4.json", "bad"),),
+    warnings=(shard_record.SampleIssue(3, "/x/3.json", "odd"),),
     files=((FileState("3.json", 7, 10**18),), (FileState("5.json", 8, 1),)),
     edge_bytes=4,
     hits={"big": 1},
@@ -363,13 +363,13 @@ def _read_part(data: bytes) -> bool:
     """Read a part-file all the ways that it is read."""
     folder = "."
     Path(_PART.path(folder)).write_bytes(data)
-    found = list(parts.read_parts(folder))
-    list(parts.read_failures(folder))
+    found = list(shard_record.read_parts(folder))
+    list(shard_record.read_failures(folder))
     for part in found:
         for states in part.files:
             [state.holds(folder) for state in states]
-        parts.read_edges(folder, part)
-        parts.has_its_metadata(folder, part)
+        shard_record.read_edges(folder, part)
+        shard_record.has_its_metadata(folder, part)
     return bool(found)
 
 
@@ -383,7 +383,7 @@ def _mutate_part(choice: random.Random, data: bytes, change: Change) -> bytes:
 
 
 def _part_files() -> list[bytes]:
-    parts.write_part(".", _PART, b"aaaaabb", b"edge")
+    shard_record.write_part(".", _PART, b"aaaaabb", b"edge")
     return [Path(_PART.path(".")).read_bytes()]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options, OutputError, SampleError, UsageError, compress
-from limbo_compress.formats.parts import read_parts, rows_of
+from limbo_compress.formats.shard_record import read_parts, rows_of
 from limbo_compress.plan import plan
 from tests import jobs
 from tests.faults import RunningCommand

@@ -19,7 +19,7 @@ from .progress import Bar
 
 if TYPE_CHECKING:
     from ..inspect.selection import Selection
-    from ..inspect.work import Progress
+    from ..inspect.stretches import Progress
 
 __all__ = ["run"]
 
@@ -156,7 +156,7 @@ def _progress(arguments: argparse.Namespace) -> Iterator[Progress | None]:
 
 def _summary(arguments: argparse.Namespace, selection: Selection) -> tuple[dict[str, Any], bool]:
     from ..inspect.summary import summarize
-    from .screen import lines
+    from .summary_text import lines
 
     with _progress(arguments) as progress:
         summary = summarize(arguments.prefix, selection, progress)

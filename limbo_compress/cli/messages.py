@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from .. import CompressError, UsageError
+from .. import LimboError, UsageError
 from .console import print_error, print_output
 
 __all__ = ["Parser", "with_messages"]
@@ -34,7 +34,7 @@ def with_messages(command: Callable[[], int], with_flags: Callable[[str], str]) 
     _log.propagate = False
     try:
         return command()
-    except CompressError as error:
+    except LimboError as error:
         print_error(with_flags(str(error)))
         return error.exit_code
 

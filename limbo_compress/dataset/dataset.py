@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import names
+from .. import filenames
 from ..errors import InputError, UsageError
 from . import geometry
 from .classes import Wanted, listed, matching, warn_unseen
 from .geometry import Box, Contour
-from .metadata import Metadata
-from .rows import Ints, Items, MappedRows, Rows, locate, split, starts_of
+from .metadata_pickle import Metadata
+from .row_views import Ints, Items, MappedRows, Rows, locate, split, starts_of
 from .source import Source
 
 if TYPE_CHECKING:
     import torch
 
-    from .torch import Samples
+    from ..torch import Samples
 
 __all__ = ["Dataset", "Sample", "concat"]
 
@@ -120,9 +120,9 @@ class Dataset:
         """Images in linear light, float16, shape (rows, height, width, 3); None if there are none.
 
         A memory map if the rows are consecutive rows of one prefix, else
-        `limbo_compress.dataset.rows.Rows`, which become an array when they are indexed.
+        `limbo_compress.dataset.row_views.Rows`, which become an array when they are indexed.
         """
-        return self.map_rows(names.IMAGES) if names.IMAGES in self._array_names else None
+        return self.map_rows(filenames.IMAGES) if filenames.IMAGES in self._array_names else None
 
     @property
     def masks(self) -> Mapping[str, Array]:
@@ -368,7 +368,9 @@ class Dataset:
         shapes = {source.array(array).shape[1:] for source in self._sources}
         if len(shapes) > 1:
             sizes = " and ".join(f"{width} × {height}" for height, width, _ in sorted(shapes))
-            raise InputError(f"rows of {sizes} pixels cannot be joined: {names.array_file(array)}")
+            raise InputError(
+                f"rows of {sizes} pixels cannot be joined: {filenames.array_file(array)}"
+            )
         return Rows(self._sources, array, self._rows)
 
     def torch(
@@ -384,7 +386,7 @@ class Dataset:
     ) -> Samples:
         """Make a map-style dataset for PyTorch's ``DataLoader``.
 
-        The parameters are those of `limbo_compress.dataset.torch.Samples`.
+        The parameters are those of `limbo_compress.torch.Samples`.
 
         Returns
         -------
@@ -396,7 +398,7 @@ class Dataset:
             If PyTorch is not installed, or if the rows have no such part.
         """
         try:
-            from .torch import Samples
+            from ..torch import Samples
         except ModuleNotFoundError as error:
             hint = "pip install 'limbo-compress[torch]'"
             raise UsageError(f"this needs PyTorch: {error}", hint=hint) from error
@@ -512,7 +514,7 @@ class _Masks(Mapping[str, Array]):
     """The masks of a data set by their names, opened when they are asked for."""
 
     def __init__(self, read: Callable[[str], Array], arrays: Iterable[str]) -> None:
-        masks = {names.mask_of_array(array): array for array in arrays}
+        masks = {filenames.mask_of_array(array): array for array in arrays}
         self._read = read
         self._arrays = {mask: array for mask, array in masks.items() if mask is not None}
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CompressError
-from .rows import srgb_levels
+from ..errors import LimboError
+from .row_views import srgb_levels
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -32,7 +32,7 @@ def sheet(dataset: Dataset) -> str:
     head = f"<p>{escape(repr(dataset))}</p>"
     try:
         images = dataset.images
-    except CompressError:  # such as of rows of two sizes
+    except LimboError:  # such as of rows of two sizes
         images = None
     if images is None:
         return head
@@ -43,7 +43,7 @@ def sheet(dataset: Dataset) -> str:
 def _cell(dataset: Dataset, row: int, image: NDArray[Any]) -> str:
     try:
         categories = ", ".join(sorted(dataset.categories[row]))
-    except CompressError:  # there are no metadata, or they are damaged: the picture still helps
+    except LimboError:  # there are no metadata, or they are damaged: the picture still helps
         categories = ""
     picture = b64encode(_png(image)).decode("ascii")
     return _CELL.format(row=row, picture=picture, categories=escape(categories))

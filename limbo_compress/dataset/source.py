@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import names
-from ..errors import InputError
+from .. import filenames
+from ..errors import InputError, MissingError
 from ..formats.filestate import open_regular
 from ..formats.npy import read_header
-from .metadata import Metadata, open_metadata
+from .metadata_pickle import Metadata, open_metadata
 
 __all__ = ["Source"]
 
@@ -85,7 +85,7 @@ class Source:
         InputError
             If there is no such array, or its file has been replaced.
         """
-        self._check(names.array_file(name))
+        self._check(filenames.array_file(name))
         return self._files.arrays[name]
 
     @property
@@ -97,7 +97,7 @@ class Source:
         InputError
             If there are none, or their file has been replaced.
         """
-        self._check(names.METADATA)
+        self._check(filenames.METADATA)
         assert self._files.metadata is not None
         return self._files.metadata
 
@@ -144,7 +144,7 @@ class Source:
         if self._known is not None:
             file_names = list(self._known)
         else:
-            file_names = [*map(names.array_file, _find_arrays(self.prefix)), names.METADATA]
+            file_names = [*map(filenames.array_file, _find_arrays(self.prefix)), filenames.METADATA]
         found = {name: self._identity(name) for name in file_names}
         return {name: identity for name, identity in found.items() if identity is not None}
 
@@ -154,20 +154,20 @@ class Source:
                 raise self._replaced(file_name)
         arrays = {}
         for file_name in found:
-            name = names.array_of_file(file_name)
+            name = filenames.array_of_file(file_name)
             array = _open_array(self._path(file_name), name) if name else None
             if name and array is not None:
                 arrays[name] = array
-        own = {*map(names.array_file, arrays), names.METADATA}
+        own = {*map(filenames.array_file, arrays), filenames.METADATA}
         identities = {file_name: found[file_name] for file_name in found if file_name in own}
         rows = self._count_rows(arrays)
         metadata = None
-        if names.METADATA in found:
-            metadata = open_metadata(self._path(names.METADATA), rows)
+        if filenames.METADATA in found:
+            metadata = open_metadata(self._path(filenames.METADATA), rows)
         elif rows is None:
-            raise InputError(
-                f"there are no outputs of this prefix: no {names.array_file(names.IMAGES)},"
-                f" {names.array_file(names.mask_array('NAME'))} or {names.METADATA}",
+            raise MissingError(
+                f"there are no outputs of this prefix: no {filenames.array_file(filenames.IMAGES)},"
+                f" {filenames.array_file(filenames.mask_array('NAME'))} or {filenames.METADATA}",
                 self._path("*"),
                 "give the `prefix` that they were written with",
             )
@@ -176,7 +176,9 @@ class Source:
     def _count_rows(self, arrays: dict[str, NDArray[Any]]) -> int | None:
         rows = {len(array) for array in arrays.values()}
         if len(rows) > 1:
-            found = (f"{names.array_file(name)} has {len(array)}" for name, array in arrays.items())
+            found = (
+                f"{filenames.array_file(name)} has {len(array)}" for name, array in arrays.items()
+            )
             problem = f"the arrays differ in their number of rows: {', '.join(found)}"
             raise InputError(problem, self._path("*"))
         return rows.pop() if rows else None
@@ -201,12 +203,12 @@ def _find_arrays(prefix: str) -> list[str]:
     except OSError as error:
         raise InputError(f"cannot list this folder: {error.strerror}", folder) from error
     own = (name.removeprefix(start) for name in listed if name.startswith(start))
-    arrays = [array for name in own if (array := names.array_of_file(name))]
+    arrays = [array for name in own if (array := filenames.array_of_file(name))]
     return [
         array
         for array in arrays
-        if array == names.IMAGES
-        or (names.mask_of_array(array) and not _is_of_another(prefix, array))
+        if array == filenames.IMAGES
+        or (filenames.mask_of_array(array) and not _is_of_another(prefix, array))
     ]
 
 
@@ -226,22 +228,22 @@ def _open_array(path: str, name: str) -> NDArray[Any] | None:
     try:
         with open_regular(path) as stream:
             found = read_header(stream)
-            is_wanted = found.holds_images if name == names.IMAGES else found.holds_masks
+            is_wanted = found.holds_images if name == filenames.IMAGES else found.holds_masks
             if is_wanted:
                 found.check_size(stream)
                 return np.memmap(stream, found.descr, "r", found.offset, found.shape)
     except (OSError, ValueError) as error:
         problem = getattr(error, "strerror", None) or error  # without the number and the path
         raise InputError(f"cannot read it: {problem}", path) from error
-    if name == names.IMAGES:
+    if name == filenames.IMAGES:
         raise InputError("it is no array of float16 RGB images", path)
     return None
 
 
 def _is_of_another(prefix: str, array: str) -> bool:
     """Whether a mask such as ``masks-x-masks-y`` is the mask y of the prefix ``PREFIX-masks-x``."""
-    other, _, _ = array.rpartition("-" + names.mask_array(""))
+    other, _, _ = array.rpartition("-" + filenames.mask_array(""))
     return bool(other) and any(
         os.path.exists(f"{prefix}-{other}-{file}")
-        for file in (names.array_file(names.IMAGES), names.METADATA)
+        for file in (filenames.array_file(filenames.IMAGES), filenames.METADATA)
     )

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 import orjson
 
 from .annotations import rectangle
+from .exported_rows import Row, Spool
 from .layout import Layout
-from .rows import Row, Spool
 
 __all__ = ["write"]
 

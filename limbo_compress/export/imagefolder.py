@@ -9,8 +9,8 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Set
 
+from .exported_rows import Row
 from .layout import Layout
-from .rows import Row
 
 __all__ = ["folder_names", "write"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .exported_rows import Row
 from .layout import Layout
-from .rows import Row
 
 __all__ = ["write"]
 

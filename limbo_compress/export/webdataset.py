@@ -17,8 +17,8 @@ from typing import Any
 import orjson
 
 from .annotations import Annotation
+from .exported_rows import Row
 from .layout import Layout
-from .rows import Row
 
 __all__ = ["write"]
 

@@ -10,8 +10,8 @@ import yaml
 from numpy.typing import NDArray
 
 from .annotations import XYWH, Annotation, rectangle
+from .exported_rows import Row
 from .layout import Layout
-from .rows import Row
 
 __all__ = ["write"]
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
-from .. import names
+from .. import filenames
 
 __all__ = ["ArrayFile", "FoundArray", "read_header"]
 
@@ -47,7 +47,7 @@ class ArrayFile:
 
     @property
     def file_name(self) -> str:
-        return names.array_file(self.name)
+        return filenames.array_file(self.name)
 
     @property
     def descr(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import libraries, limits
+from .. import dependencies, limits
 from ..errors import SampleError
 from . import jpeg, png
 
@@ -183,6 +183,6 @@ def opencv() -> Any:
     ImportError
         If it is damaged.
     """
-    cv2 = libraries.load("cv2")
+    cv2 = dependencies.load("cv2")
     cv2.setNumThreads(1)  # one worker, one thread: see limbo_compress.run.processes
     return cv2

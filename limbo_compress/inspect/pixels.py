@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import deflate
-from ..dataset.rows import srgb_table
+from ..dataset.row_views import srgb_table
 from .selection import Selection
 
 __all__ = ["ODD", "Pixels", "channel_curves", "channel_statistics", "count_pixels", "duplicates"]

@@ -13,7 +13,7 @@ import numpy as np
 from ..dataset.classes import matching, unseen
 from ..dataset.dataset import Dataset
 from ..dataset.load import load
-from ..dataset.rows import Ints
+from ..dataset.row_views import Ints
 from ..errors import InputError, UsageError, shown
 
 __all__ = ["Selection", "choose"]

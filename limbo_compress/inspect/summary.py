@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import names
+from .. import filenames
 from ..dataset.dataset import Dataset
 from ..dataset.load import load
-from ..faults import machine_errors
-from .counts import PARTS, Counts, count_metadata
+from ..oserrors import machine_errors
+from .metadata_counts import PARTS, Counts, count_metadata
 from .pixels import (
     ODD,
     Pixels,
@@ -26,7 +26,7 @@ from .pixels import (
     duplicates,
 )
 from .selection import Selection
-from .work import Progress, in_stretches
+from .stretches import Progress, in_stretches
 
 __all__ = ["Category", "Channels", "File", "Summary", "describe_files", "summarize"]
 
@@ -196,15 +196,15 @@ def describe_files(prefixes: Sequence[str | os.PathLike[str]]) -> list[File]:
     files = []
     for prefix in map(os.fsdecode, prefixes):
         dataset = load(prefix)
-        arrays = {names.IMAGES: dataset.images} if dataset.images is not None else {}
-        arrays |= {names.mask_array(mask): array for mask, array in dataset.masks.items()}
+        arrays = {filenames.IMAGES: dataset.images} if dataset.images is not None else {}
+        arrays |= {filenames.mask_array(mask): array for mask, array in dataset.masks.items()}
         describe = partial(_describe, prefix)
         files += [
-            describe(names.array_file(name), name, array.shape, array.dtype.name)
+            describe(filenames.array_file(name), name, array.shape, array.dtype.name)
             for name, array in arrays.items()
         ]
         if dataset.metadata is not None:
-            files.append(describe(names.METADATA, "metadata", (len(dataset),), "dict"))
+            files.append(describe(filenames.METADATA, "metadata", (len(dataset),), "dict"))
     return files
 
 

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import libraries, names
+from .. import dependencies, filenames
 from ..dataset.dataset import Dataset
 from ..errors import InputError, SampleError, UsageError, shown
-from ..faults import machine_errors
 from ..formats.pickling import fragment
+from ..imaging.file_size import check_file_size
 from ..imaging.image import convert
-from ..imaging.sizes import check_file_size
 from ..options import Options
+from ..oserrors import machine_errors
 from ..samples.reader import SampleFiles, SampleReader
 from ..samples.schema import strip_regions
 from .selection import Selection
-from .work import Progress, in_stretches
+from .stretches import Progress, in_stretches
 
 __all__ = ["Finding", "Report", "verify"]
 
@@ -127,16 +127,16 @@ def verify(selection: Selection, count: int, progress: Progress | None = None) -
 
 def _import_mask_libraries() -> None:
     try:
-        libraries.load("OpenEXR")
-        libraries.load("mmh3")
+        dependencies.load("OpenEXR")
+        dependencies.load("mmh3")
     except ModuleNotFoundError as error:
         hint = "pip install 'limbo-compress[masks]'"
         raise UsageError(f"comparing masks needs {error.name}", hint=hint) from error
 
 
 def _array_names(dataset: Dataset) -> list[str]:
-    images = [names.IMAGES] if dataset.images is not None else []
-    return [*images, *map(names.mask_array, dataset.masks)]
+    images = [filenames.IMAGES] if dataset.images is not None else []
+    return [*images, *map(filenames.mask_array, dataset.masks)]
 
 
 def _compare_rows(selection: Selection, _: int) -> list[Finding]:
@@ -164,8 +164,8 @@ def _problems(dataset: Dataset, place: int) -> Iterator[tuple[str, bool]]:
 
 def _differences(dataset: Dataset, place: int, path: str) -> Iterator[str]:
     arrays = {name: dataset.rows(name)[place] for name in _array_names(dataset)}
-    masks = {name: row for name, row in arrays.items() if name != names.IMAGES}
-    has_images = names.IMAGES in arrays
+    masks = {name: row for name, row in arrays.items() if name != filenames.IMAGES}
+    has_images = filenames.IMAGES in arrays
     options = Options(
         (os.path.dirname(path),),
         images=has_images,
@@ -180,9 +180,9 @@ def _differences(dataset: Dataset, place: int, path: str) -> Iterator[str]:
     except InputError as error:
         yield error.problem
     if files.image is not None:
-        image = np.empty_like(arrays[names.IMAGES])
+        image = np.empty_like(arrays[filenames.IMAGES])
         convert(files.image.data, files.image.path, options, image)
-        yield from _difference(names.IMAGES, arrays[names.IMAGES], image)
+        yield from _difference(filenames.IMAGES, arrays[filenames.IMAGES], image)
     for name, row in masks.items():
         yield from _difference(name, row, _expected_mask(row, files, options))
 
@@ -207,7 +207,7 @@ def _expected_mask(
     row: NDArray[np.float32], files: SampleFiles, options: Options
 ) -> NDArray[np.float32]:
     """Return what a mask should be if it shows those labels of the sample that it seems to show."""
-    from .masks import nearest_mask
+    from .mask_labels import nearest_mask
 
     file = files.cryptomatte
     if file is None or not files.labels:

@@ -3,9 +3,9 @@
 ::
 
     rows ─────────► arrays (npy) in the work folder ─┐
-    fragments ────► part-files ──► joined metadata ──┴─► publish: verify ──► publication: rename
+    fragments ────► part-files ──► joined metadata ──┴─► assemble: verify ──► publication: rename
 
-`targets` checks beforehand that outputs can be published, and `create` makes their files.
+`preflight` checks beforehand that outputs can be published, and `allocate` makes their files.
 `workdir` holds the work folder under a `lock`; its `record` says whose it is, and `resume` what
 can be trusted. `filesystem` knows what filesystems can do.
 """

@@ -20,9 +20,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..cluster.arrays import job_id
-from ..errors import OutputError, output_errors, reading_errors, shown
+from ..errors import OutputError, shown
 from ..formats.filestate import open_regular
+from ..oserrors import reading, writing
+from ..partition import job_id
 from ..plan import Job
 from ..renaming import rename_folder
 from .owners import opened_work_folder
@@ -123,7 +124,7 @@ class Lock:
 
     def __enter__(self) -> Lock:
         try:
-            with output_errors(self._folder):
+            with writing(self._folder):
                 self._take()
         except BaseException:
             self._remove()
@@ -146,7 +147,7 @@ class Lock:
         OutputError
             If it does not.
         """
-        with output_errors(self._folder):
+        with writing(self._folder):
             for pause in _PAUSES_TO_CONFIRM:
                 if self._is_held():
                     return
@@ -201,7 +202,7 @@ class Lock:
         OutputError
             If one is alive.
         """
-        with output_errors(self._folder):
+        with writing(self._folder):
             now = self._write_draft()
             names = partition_locks(self._folder)
             self._bury([holder for name in names for holder in holders(self._folder, name)], now)
@@ -368,7 +369,7 @@ def holders(folder: str, lock: str) -> Iterator[Holder]:
         names = os.listdir(os.path.join(folder, lock))
     for name in names:
         path = os.path.join(folder, lock, name)
-        with reading_errors(path), _may_be_gone(), open_regular(path) as stream:
+        with reading(path), _may_be_gone(), open_regular(path) as stream:
             touched = os.fstat(stream.fileno()).st_mtime
             yield Holder(path, _parse(stream.read()), touched)
 

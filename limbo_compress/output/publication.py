@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from ..errors import OutputError, output_errors, reading_errors
+from ..errors import OutputError
 from ..formats.filestate import open_regular
+from ..oserrors import reading, writing
 from ..plan import Job
 from ..renaming import move
 from .filesystem import sync_folders, write_synced
@@ -58,7 +59,7 @@ class Publication:
         """
         path = job.work_path(_JOURNAL)
         try:
-            with reading_errors(path), suppress(FileNotFoundError), open_regular(path) as stream:
+            with reading(path), suppress(FileNotFoundError), open_regular(path) as stream:
                 journal = json.load(stream)
                 return cls(replace(job, links=dict(journal["links"])), dict(journal["sources"]))
         except (ValueError, LookupError, TypeError) as error:
@@ -91,7 +92,7 @@ class Publication:
             self._set_aside(check)
             for file_name, path in self._files():
                 check()
-                with output_errors(self.job.final_path(file_name)):
+                with writing(self.job.final_path(file_name)):
                     move(path, self.job.real_path(file_name))
             sync_folders(self._final_folders())
         except BaseException:
@@ -132,7 +133,7 @@ class Publication:
         found = [name for name in self.sources if os.path.lexists(self.job.real_path(name))]
         for file_name in found:
             check()
-            with output_errors(self.job.final_path(file_name)):
+            with writing(self.job.final_path(file_name)):
                 move(self.job.real_path(file_name), self._aside(file_name))
         if found:
             self._sync()

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from .. import libraries
-from ..errors import reading_errors
+from .. import dependencies
 from ..formats.filestate import open_regular
+from ..oserrors import reading
 from ..plan import Job
 from .filesystem import write_synced
 
@@ -47,7 +47,7 @@ def read_record(folder: str) -> dict[str, Any]:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        with reading_errors(path), open_regular(path) as stream:
+        with reading(path), open_regular(path) as stream:
             record = json.load(stream)
     except (ValueError, RecursionError):
         return {}
@@ -108,7 +108,7 @@ def fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
     for path in paths:
         names.update(os.fsencode(path) + b"\0")
     partitions = {"partitions": job.partition.count} if job.partition else {}
-    decoders = libraries.decoders(options.images, bool(options.masks))
+    decoders = dependencies.decoders(options.images, bool(options.masks))
     return partitions | {
         "format": _FORMAT,
         "images": options.images,

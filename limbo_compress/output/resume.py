@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from .. import deflate
-from ..errors import output_errors, reading_errors
-from ..formats.parts import Part, has_its_metadata, read_edges, read_parts
+from ..formats.shard_record import Part, has_its_metadata, read_edges, read_parts
+from ..oserrors import reading, writing
 from ..plan import Job
 from .filesystem import forget_cached, sync_or_remove
 
@@ -55,7 +55,7 @@ def good_parts(
     parts = [part for part in parts if is_within(range(part.start, part.stop), job.rows)]
     for array in job.arrays if parts else ():
         path, file = job.work_path(array.file_name), files[array.file_name]
-        with output_errors(path):
+        with writing(path):
             sync_or_remove(path, file)
             forget_cached(file)
     rows_bytes = sum(array.row_bytes for array in job.arrays) * len(paths)
@@ -81,7 +81,7 @@ def _has_its_bytes(job: Job, part: Part, files: Mapping[str, int]) -> bool:
     for array in job.arrays:
         head, tail = (len(edge) for edge in array.edges(rows))
         checksum = deflate.crc32(edges[at : at + head])
-        with reading_errors(job.work_path(array.file_name)):
+        with reading(job.work_path(array.file_name)):
             checksum = _checksum(files[array.file_name], array.whole_pages(rows), checksum)
         checksum = deflate.crc32(edges[at + head : at + head + tail], checksum)
         if checksum != part.checksums.get(array.name):

@@ -11,11 +11,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
-from ..errors import OutputError, UsageError, output_errors
-from ..formats.parts import Part, rows_of
+from ..errors import OutputError, UsageError
+from ..formats.shard_record import Part, rows_of
+from ..oserrors import writing
 from ..plan import PLACE, Job
 from ..renaming import rename_folder
-from .create import check_space, create_files, is_there, open_files
+from .allocate import check_space, create_files, is_there, open_files
 from .filesystem import is_written_elsewhere, lock_for_writing, sync_folders, write_synced
 from .lock import Lock, partition_locks
 from .owners import opened_work_folder
@@ -101,7 +102,7 @@ class WorkDir:
         self.is_kept = False
 
     def __enter__(self) -> WorkDir:
-        with output_errors(self._job.root), ExitStack() as stack:
+        with writing(self._job.root), ExitStack() as stack:
             if self._job.partition is None:
                 stack.enter_context(self._lock)
                 stack.callback(self._leave)
@@ -137,7 +138,7 @@ class WorkDir:
             If another run has taken it over, or its files were replaced.
         """
         self._lock.check()
-        with output_errors(self._job.folder):
+        with writing(self._job.folder):
             if runs_of(read_record(self._job.folder))[-1:] != [self._job.run]:
                 raise OutputError("another run has taken over this work folder", self._job.root)
 
@@ -160,7 +161,7 @@ class WorkDir:
             self._job = replace(self._job, place=place)
         job = self._job
         for root in job.linked_roots:
-            with output_errors(root), opened_work_folder(root):
+            with writing(root), opened_work_folder(root):
                 pass
         self._take_over(job.linked_roots)
         self._settle_publication()
@@ -243,7 +244,7 @@ class WorkDir:
         draft = replace(self._job, place=_NEW + self._job.run)
         roots = self._roots()
         try:
-            with output_errors(self._job.root):  # before the rest is removed
+            with writing(self._job.root):  # before the rest is removed
                 for root in roots:
                     with opened_work_folder(root):  # the last run may have removed it meanwhile
                         os.mkdir(os.path.join(root, draft.place))

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 import cloudpickle
 from distributed import Client, Future, Security
 
-from ..cluster import probe as probe_module
-from ..errors import CompressError, WorkerError
+from ..errors import LimboError, WorkerError
+from . import probe as probe_module
 from .executor import AnyTask, Ending, Lost, Result
 from .launch import Serve
 from .processes import Worker, serve
@@ -204,7 +204,7 @@ class DaskEngine(Generic[AnyTask, Result]):
         ------
         WorkerError
             If the scheduler is gone, or there is no worker.
-        CompressError
+        LimboError
             If the function raised one.
         """
         try:
@@ -220,7 +220,7 @@ class DaskEngine(Generic[AnyTask, Result]):
         except Exception:  # Dask raises what its comms raise, besides its own
             return self._examine(ticket, given)
         given.future.release()
-        if isinstance(answer, CompressError):
+        if isinstance(answer, LimboError):
             raise answer
         now = time.monotonic()
         begun = max(given.since, self._answered.get(given.worker, 0.0))
@@ -444,7 +444,7 @@ def run_in_child(token: str, serve: Serve, task: Any) -> Any:
 
     Returns
     -------
-    result, Lost or CompressError
+    result, Lost or LimboError
         What the function returned, how the child ended, or the error that the function raised.
     """
     key = (token, threading.get_ident())
@@ -459,7 +459,7 @@ def run_in_child(token: str, serve: Serve, task: Any) -> Any:
             child.send(0, task)
             while (message := child.receive()) is None:
                 pass
-        except CompressError as error:
+        except LimboError as error:
             return error
         except EOFError:
             _children.pop(key, None)

@@ -126,7 +126,7 @@ class Engine(Protocol[AnyTask_contra, Result_co]):
 
         Raises
         ------
-        CompressError
+        LimboError
             If the function raised one, or there are no workers.
         """
 
@@ -174,7 +174,7 @@ class Executor(Generic[AnyTask, Result]):
         ------
         WorkerError
             If there are no workers.
-        CompressError
+        LimboError
             If the function raises one.
         """
         waiting = deque((task, 0) for task in tasks)

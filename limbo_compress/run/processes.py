@@ -22,7 +22,7 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Self
 
-from ..errors import CompressError, WorkerError, shown
+from ..errors import LimboError, WorkerError, shown
 from .executor import AnyTask, Ending, Lost, Result
 from .launch import DESCRIPTORS, NO_THREAD, Serve, launch
 
@@ -139,7 +139,7 @@ class ProcessEngine(Generic[AnyTask, Result]):
         ------
         WorkerError
             If workers cannot be started.
-        CompressError
+        LimboError
             If the function raises one.
         """
         if self._unstarted:
@@ -284,14 +284,14 @@ class Worker(Generic[AnyTask, Result]):
         ------
         EOFError
             If the worker is of no more use.
-        CompressError
+        LimboError
             If the function raised one.
         """
         try:
             answer = self.pipe.recv()
         except ConnectionError as error:
             raise EOFError from error
-        if isinstance(answer, CompressError):
+        if isinstance(answer, LimboError):
             raise answer
         if isinstance(answer, _Unforeseen):
             self._unforeseen = answer
@@ -362,7 +362,7 @@ def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a function returns, or its exception as a value."""
     try:
         return function(*arguments)
-    except CompressError as error:
+    except LimboError as error:
         return error
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .. import libraries, names
+from .. import dependencies, filenames
 from ..errors import MachineError, SampleError, nearest_names, shown
-from ..faults import machine_errors
 from ..formats.filestate import FileState
 from ..formats.index import Entry
-from ..formats.parts import Part, SampleIssue, write_part
 from ..formats.pickling import fragment, no_garbage_collection
+from ..formats.shard_record import Part, SampleIssue, write_part
 from ..options import Options
+from ..oserrors import machine_errors
+from ..output.assemble import CopyRange
 from ..output.lock import Lock
-from ..output.publish import CopyRange
 from ..plan import Job
 from ..samples.reader import SampleFiles, SampleReader
 from ..samples.schema import strip_regions
@@ -30,7 +30,7 @@ from .stderr import captured
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..output.rows import RowWriter
+    from ..output.row_writer import RowWriter
 
 __all__ = ["ShardTask", "compress_sample", "compress_shard", "initialize"]
 
@@ -129,13 +129,13 @@ def _load_libraries(options: Options) -> None:
     # OpenBLAS prints and exits if it gets no memory while it is loaded.
     mmap.mmap(-1, _LOADING_BYTES).close()
     for library in ("numpy", "orjson", *(("OpenEXR", "mmh3") if options.masks else ())):
-        libraries.load(library)
+        dependencies.load(library)
     if options.images:
-        libraries.check_installed("cv2")
+        dependencies.check_installed("cv2")
     modules = {
         "..imaging.image": options.images,
         "..imaging.cryptomatte": bool(options.masks),
-        "..output.rows": True,
+        "..output.row_writer": True,
     }
     for module, is_needed in modules.items():
         if is_needed:
@@ -164,7 +164,7 @@ def compress_shard(task: ShardTask) -> Generator[str, None, Part]:
 
 
 def _compress_shard(task: ShardTask) -> Generator[str, None, Part]:
-    from ..output.rows import RowWriter
+    from ..output.row_writer import RowWriter
 
     lock = Lock.of(task.job)
     yield task.paths[0]
@@ -203,7 +203,7 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, Part]:
 
 
 def _check_size(head: bytes, size: int, path: str) -> None:
-    from ..imaging.sizes import check_file_size  # here because hardly any file is that large
+    from ..imaging.file_size import check_file_size  # here because hardly any file is that large
 
     check_file_size(head, size, path)
 
@@ -302,7 +302,7 @@ def compress_sample(
     if files.image is not None:
         from ..imaging.image import convert
 
-        convert(files.image.data, files.image.path, options, rows[names.IMAGES])
+        convert(files.image.data, files.image.path, options, rows[filenames.IMAGES])
     if options.masks:
         hits = _fill_masks(options, files, rows)
     return pickled, entry, hits
@@ -315,7 +315,7 @@ def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[An
     """
     from ..imaging.cryptomatte import mattes, open_cryptomatte, resize_matte
 
-    masks = [rows[names.mask_array(mask)] for mask, _ in options.masks]
+    masks = [rows[filenames.mask_array(mask)] for mask, _ in options.masks]
     file = files.cryptomatte
     if file is None:
         for row in masks:

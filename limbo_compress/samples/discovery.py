@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..errors import InputError, shown
-from ..faults import is_about_file, machine_errors, retry
+from ..oserrors import is_about_file, machine_errors, retry
 
 __all__ = ["Samples", "find_samples"]
 

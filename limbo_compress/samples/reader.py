@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from .. import limits
 from ..errors import SampleError
-from ..faults import is_about_file, machine_errors, retry
 from ..formats.filestate import FileState, open_regular
 from ..options import Options
+from ..oserrors import is_about_file, machine_errors, retry
 from . import schema
-from .metadata import parse
+from .metadata_json import parse
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor

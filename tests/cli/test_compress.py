@@ -14,7 +14,7 @@ import pytest
 
 import limbo_compress
 from benchmarks.campaign import Campaign, write_campaign
-from limbo_compress.libraries import why_not_compiled
+from limbo_compress.dependencies import why_not_compiled
 from tests.jobs import REAL_SAMPLES, Command, run_on_terminal
 
 

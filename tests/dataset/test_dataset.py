@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from limbo_compress import CompressError, Dataset, InputError, UsageError, compress, concat, load
-from limbo_compress.dataset.rows import split, srgb_levels
+from limbo_compress import Dataset, InputError, LimboError, UsageError, compress, concat, load
+from limbo_compress.dataset.row_views import split, srgb_levels
 from tests.jobs import job
 
 MASKS = (("all", "."), ("big", "^48"))
@@ -130,9 +130,9 @@ def test_selected_rows_calculate_like_an_array(
     np.testing.assert_array_equal(rows == rows[0], expected == expected[0])
     assert np.mean(rows) == np.mean(expected)
     assert not hasattr(rows, "mean")
-    with pytest.raises(CompressError, match=r"np\.asarray"):
+    with pytest.raises(LimboError, match=r"np\.asarray"):
         rows.mean()
-    with pytest.raises(CompressError, match=r"np\.asarray"):
+    with pytest.raises(LimboError, match=r"np\.asarray"):
         rows += 1
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import OutputError, compress
-from limbo_compress.formats.parts import Part, read_parts, write_part
+from limbo_compress.formats.shard_record import Part, read_parts, write_part
 from tests import jobs
 
 NOBODY, DAEMON = 65534, 1

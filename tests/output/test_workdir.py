@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbo_compress import Options
-from limbo_compress.formats.parts import Part
+from limbo_compress.formats.shard_record import Part
 from limbo_compress.output import record
 from limbo_compress.output.filesystem import write_synced
 from limbo_compress.output.resume import missing

@@ -111,7 +111,7 @@ def test_fewer_workers_are_started_where_descriptors_are_few(
 BESIDE_A_THREAD = """
 import os, sys, threading
 from pathlib import Path
-from limbo_compress import CompressError, Options, compress
+from limbo_compress import LimboError, Options, compress
 def job():
     print(compress(Options({campaign!r}, prefix={prefix!r}, metadata=True, workers=2)).samples)
 threading.Thread(target=threading.Event().wait, daemon=True).start()
@@ -180,7 +180,7 @@ def test_a_missing_interpreter_is_one_clear_error(
         sys.executable = {executable!r}
         try:
             job()
-        except CompressError as error:
+        except LimboError as error:
             print(error)
     """
     (line,) = run_beside(lines)

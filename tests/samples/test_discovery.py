@@ -106,12 +106,12 @@ def test_finding_no_sample_is_an_error_that_names_the_folders(tmp_path: Path) ->
 
 PROGRAM = """
 import os, sys
-from limbo_compress.errors import CompressError
+from limbo_compress.errors import LimboError
 from limbo_compress.samples.discovery import find_samples
 try:
     samples = find_samples(sys.argv[1:])
     print(*map(os.path.basename, samples.paths), samples.describe_unlisted(), sep="\\n")
-except CompressError as error:
+except LimboError as error:
     print(type(error).__name__, error)
 """
 

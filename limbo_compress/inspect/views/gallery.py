@@ -28,14 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import __version__
-from ...errors import InputError, OutputError, output_errors
-from ...faults import machine_errors
+from ...errors import InputError, OutputError
 from ...imaging.decode import opencv
+from ...oserrors import machine_errors, writing
 from ...renaming import check_renaming, rename_folder
-from ..counts import is_synthetic
+from ..metadata_counts import is_synthetic
 from ..selection import Selection
+from ..stretches import Progress, in_stretches
 from ..summary import Summary, summarize
-from ..work import Progress, in_stretches
 from .pictures import Row, colours, import_pillow, picture, read_row, row_size
 from .unfinished import unfinished
 
@@ -183,7 +183,7 @@ def _path(selection: Selection, place: int) -> tuple[str, str]:
 
 def _write_rows(final: str, data: str, selection: Selection, first: int) -> list[int]:
     """Write the pictures and details of a stretch of rows, and return what kind each is."""
-    with output_errors(final):
+    with writing(final):
         return _write_stretch(data, selection, first)
 
 

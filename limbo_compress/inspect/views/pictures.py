@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...dataset import geometry
 from ...dataset.dataset import Dataset
 from ...dataset.geometry import Box, Contour
-from ...dataset.rows import srgb_levels
+from ...dataset.row_views import srgb_levels
 from ...errors import InputError, UsageError, shown
 from ...imaging.decode import opencv
 from ..selection import Selection

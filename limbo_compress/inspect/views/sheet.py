@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import UsageError, output_errors, shown
-from ...faults import machine_errors
+from ...errors import UsageError, shown
+from ...oserrors import machine_errors, writing
 from ..selection import Selection
-from ..work import Progress, in_stretches
+from ..stretches import Progress, in_stretches
 from .pictures import Colour, Row, colours, import_pillow, picture, read_row, row_size
 from .unfinished import unfinished
 
@@ -98,7 +98,7 @@ def _write_page(
     kind = _SUFFIXES[suffix.lower()]
     path = os.path.join(folder, f"{place}{suffix}")
     page = _draw_page(selection, place, count, known)
-    with output_errors(final):
+    with writing(final):
         page.save(path, kind, **_SAVE[kind])
     return path
 

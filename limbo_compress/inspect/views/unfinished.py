@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...errors import output_errors
+from ...oserrors import writing
 
 __all__ = ["unfinished"]
 
@@ -25,7 +25,7 @@ def unfinished(path: str) -> Iterator[str]:
     folder, name = os.path.split(os.path.abspath(path))
     # Names may have 255 bytes, and that of the path may be as long.
     work = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.partial")
-    with output_errors(path):
+    with writing(path):
         os.mkdir(work)
         try:
             yield work

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from limbo_compress import Options, OutputError, compress
-from limbo_compress.output.create import create_files, is_there, open_files
+from limbo_compress.output.allocate import create_files, is_there, open_files
 from limbo_compress.plan import Job, plan
 from tests import jobs
 from tests.jobs import outputs

@@ -1,7 +1,7 @@
 """Part-files: the record that a shard is done, with its pickled metadata.
 
 A part-file is one line, the CRC-32 of the record and the record as JSON, followed by the edges of
-its rows (see `limbo_compress.output.rows`) and the fragments of its pickled metadata (see
+its rows (see `limbo_compress.output.row_writer`) and the fragments of its pickled metadata (see
 `limbo_compress.formats.pickling`). It appears by rename and is the only record that a shard is
 done.
 """
@@ -19,7 +19,8 @@ from functools import lru_cache
 from typing import Any
 
 from .. import deflate
-from ..errors import OutputError, output_errors, reading_errors, shown
+from ..errors import OutputError, shown
+from ..oserrors import reading, writing
 from ..renaming import move
 from .filestate import FileState, open_regular
 from .index import Entry
@@ -132,7 +133,7 @@ def write_part(folder: str, part: Part, metadata: bytes = b"", edges: bytes = b"
     path = part.path(folder)
     draft = f"{path}.{os.getpid()}"
     try:
-        with output_errors(path):
+        with writing(path):
             with open(draft, "wb") as stream:
                 # Only the issues need `asdict`, which would copy all the rest.
                 record = json.dumps(vars(part), default=asdict).encode()
@@ -172,7 +173,7 @@ def read_parts(folder: str) -> Iterator[Part]:
     """
     for name in sorted(filter(rows_of, os.listdir(folder))):
         path = os.path.join(folder, name)
-        with reading_errors(path), open_regular(path) as stream:
+        with reading(path), open_regular(path) as stream:
             line = stream.readline()
             part = _parse(line)
             size = os.fstat(stream.fileno()).st_size
@@ -233,7 +234,7 @@ def has_its_metadata(folder: str, part: Part) -> bool:
 def _read(folder: str, part: Part, from_end: int, size: int) -> bytes:
     """Read some bytes of a part-file that begin so far from its end."""
     path = part.path(folder)
-    with reading_errors(path), open_regular(path) as stream:
+    with reading(path), open_regular(path) as stream:
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - from_end))
         data = stream.read(size)
     if len(data) != size:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from ..cluster import cpus
 from ..errors import InputError, WorkerError
-from ..faults import machine_errors
 from ..formats.pickling import no_garbage_collection
+from ..oserrors import machine_errors
+from ..run import cpus
 from ..run.executor import Ending, Executor
 from ..run.processes import ProcessEngine
 from .selection import Selection
@@ -68,7 +68,7 @@ def in_stretches(
 
     Raises
     ------
-    CompressError
+    LimboError
         What the function raised, or that workers die.
     """
     count = len(selection.rows)

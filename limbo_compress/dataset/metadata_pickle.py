@@ -25,7 +25,7 @@ from ..formats.pickling import (
     load_fragment,
     no_garbage_collection,
 )
-from .plain import DAMAGED, load_list
+from .untrusted_pickle import DAMAGED, load_list
 
 __all__ = ["Metadata", "open_metadata"]
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..errors import OutputError
-from ..formats.parts import SampleIssue, read_failures, rows_of, run_of
-from ..output.lock import Holder, Lock, holders, partition_locks
-from ..output.publication import is_interrupted
-from ..output.record import read_record
-from ..output.workdir import place_in
-from .arrays import Partition
+from ..formats.shard_record import SampleIssue, read_failures, rows_of, run_of
+from ..oserrors import is_folder
+from ..partition import Partition
+from .lock import Holder, Lock, holders, partition_locks
+from .publication import is_interrupted
+from .record import read_record
+from .workdir import place_in
 
 __all__ = ["Status", "read_status"]
 
@@ -109,7 +110,7 @@ def read_status(folder: str) -> Status:
 
 def _read(root: str) -> Status:
     folder = os.path.join(root, place_in(root))
-    record = read_record(folder) if os.path.isdir(folder) else {}
+    record = read_record(folder) if is_folder(folder) else {}
     samples, partitions = record.get("number of samples"), record.get("partitions")
     if not record:
         return Status(root, None)

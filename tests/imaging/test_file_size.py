@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from limbo_compress.errors import SampleError
+from limbo_compress.imaging.file_size import check_file_size
 from limbo_compress.imaging.image import convert
-from limbo_compress.imaging.sizes import check_file_size
 from limbo_compress.options import Options
 from tests.exrs import NAMED, Part, exr
 from tests.pictures import encoded, picture, png_header

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from ..errors import SampleError
-from ..formats.parts import Part, SampleIssue
+from ..formats.shard_record import Part, SampleIssue
 from ..options import Options
 
 __all__ = ["FailureLimit"]

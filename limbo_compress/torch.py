@@ -18,22 +18,22 @@ from torch import Tensor, nn
 from torch.utils import data
 from torch.utils.data._utils.collate import default_collate_fn_map
 
-from .. import names
-from ..errors import UsageError, shown
-from .classes import Wanted, find_classes, listed, warn, warn_unseen
-from .geometry import inside
-from .rows import srgb_levels, srgb_table
+from . import filenames
+from .dataset.classes import Wanted, find_classes, listed, warn, warn_unseen
+from .dataset.geometry import inside
+from .dataset.row_views import srgb_levels, srgb_table
+from .errors import UsageError, shown
 
 try:
-    from . import _planes as compiled
+    from .dataset import _planes as compiled
 except ImportError:  # installed without a C compiler, or for another kind of CPU
     compiled = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from .dataset import Dataset
-    from .rows import Rows
+    from .dataset.dataset import Dataset
+    from .dataset.row_views import Rows
 
     _Array = NDArray[Any] | Rows
 
@@ -161,10 +161,10 @@ class Samples(data.Dataset[Any]):
         """Read the items of a batch in the order of the file, and return them as asked for."""
         every = range(len(self))
         wanted = [every[row] for row in rows]
-        images = [self.dataset.rows(names.IMAGES)]
+        images = [self.dataset.rows(filenames.IMAGES)]
         parts = [_read(images, wanted, self.color, self.dtype, self._buffers)]
         if self.masks:
-            masks = [self.dataset.rows(names.mask_array(name)) for name in self.masks]
+            masks = [self.dataset.rows(filenames.mask_array(name)) for name in self.masks]
             parts.append(_read(masks, wanted, "linear", self.dtype, self._buffers))
         return [
             self._item([*pixels, *self._answer(row)])

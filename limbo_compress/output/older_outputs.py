@@ -12,18 +12,19 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 
-from .. import names
-from ..errors import OutputError, reading_errors, shown
+from .. import filenames
+from ..errors import OutputError, shown
 from ..formats.filestate import open_regular
 from ..formats.index import read_index
 from ..formats.npy import read_header
-from ..formats.parts import Part, SampleIssue, read_issues
+from ..formats.shard_record import Part, SampleIssue, read_issues
+from ..oserrors import reading
 from ..plan import Job
 
 __all__ = ["ExistingOutputs"]
 
 _HINT = "write all outputs of a prefix in one command, or choose another `prefix`"
-_IMAGES = names.array_file(names.IMAGES)
+_IMAGES = filenames.array_file(filenames.IMAGES)
 
 
 class ExistingOutputs:
@@ -50,8 +51,8 @@ class ExistingOutputs:
         self._job = job
         self._paths = paths
         self._files = sorted(_remaining_files(job))
-        self.warnings = self._read_issues(names.WARNINGS)
-        self._left_out = {issue.row: issue.path for issue in self._read_issues(names.FAILURES)}
+        self.warnings = self._read_issues(filenames.WARNINGS)
+        self._left_out = {issue.row: issue.path for issue in self._read_issues(filenames.FAILURES)}
         if any(path not in paths[row : row + 1] for row, path in self._left_out.items()):
             raise self._other_failures("it lists samples that are not those of this job")
         # The rows of this job that the existing outputs have.
@@ -78,8 +79,8 @@ class ExistingOutputs:
     def _check_rows(self, file_name: str) -> None:
         path = self._job.final_path(file_name)
         try:
-            with reading_errors(path):
-                if file_name == names.METADATA:
+            with reading(path):
+                if file_name == filenames.METADATA:
                     self._check_metadata(path)
                 else:
                     self._check_number(path, _rows(path))
@@ -117,34 +118,36 @@ class ExistingOutputs:
         if not self._files or not os.path.exists(path):
             return ()
         try:
-            with reading_errors(path), open_regular(path) as stream:
+            with reading(path), open_regular(path) as stream:
                 records = [json.loads(line) for line in stream]
             return read_issues(records, "reason")
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise OutputError("this list cannot be read", path, _HINT) from error
 
     def _other_failures(self, problem: str) -> OutputError:
-        return _mismatch(self._job.final_path(names.FAILURES), problem)
+        return _mismatch(self._job.final_path(filenames.FAILURES), problem)
 
 
 def _remaining_files(job: Job) -> Iterator[str]:
     """Names, without the prefix, of the existing outputs that a job does not replace."""
     replaced = {array.file_name for array in job.arrays}
     if job.options.metadata:
-        replaced.add(names.METADATA)
+        replaced.add(filenames.METADATA)
     folder, start = os.path.split(job.final_path(""))
     for name in os.listdir(folder):
         file_name = name.removeprefix(start)
         if not name.startswith(start) or file_name in replaced:
             continue
-        if file_name in (_IMAGES, names.METADATA) or _is_mask(file_name, job.final_path(file_name)):
+        if file_name in (_IMAGES, filenames.METADATA) or _is_mask(
+            file_name, job.final_path(file_name)
+        ):
             yield file_name
 
 
 def _is_mask(file_name: str, path: str) -> bool:
     """Whether a file is a mask of the prefix, and not an output of a longer prefix."""
-    mask = names.mask_of_array(names.array_of_file(file_name) or "")
-    if mask is None or f"-{names.mask_array('')}" in mask:
+    mask = filenames.mask_of_array(filenames.array_of_file(file_name) or "")
+    if mask is None or f"-{filenames.mask_array('')}" in mask:
         return False
     try:
         with open_regular(path) as stream:

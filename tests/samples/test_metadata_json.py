@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from limbo_compress.errors import SampleError
-from limbo_compress.samples.metadata import parse
+from limbo_compress.samples.metadata_json import parse
 from tests.strategies import metadata
 
 

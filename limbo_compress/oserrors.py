@@ -1,4 +1,6 @@
-"""Whose fault is an exception? The data's makes a bad sample; the machine's ends the job.
+"""What an OSError means: whose fault it is, and what to tell the user.
+
+A fault of the data makes a bad sample; one of the machine ends the job.
 
 A machine that is short of memory, lost a mount or has the wrong libraries fails on good samples.
 To leave these out would lose them silently.
@@ -14,9 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from .errors import MachineError
+from .errors import MachineError, OutputError
 
-__all__ = ["is_about_file", "machine_error", "machine_errors", "retry"]
+__all__ = [
+    "is_about_file",
+    "is_folder",
+    "machine_error",
+    "machine_errors",
+    "reading",
+    "retry",
+    "writing",
+]
 
 Value = TypeVar("Value")
 
@@ -156,3 +166,65 @@ def machine_errors(path: str = "") -> Iterator[None]:
         if fault is None:
             raise
         raise fault from error
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn an operating system error while writing into an OutputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write it: {_reason(error, path)}", path) from error
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn an operating system error while reading into an OutputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot read it: {error.strerror or error}", path) from error
+
+
+def _reason(error: OSError, path: str) -> str:
+    """Say what the system refused, also where one error number stands for several limits."""
+    reason = error.strerror or str(error)
+    if error.errno == errno.ENOSPC and _has_no_inodes(os.path.dirname(path)):
+        return f"{reason} (no inodes are left: the disk holds too many files)"
+    if error.errno == errno.EFBIG:
+        import resource  # here because only Unix has it, and only this error needs it
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY:
+            return f"{reason} (ulimit -f allows {limit:,} bytes)"
+        return f"{reason} (more than the filesystem allows)"
+    return reason
+
+
+def _has_no_inodes(folder: str) -> bool:
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return False
+    return status.f_files > 0 and status.f_favail == 0
+
+
+def is_folder(path: str) -> bool:
+    """Whether a path leads to a folder.
+
+    Raises
+    ------
+    MachineError
+        If the system cannot tell, which `os.path.isdir` takes for a no.
+    """
+    try:
+        return stat.S_ISDIR(retry(lambda: os.stat(path), path).st_mode)
+    except ValueError:  # no folder has such a name
+        return False
+    except OSError as error:
+        if error.errno in _ABOUT_ONE_FILE:
+            return False
+        hint = _HINTS.get(error.errno or 0, "")
+        raise MachineError(
+            f"cannot tell whether it is a folder: {error.strerror}", path, hint
+        ) from error

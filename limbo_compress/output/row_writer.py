@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import deflate
-from ..errors import output_errors
 from ..formats.npy import ArrayFile
+from ..oserrors import writing
 from ..plan import Job
 from .filesystem import lock_for_writing, start_writing, write_at
 
@@ -59,7 +59,7 @@ class RowWriter:
         self.checksum = 0
 
     def __enter__(self) -> RowWriter:
-        with output_errors(self._path):
+        with writing(self._path):
             self._file = os.open(self._path, os.O_RDWR if self._is_mapped else os.O_WRONLY)
             if self._is_locked:
                 lock_for_writing(self._file)
@@ -70,7 +70,7 @@ class RowWriter:
 
     def __exit__(self, *_: object) -> None:
         self._mapping = None
-        with output_errors(self._path):
+        with writing(self._path):
             try:
                 if not self._is_mapped:
                     os.fsync(self._file)
@@ -98,7 +98,7 @@ class RowWriter:
         else:
             values = np.ndarray(shape, descr, self._buffer)
             yield values
-            with output_errors(self._path):
+            with writing(self._path):
                 self._write(memoryview(self._buffer), start)
         self.checksum = deflate.crc32(values.data, self.checksum)
 

@@ -10,20 +10,21 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .. import deflate, names
-from ..errors import OutputError, output_errors, reading_errors
+from .. import deflate, filenames
+from ..errors import OutputError
 from ..formats.filestate import open_regular
 from ..formats.index import IndexWriter
 from ..formats.npy import ArrayFile
-from ..formats.parts import Part, SampleIssue, read_edges
 from ..formats.pickling import LIST_END, LIST_START
+from ..formats.shard_record import Part, SampleIssue, read_edges
+from ..oserrors import reading, writing
 from ..plan import Job
 from ..signals import finishing
-from .create import check_space
-from .existing import ExistingOutputs
+from .allocate import check_space
 from .filesystem import reserve, start_writing, sync_or_remove, write_at
+from .older_outputs import ExistingOutputs
+from .preflight import check_targets
 from .publication import Publication
-from .targets import check_targets
 
 __all__ = ["CopyRange", "OutputFile", "Publisher"]
 
@@ -79,8 +80,8 @@ class CopyRange:
         OutputError
             If it cannot be written, or the part-file has become shorter.
         """
-        with output_errors(self.target), open(self.target, "r+b") as target:
-            with reading_errors(self.source):
+        with writing(self.target), open(self.target, "r+b") as target:
+            with reading(self.source):
                 source = open_regular(self.source)
             with source:
                 source.seek(max(0, source.seek(0, os.SEEK_END) - self.bytes))
@@ -166,7 +167,7 @@ class Publisher:
             _, part = heapq.heappop(self._waiting)
             self._joined = part.stop
             if self._job.options.metadata:
-                source, target = part.path(self._job.folder), self._job.own_path(names.METADATA)
+                source, target = part.path(self._job.folder), self._job.own_path(filenames.METADATA)
                 copy = CopyRange(source, target, self._metadata_bytes, part.metadata_bytes)
                 self._metadata_bytes += copy.bytes
                 self._copies.append(copy)
@@ -177,7 +178,7 @@ class Publisher:
         edges, at = read_edges(self._job.folder, part), 0
         for array in self._job.arrays:
             file = self._files[array.file_name]
-            with output_errors(self._job.work_path(array.file_name)):
+            with writing(self._job.work_path(array.file_name)):
                 for edge in array.edges(range(part.start, part.stop)):
                     write_at(file, memoryview(edges)[at : at + len(edge)], edge.start)
                     at += len(edge)
@@ -223,12 +224,12 @@ class Publisher:
         if self._joined != rows:
             raise OutputError(f"{self._joined} of {rows} samples were done", self._job.folder)
         check()
-        with output_errors(self._job.folder):
+        with writing(self._job.folder):
             self._finish_arrays(has_late_writers)
-            self._write_issues(names.FAILURES, self.failures)
+            self._write_issues(filenames.FAILURES, self.failures)
             # Older warnings stay where they are about outputs that stay.
             warnings = {*self._existing.warnings, *self.warnings}
-            self._write_issues(names.WARNINGS, sorted(warnings, key=lambda issue: issue.text))
+            self._write_issues(filenames.WARNINGS, sorted(warnings, key=lambda issue: issue.text))
             if self._job.options.metadata:
                 self._finish_metadata()
             check_targets(self._job)
@@ -239,12 +240,12 @@ class Publisher:
     @property
     def failures_path(self) -> str | None:
         """Path of the list of bad samples, or None if there are none."""
-        return self._job.final_path(names.FAILURES) if self.failures else None
+        return self._job.final_path(filenames.FAILURES) if self.failures else None
 
     @property
     def warnings_path(self) -> str | None:
         """Path of the list of warnings, or None if there are none."""
-        return self._job.final_path(names.WARNINGS) if self.warnings else None
+        return self._job.final_path(filenames.WARNINGS) if self.warnings else None
 
     def _finish_arrays(self, has_late_writers: bool) -> None:
         are_copied = bool(self.failures) or has_late_writers
@@ -257,7 +258,7 @@ class Publisher:
                 self._copy_good_rows(array, final, path)
             else:
                 path = self._job.work_path(array.file_name)
-                with output_errors(path):
+                with writing(path):
                     sync_or_remove(path, self._files[array.file_name])
             shape = (final.rows, *array.row_shape)
             self._finish(path, array.file_name, shape, array.dtype, final.file_bytes)
@@ -308,16 +309,16 @@ class Publisher:
 
     def _finish_metadata(self) -> None:
         self.copy()
-        path = self._job.own_path(names.METADATA)
+        path = self._job.own_path(filenames.METADATA)
         with open(path, "r+b") as stream:
             stream.seek(self._metadata_bytes)
             stream.write(LIST_END)
             self._index.write(stream)
             size = stream.tell()
-        with output_errors(path):
-            os.fsync(self._files[names.METADATA])
+        with writing(path):
+            os.fsync(self._files[filenames.METADATA])
         good = len(self._paths) - len(self.failures)
-        self._finish(path, names.METADATA, (good,), "list of dict", size)
+        self._finish(path, filenames.METADATA, (good,), "list of dict", size)
 
     def _finish(
         self, path: str, file_name: str, shape: tuple[int, ...], dtype: str, size: int

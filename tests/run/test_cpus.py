@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from limbo_compress.cluster.cpus import is_login_node, usable
+from limbo_compress.run.cpus import is_login_node, usable
 
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 

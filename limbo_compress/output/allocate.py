@@ -7,11 +7,12 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import replace
 
-from .. import names
-from ..errors import OutputError, UsageError, output_errors, reading_errors
+from .. import filenames
+from ..errors import OutputError, UsageError
 from ..formats.filestate import open_regular
 from ..formats.npy import ArrayFile
 from ..formats.pickling import LIST_START
+from ..oserrors import reading, writing
 from ..plan import Job
 from .filesystem import free_bytes, is_safe_to_map, lock_for_writing, reserve
 
@@ -33,7 +34,7 @@ def create_files(job: Job) -> None:
     check_space(job)
     for array in job.arrays:
         path = job.work_path(array.file_name)
-        with output_errors(path):
+        with writing(path):
             try:
                 stream = open(path, "xb")  # noqa: SIM115
             except FileExistsError:
@@ -69,7 +70,7 @@ def open_files(job: Job, files: dict[str, int]) -> Job:
     mapped, locked = set(), set()
     for array in job.arrays:
         path = job.work_path(array.file_name)
-        with output_errors(path):
+        with writing(path):
             files[array.file_name] = file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             is_reserved = reserve(file, array.file_bytes)
             if not is_there(job, array):
@@ -80,10 +81,10 @@ def open_files(job: Job, files: dict[str, int]) -> Job:
         if how == "mmap" or (how == "auto" and is_reserved and array.name in locked):
             mapped.add(array.name)
     if job.options.metadata and job.partition is None:
-        path = job.own_path(names.METADATA)
-        with output_errors(path):
-            files[names.METADATA] = os.open(path, _NEW, 0o666)
-            os.write(files[names.METADATA], LIST_START)
+        path = job.own_path(filenames.METADATA)
+        with writing(path):
+            files[filenames.METADATA] = os.open(path, _NEW, 0o666)
+            os.write(files[filenames.METADATA], LIST_START)
     return replace(job, mapped=frozenset(mapped), locked=frozenset(locked))
 
 
@@ -99,7 +100,7 @@ def check_space(job: Job) -> None:
     folders: dict[int, str] = {}
     for array in job.arrays:
         folder = os.path.dirname(job.real_path(array.file_name))
-        with output_errors(folder):
+        with writing(folder):
             filesystem = os.stat(folder).st_dev
         folders.setdefault(filesystem, folder)
         needed[filesystem] += array.file_bytes
@@ -122,7 +123,7 @@ def is_there(job: Job, array: ArrayFile) -> bool:
         If it cannot be read.
     """
     path = job.work_path(array.file_name)
-    with reading_errors(path), suppress(FileNotFoundError), open_regular(path) as stream:
+    with reading(path), suppress(FileNotFoundError), open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
         return size == array.file_bytes and stream.read(len(array.header)) == array.header
     return False

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from limbo_compress import Options, OutputError, compress
-from limbo_compress.output.create import create_files, open_files
-from limbo_compress.output.rows import RowWriter
+from limbo_compress.output.allocate import create_files, open_files
+from limbo_compress.output.row_writer import RowWriter
 from limbo_compress.plan import Job, plan
 
 PAGE = 1 << 16

@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import names
-from ..cluster.cpus import default_workers
+from .. import filenames
 from ..dataset.classes import Classes, find_classes, matching, unseen
 from ..dataset.dataset import Dataset, concat
-from ..dataset.rows import Ints
-from ..dataset.rows import split as split_rows
-from ..errors import InputError, OutputError, UsageError, output_errors, shown
-from ..faults import machine_errors
+from ..dataset.row_views import Ints
+from ..dataset.row_views import split as split_rows
+from ..errors import InputError, OutputError, UsageError, shown
+from ..oserrors import machine_errors, writing
 from ..renaming import check_renaming, rename_folder
+from ..run.cpus import default_workers
 from ..signals import finishing
 from .layout import Layout
 
 if TYPE_CHECKING:
-    from .rows import Progress, Row, RowReader
+    from .exported_rows import Progress, Row, RowReader
 
 __all__ = ["FORMATS", "ExportReport", "export_dataset"]
 
@@ -179,7 +179,7 @@ def export_dataset(
     _check_numbers(to, target, min_box, edge_margin, shard_size)
     out = os.path.abspath(os.fsdecode(out))
     from .annotations import printable  # only now is it known that the libraries are there
-    from .rows import read_rows
+    from .exported_rows import read_rows
 
     classes = _classes(dataset, target, labels)
     reader = _reader(dataset, target, classes, labels, rows_of_parts, split, seed, source)
@@ -195,7 +195,7 @@ def export_dataset(
     counted = _Counted()
     with _work_folder(out) as folder:
         rows = read_rows(reader, workers or default_workers(), progress)
-        with closing(rows), output_errors(out):
+        with closing(rows), writing(out):
             writer.write(folder, counted.count(rows), layout)
     if target.needs_metadata and not counted.boxes + counted.dropped:
         _log.warning("no row has a box with a label: were the regions left out of the metadata?")
@@ -230,7 +230,7 @@ def _check(dataset: Dataset, to: str, workers: int | None, source: bool) -> _For
         _check_metadata(dataset)
     if target.with_pictures and not source:
         with _hint("compress them with `images`, or export the sources: `source`"):
-            dataset.rows(names.IMAGES)
+            dataset.rows(filenames.IMAGES)
     return target
 
 
@@ -302,7 +302,7 @@ def _reader(
 ) -> RowReader:
     """Choose the rows, their labels and their parts."""
     from .annotations import printable
-    from .rows import RowReader
+    from .exported_rows import RowReader
 
     row_labels = np.full(len(dataset), -1) if labels is None else _row_labels(dataset, labels)
     numbers = np.arange(len(dataset))
@@ -364,17 +364,17 @@ def _split(strata: Ints, split: float, seed: int) -> NDArray[np.str_]:
 @contextmanager
 def _work_folder(out: str) -> Iterator[str]:
     """Make a hidden folder beside `out`; give it that name at the end, or remove it."""
-    with output_errors(out):
+    with writing(out):
         if _exists(out):
             hint = "remove it, or choose another `out`"
             raise OutputError("there is already something of this name", out, hint)
         folder = os.path.join(os.path.dirname(out), f".export-{secrets.token_hex(4)}.partial")
         os.mkdir(folder)
     try:
-        with output_errors(out):
+        with writing(out):
             check_renaming(folder)
         yield folder
-        with output_errors(out):
+        with writing(out):
             _sync(folder)
             with finishing():
                 rename_folder(folder, out)

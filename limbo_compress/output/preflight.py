@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import OutputError, output_errors
+from ..errors import OutputError
+from ..oserrors import is_folder, writing
 from ..plan import Job, links_of
 from .owners import check_link
 
@@ -32,7 +33,7 @@ def check_targets(job: Job) -> None:
         problem = "a symbolic link to an output was changed while the job ran"
         raise OutputError(problem, job.target, "run the same command again")
     for file_name in job.file_names:
-        with output_errors(job.final_path(file_name)):
+        with writing(job.final_path(file_name)):
             if file_name in job.links:
                 check_link(job.final_path(file_name))
             path = job.real_path(file_name)
@@ -58,7 +59,7 @@ def _check_lengths(*paths: str) -> None:
 
 
 def _check_folder(folder: str) -> None:
-    if not os.path.isdir(folder):
+    if not is_folder(folder):
         raise OutputError("no such folder, though an output is a link to it", folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError("cannot write to the folder of an output", folder)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from limbo_compress import WorkerError
-from limbo_compress.cluster.cpus import default_workers
 from limbo_compress.inspect.selection import Selection, choose
-from limbo_compress.inspect.work import in_stretches
+from limbo_compress.inspect.stretches import in_stretches
+from limbo_compress.run.cpus import default_workers
 
 
 def crash(selection: Selection, place: int) -> None:

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import limits, names
+from .. import filenames, limits
 from ..dataset.dataset import Dataset
-from ..dataset.rows import Ints, srgb_levels
+from ..dataset.row_views import Ints, srgb_levels
 from ..errors import InputError, MachineError, SampleError
-from ..faults import machine_errors
 from ..formats.pickling import no_garbage_collection
+from ..oserrors import machine_errors
 from ..run.executor import Ending, Executor
 from ..run.processes import ProcessEngine
 from ..run.shards import split
@@ -237,7 +237,7 @@ class RowReader:
             return size, Picture(suffix, source=source) if self.with_pictures else None
         if not self.with_pictures:
             return _row_size(self.dataset), None
-        row = self.dataset.rows(names.IMAGES)[number]
+        row = self.dataset.rows(filenames.IMAGES)[number]
         picture = Picture(".png", _png(row))
         _release(row)
         return (row.shape[1], row.shape[0]), picture
@@ -279,7 +279,7 @@ def read_rows(
 
     Raises
     ------
-    CompressError
+    LimboError
         If a row cannot be read.
     """
     rows = len(reader.numbers)
@@ -353,8 +353,8 @@ def _release(row: NDArray[Any]) -> None:
 
 def _row_size(dataset: Dataset) -> Size:
     """Return the width and height of all rows."""
-    arrays = [names.IMAGES] if dataset.images is not None else []
-    arrays += map(names.mask_array, dataset.masks)
+    arrays = [filenames.IMAGES] if dataset.images is not None else []
+    arrays += map(filenames.mask_array, dataset.masks)
     if not arrays:
         problem = "without images or masks, the size of a row is not known"
         raise InputError(problem, "", "take the size of the source images: `source`")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from limbo_compress import Options, SampleError, SampleIssue
-from limbo_compress.formats.parts import Part
-from limbo_compress.run.failures import FailureLimit
+from limbo_compress.formats.shard_record import Part
+from limbo_compress.run.failure_limit import FailureLimit
 
 
 def part(rows: range) -> Part:

@@ -9,7 +9,7 @@ import pytest
 from limbo_compress.errors import OutputError
 from limbo_compress.formats.filestate import FileState
 from limbo_compress.formats.index import Entry
-from limbo_compress.formats.parts import (
+from limbo_compress.formats.shard_record import (
     Part,
     SampleIssue,
     has_its_metadata,
@@ -17,8 +17,8 @@ from limbo_compress.formats.parts import (
     read_parts,
     write_part,
 )
+from limbo_compress.output.assemble import CopyRange
 from limbo_compress.output.lock import Lock
-from limbo_compress.output.publish import CopyRange
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed: make torc
 from torch.utils import data  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from limbo_compress.dataset import torch as torch_module  # noqa: E402
-from limbo_compress.dataset.torch import (  # noqa: E402
+from limbo_compress import torch as torch_module  # noqa: E402
+from limbo_compress.torch import (  # noqa: E402
     IMAGENET_MEAN,
     IMAGENET_STD,
     TorchDataset,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbo_compress.cluster.arrays import Partition, job_id, parse_partition
 from limbo_compress.errors import UsageError
+from limbo_compress.partition import Partition, job_id, parse_partition
 
 
 @given(st.integers(0, 300), st.integers(1, 40))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..errors import UsageError
+from .errors import UsageError
 
 __all__ = ["Partition", "job_id", "parse_partition"]
 
