@@ -76,9 +76,9 @@ _KINDS = {
     "ESTALE": f"{_CHANGES}|fsync|list|open|open-to-write|stat",
     "late-EIO": _CHANGES,
     "lost-reply": "create|link|mkdir|rename|rmdir|unlink",
-    "term": "(?!stat).*",
+    "term": f"{_CHANGES}|fsync|lock",
     "stall": "(?!stat).*",
-    "stall-mid": "(?!stat).*",
+    "stall-mid": f"{_CHANGES}|fsync|lock",
     "stall-one": _CHANGES,
 }
 _KILLS = ("kill", "kill-all")
@@ -650,14 +650,16 @@ def classified(lines: Iterable[str], folder: Path) -> list[Call]:
 def cases_of(bed: Bed, scenario: str) -> Iterator[Case]:
     """All cases of a scenario.
 
-    Kills at every call that changes something. All else at each call while files at the final names
-    are changed, and elsewhere at the first call of its role, phase, function and kind of path.
+    Kills at every call that changes something. All else at each change while files at the final
+    names are changed, and elsewhere at the first call of its role, phase, function and kind of path.
     """
     numbers: Counter[str] = Counter()
     seen = set()
     for call in bed.prepare(scenario).calls:
         numbers[call.role] += 1
-        is_chosen = call not in seen or (call.phase in _PUBLICATION and call.name != "stat")
+        is_chosen = call not in seen or (
+            call.phase in _PUBLICATION and re.fullmatch(_CHANGES, call.name)
+        )
         seen.add(call)
         for kind, names in _KINDS.items():
             is_possible = re.fullmatch(names, call.name) and (kind not in _STALLS or has_hosts())
