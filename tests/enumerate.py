@@ -651,7 +651,7 @@ def cases_of(bed: Bed, scenario: str) -> Iterator[Case]:
     """All cases of a scenario.
 
     Kills at every call that changes something. All else at each change while files at the final
-    names are changed, and elsewhere at the first call of its role, phase, function and kind of path.
+    names are changed, and elsewhere at the first of its role, phase, function and kind of path.
     """
     numbers: Counter[str] = Counter()
     seen = set()
