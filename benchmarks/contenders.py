@@ -245,14 +245,14 @@ def floor_inflate_parse(paths: Sequence[str], out: Path, workers: int) -> None:
 
 def _skip_shard(task: Any) -> Any:
     from limbo_compress.formats.index import Entry
-    from limbo_compress.formats.shard_record import Part, write_part
+    from limbo_compress.formats.shard_record import ShardRecord, write_shard_record
 
     for pending in task.copies:
         pending.copy()
     pickled = b"Na"  # append None to the list
     entries = (Entry(len(pickled), zlib.crc32(pickled), ("synthetic", "48G")),) * len(task.paths)
-    part = Part(task.rows.start, task.rows.stop, task.job.run, entries)
-    write_part(task.job.folder, part, pickled * len(entries))
+    part = ShardRecord(task.rows.start, task.rows.stop, task.job.run, entries)
+    write_shard_record(task.job.folder, part, pickled * len(entries))
     return part
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from .dependencies import NOT_COMPILED, why_not_compiled
 from .errors import LimboError, OutputError, Stopped, nearest, shown
-from .formats.shard_record import Part, SampleIssue
+from .formats.shard_record import SampleIssue, ShardRecord
 from .options import Options, check_prefix
 from .oserrors import machine_errors, writing
 from .output.assemble import OutputFile, Publisher
@@ -29,13 +29,13 @@ from .run.probe import Probe
 from .run.processes import ProcessEngine
 from .run.shards import split
 from .run.worker import ShardTask, compress_shard, initialize
-from .samples.discovery import Samples, find_samples
+from .samples.discovery import FoundSamples, find_samples
 
 __all__ = ["Progress", "Report", "compress", "status"]
 
 _log = logging.getLogger(__package__)
 
-# Samples that take a worker about 20 s without compiled code, and 9 s with it.
+# FoundSamples that take a worker about 20 s without compiled code, and 9 s with it.
 _LARGE_JOB = 1000
 
 Progress = Callable[[int, int], None]
@@ -64,7 +64,7 @@ class Report:
     repeated : int
         Metadata files that were reached more than once; each counts once.
     resumed : int
-        Samples that an earlier run had done.
+        FoundSamples that an earlier run had done.
     seconds : float
         How long it took.
     """
@@ -112,8 +112,8 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
             existing = ExistingOutputs(job, paths)
             publisher = Publisher(job, paths, existing, workdir.files)
             counter = _Counter(progress, len(job.rows), workdir)
-            for part in workdir.done:
-                publisher.collect(part)
+            for record in workdir.done:
+                publisher.collect(record)
             left = missing(workdir.done, job.rows)
             if not engine.is_local:
                 if left:
@@ -124,11 +124,11 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
             limit = FailureLimit(options, len(job.rows), left)
             # Closing the results ends all workers before the work folder is left to others.
             try:
-                with closing(_run(engine, tasks, publisher)) as parts:
-                    for part in parts:
-                        limit.check(part)
-                        publisher.collect(part)
-                        counter.count(part)
+                with closing(_run(engine, tasks, publisher)) as records:
+                    for record in records:
+                        limit.check(record)
+                        publisher.collect(record)
+                        counter.count(record)
             finally:
                 workdir.has_late_writers |= engine.left_alive
             written: tuple[OutputFile, ...] = ()
@@ -246,7 +246,7 @@ def _tasks(
     job: Job,
     paths: Sequence[str],
     left: list[range],
-    engine: Engine[ShardTask, Part],
+    engine: Engine[ShardTask, ShardRecord],
 ) -> list[ShardTask]:
     """Make the tasks that do the missing rows."""
     smallest = 1
@@ -259,8 +259,8 @@ def _tasks(
 
 
 def _run(
-    engine: Engine[ShardTask, Part], tasks: list[ShardTask], publisher: Publisher
-) -> Generator[Part, None, None]:
+    engine: Engine[ShardTask, ShardRecord], tasks: list[ShardTask], publisher: Publisher
+) -> Generator[ShardRecord, None, None]:
     """Run tasks, and have the metadata joined: by workers, if they share this page cache."""
 
     def complete(task: ShardTask) -> ShardTask:
@@ -277,21 +277,23 @@ def _probe(job: Job, paths: Sequence[str]) -> Probe:
         return Probe.make(job.folder, job.run, paths[0], bool(job.options.masks))
 
 
-def _engine(options: Options) -> Engine[ShardTask, Part]:
+def _engine(options: Options) -> Engine[ShardTask, ShardRecord]:
     """Choose the engine. Dask is imported only if it is asked for."""
     if options.is_on_dask:
         from .run.dask import DaskEngine
 
         start = partial(initialize, options)
-        return DaskEngine[ShardTask, Part](
+        return DaskEngine[ShardTask, ShardRecord](
             compress_shard, start, options.scheduler, options.scheduler_file, options.wait
         )
     workers, niceness = _choose_workers(options)
     start = partial(initialize, options, niceness)
-    return ProcessEngine[ShardTask, Part](compress_shard, workers, start)
+    return ProcessEngine[ShardTask, ShardRecord](compress_shard, workers, start)
 
 
-def _find(options: Options, engine: Engine[ShardTask, Part]) -> tuple[Samples, tuple[str, ...]]:
+def _find(
+    options: Options, engine: Engine[ShardTask, ShardRecord]
+) -> tuple[FoundSamples, tuple[str, ...]]:
     """Find all samples, and those of the range; workers start as soon as the first are found."""
 
     def expect(found: int) -> None:
@@ -320,18 +322,18 @@ class _Counter:
     Attributes
     ----------
     resumed : int
-        Samples that an earlier run had done.
+        FoundSamples that an earlier run had done.
     """
 
     def __init__(self, progress: Progress | None, samples: int, workdir: WorkDir) -> None:
         self._progress = progress
         self._samples = samples
-        self._done = self.resumed = sum(part.stop - part.start for part in workdir.done)
+        self._done = self.resumed = sum(record.stop - record.start for record in workdir.done)
         _log_resumed(self.resumed, samples, workdir.changed)
         self._report()
 
-    def count(self, part: Part) -> None:
-        self._done += part.stop - part.start
+    def count(self, record: ShardRecord) -> None:
+        self._done += record.stop - record.start
         self._report()
 
     def _report(self) -> None:

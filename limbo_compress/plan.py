@@ -40,7 +40,7 @@ class Job:
     partition : Partition or None
         The share of the rows that this run does; None for all that are missing.
     place : str
-        Name, in the work folder, of the folder of unfinished outputs and part-files.
+        Name, in the work folder, of the folder of unfinished outputs and shard records.
     mapped : frozenset of str
         Names of the arrays whose rows are written through a shared mapping, the others with
         ``pwrite``. It is known once the files are created.
@@ -62,7 +62,7 @@ class Job:
 
     @property
     def folder(self) -> str:
-        """The folder of part-files, and of unfinished outputs that are no links."""
+        """The folder of shard records, and of unfinished outputs that are no links."""
         return os.path.join(self.root, self.place)
 
     @property

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 from limbo_compress.cli.start import main
 from limbo_compress.formats.index import Entry
-from limbo_compress.formats.shard_record import Part
+from limbo_compress.formats.shard_record import ShardRecord
 from limbo_compress.options import Options
 from limbo_compress.run import worker
 from limbo_compress.samples.reader import SampleFiles
@@ -38,7 +38,7 @@ def compress_sample_or_crash(
     return _compress_sample(options, files, rows)
 
 
-def compress_shard(task: worker.ShardTask) -> Generator[str, None, Part]:
+def compress_shard(task: worker.ShardTask) -> Generator[str, None, ShardRecord]:
     """Do a shard in a worker, which imports this function by its name."""
     worker.compress_sample = compress_sample_or_crash
     return worker.compress_shard(task)

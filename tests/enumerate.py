@@ -615,7 +615,7 @@ def kind_of(path: str) -> str:
 def classified(lines: Iterable[str], folder: Path) -> list[Call]:
     """Parse calls, and say how far the run was.
 
-    The coordinator's phases are ``start``, until the first part-file is done; ``work``;
+    The coordinator's phases are ``start``, until the first shard record is done; ``work``;
     ``publish``, from the first to the last change of a final name; and ``end``. What changes final
     names during the start is ``recover``.
     """

@@ -135,7 +135,7 @@ class RunningCommand:
         return found
 
     def parts(self) -> set[str]:
-        """The names of the part-files, each a shard that is done."""
+        """The names of the shard records, each a shard that is done."""
         return set(glob(".out.partial/work-*/*.part", root_dir=self.folder))
 
     def wait_for_handlers(self) -> None:

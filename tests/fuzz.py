@@ -29,7 +29,7 @@ _ROOT = Path(__file__).parents[1]
 _BUILD = _ROOT / "build" / "fuzz"
 # For the files that are read: a disk takes longer to replace one than a reader to read it.
 _MEMORY = Path("/dev/shm")
-_NAMES = ("png", "jpeg", "exr", "json", "index", "pickle", "part-file", "record", "npy")
+_NAMES = ("png", "jpeg", "exr", "json", "index", "pickle", "shard record", "record", "npy")
 _AT_ONCE = 2
 _LONGEST_INPUT = 1 << 16
 # A crash ends the process of a target. After so many, others are not worth the wait.

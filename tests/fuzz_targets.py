@@ -343,7 +343,7 @@ def _pickles() -> list[bytes]:
     return [*lists, *(fragment(sample, "x") for sample in samples)]
 
 
-_PART = shard_record.Part(
+_PART = shard_record.ShardRecord(
     3,
     6,
     "abc",
@@ -360,10 +360,10 @@ _PART = shard_record.Part(
 
 
 def _read_part(data: bytes) -> bool:
-    """Read a part-file all the ways that it is read."""
+    """Read a shard record all the ways that it is read."""
     folder = "."
     Path(_PART.path(folder)).write_bytes(data)
-    found = list(shard_record.read_parts(folder))
+    found = list(shard_record.read_shard_records(folder))
     list(shard_record.read_failures(folder))
     for part in found:
         for states in part.files:
@@ -383,7 +383,7 @@ def _mutate_part(choice: random.Random, data: bytes, change: Change) -> bytes:
 
 
 def _part_files() -> list[bytes]:
-    shard_record.write_part(".", _PART, b"aaaaabb", b"edge")
+    shard_record.write_shard_record(".", _PART, b"aaaaabb", b"edge")
     return [Path(_PART.path(".")).read_bytes()]
 
 
@@ -423,7 +423,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "json": lambda: Target(_read_json, _jsons(), mutate=_mutate_json),
     "index": lambda: Target(_read_index, _indexes(), (OSError, ValueError), _mutate_index),
     "pickle": lambda: Target(_read_pickle, _pickles(), DAMAGED),
-    "part-file": lambda: Target(_read_part, _part_files(), mutate=_mutate_part),
+    "shard record": lambda: Target(_read_part, _part_files(), mutate=_mutate_part),
     "record": lambda: Target(_read_record, _records(), mutate=_mutate_json),
     "npy": lambda: Target(_read_npy, _npys(), (OSError, ValueError)),
 }

@@ -62,7 +62,7 @@ def outputs(folder: Path, prefix: str = "out") -> dict[str, bytes]:
 
 
 def work_in(folder: Path, prefix: str = "out") -> Path:
-    """The folder of a job's unfinished outputs and part-files."""
+    """The folder of a job's unfinished outputs and shard records."""
     (place,) = folder.glob(f".{prefix}.partial/work-*")
     return place
 

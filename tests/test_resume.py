@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options, OutputError, SampleError, UsageError, compress
-from limbo_compress.formats.shard_record import read_parts, rows_of
+from limbo_compress.formats.shard_record import read_shard_records, rows_of
 from limbo_compress.plan import plan
 from tests import jobs
 from tests.faults import RunningCommand
@@ -115,7 +115,7 @@ def test_a_sample_that_was_removed_is_bad(data: Path) -> None:
 
 
 def large(data: Path, **change: Any) -> Options:
-    """A job each of whose rows has whole pages. Those of smaller ones are all in part-files."""
+    """A job each of whose rows has whole pages. Those of smaller ones are all in shard records."""
     return job(data, image_size=(320, 240), **change)
 
 
@@ -126,7 +126,7 @@ def check_outputs_of_large(data: Path) -> None:
 
 
 def test_rows_that_changed_are_written_again(data: Path) -> None:
-    """After a power cut, rows may be lost although their part-file is there."""
+    """After a power cut, rows may be lost although their shard record is there."""
     stop_after(9, large(data))
     array = plan(large(data), rows=12).arrays[0]
     with open(work_in(data.parent) / array.file_name, "r+b") as stream:
@@ -306,14 +306,14 @@ def test_records_hold_few_labels(data: Path) -> None:
             metadata["synthetic"]["cryptomatte"]["manifest"] += [*labels, 10_000 * "x"]
             path.write_text(json.dumps(metadata))
     stop_after(12, job(data, masks=(("all", "."), ("m", "x"))))
-    parts = list(read_parts(str(work_in(data.parent))))
+    parts = list(read_shard_records(str(work_in(data.parent))))
     assert max(len(part.labels) for part in parts) == 20
     assert max(len(label) for part in parts for label in part.labels) < 400
 
 
 def test_records_of_shards_without_a_miss_hold_no_labels(data: Path) -> None:
     stop_after(12, job(data, masks=(("all", "."),)))
-    parts = list(read_parts(str(work_in(data.parent))))
+    parts = list(read_shard_records(str(work_in(data.parent))))
     cryptomattes = len(list(data.rglob("*.exr")))
     assert sum(part.hits.get("all", 0) for part in parts) == cryptomattes > 0
     assert not any(part.labels for part in parts)

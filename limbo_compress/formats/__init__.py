@@ -3,5 +3,5 @@
 ::
 
     npy: an array's header and rows     pickling: metadata in fragments     index: after the pickle
-    parts: a finished shard             filestate: how an input file was when it was read
+    shard_record: a finished shard      filestate: how an input file was when it was read
 """

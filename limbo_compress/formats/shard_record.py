@@ -1,9 +1,8 @@
-"""Part-files: the record that a shard is done, with its pickled metadata.
+"""Shard records: files that say that a shard is done, with its pickled metadata.
 
-A part-file is one line, the CRC-32 of the record and the record as JSON, followed by the edges of
+Such a file has one line, the CRC-32 of the record and the record as JSON, followed by the edges of
 its rows (see `limbo_compress.output.row_writer`) and the fragments of its pickled metadata (see
-`limbo_compress.formats.pickling`). It appears by rename and is the only record that a shard is
-done.
+`limbo_compress.formats.pickling`). It appears by rename. Nothing else tells that a shard is done.
 """
 
 from __future__ import annotations
@@ -26,20 +25,18 @@ from .filestate import FileState, open_regular
 from .index import Entry
 
 __all__ = [
-    "Part",
     "SampleIssue",
+    "ShardRecord",
     "has_its_metadata",
     "read_edges",
     "read_failures",
     "read_issues",
-    "read_parts",
+    "read_shard_records",
     "rows_of",
     "run_of",
-    "write_part",
+    "write_shard_record",
 ]
 
-# With larger buffers, malloc would return the memory and fault its pages in again each time.
-_CHUNK = 1 << 16
 _NAME = re.compile(r"rows-(\d{9})-(\d{9})-(\w+)\.part")
 
 
@@ -66,8 +63,8 @@ class SampleIssue:
 
 
 @dataclass(frozen=True)
-class Part:
-    """The record of a shard that is done.
+class ShardRecord:
+    """What is known of a shard that is done.
 
     Attributes
     ----------
@@ -116,31 +113,33 @@ class Part:
         return sum(entry.size for entry in self.entries)
 
     def path(self, folder: str) -> str:
-        """Path of this part-file in a work folder."""
+        """Path of this shard record in a work folder."""
         return os.path.join(folder, f"rows-{self.start:09d}-{self.stop:09d}-{self.run}.part")
 
 
-def write_part(folder: str, part: Part, metadata: bytes = b"", edges: bytes = b"") -> None:
-    """Write a part-file under a name of its own, then give it the final one.
+def write_shard_record(
+    folder: str, record: ShardRecord, metadata: bytes = b"", edges: bytes = b""
+) -> None:
+    """Write a shard record under a name of its own, then give it the final one.
 
-    It is on the disk when this returns, if `part.is_synced` says so.
+    It is on the disk when this returns, if `record.is_synced` says so.
 
     Raises
     ------
     OutputError
         If it cannot be written.
     """
-    path = part.path(folder)
+    path = record.path(folder)
     draft = f"{path}.{os.getpid()}"
     try:
         with writing(path):
             with open(draft, "wb") as stream:
                 # Only the issues need `asdict`, which would copy all the rest.
-                record = json.dumps(vars(part), default=asdict).encode()
-                stream.write(b"%08x %b\n" % (deflate.crc32(record), record))
+                line = json.dumps(vars(record), default=asdict).encode()
+                stream.write(b"%08x %b\n" % (deflate.crc32(line), line))
                 stream.write(edges)
                 stream.write(metadata)
-                if part.is_synced:
+                if record.is_synced:
                     stream.flush()
                     os.fsync(stream.fileno())
             move(draft, path)
@@ -150,21 +149,21 @@ def write_part(folder: str, part: Part, metadata: bytes = b"", edges: bytes = b"
 
 
 def rows_of(name: str) -> range | None:
-    """Rows of a part-file in a work folder, by its name; None if it is another file."""
+    """Rows of a shard record in a work folder, by its name; None if it is another file."""
     match = _NAME.fullmatch(name)
     return range(int(match[1]), int(match[2])) if match else None
 
 
 def run_of(name: str) -> str | None:
-    """Random name of the run that wrote a part-file, by its name; None if it is another file."""
+    """Random name of the run that wrote a shard record, by its name; None if it is another file."""
     match = _NAME.fullmatch(name)
     return match[3] if match else None
 
 
-def read_parts(folder: str) -> Iterator[Part]:
+def read_shard_records(folder: str) -> Iterator[ShardRecord]:
     """Read the records of an earlier run in the order of their rows.
 
-    Damaged ones are left out, and those whose part-file is longer or shorter than they say.
+    Damaged ones are left out, and those whose shard record is longer or shorter than they say.
 
     Raises
     ------
@@ -175,12 +174,12 @@ def read_parts(folder: str) -> Iterator[Part]:
         path = os.path.join(folder, name)
         with reading(path), open_regular(path) as stream:
             line = stream.readline()
-            part = _parse(line)
+            record = _parse(line)
             size = os.fstat(stream.fileno()).st_size
-        if part is None or part.path(folder) != path:
+        if record is None or record.path(folder) != path:
             continue
-        if size == len(line) + part.edge_bytes + part.metadata_bytes:
-            yield part
+        if size == len(line) + record.edge_bytes + record.metadata_bytes:
+            yield record
 
 
 def read_failures(folder: str) -> Iterator[SampleIssue]:
@@ -189,51 +188,51 @@ def read_failures(folder: str) -> Iterator[SampleIssue]:
     Raises
     ------
     OSError
-        If a part-file cannot be read.
+        If a shard record cannot be read.
     """
     rows = set()
     for name in sorted(filter(rows_of, os.listdir(folder))):
         with open_regular(os.path.join(folder, name)) as stream:
             line = stream.readline()
         # Parsing all of a million samples would take 16 s.
-        part = None if b'"failures": []' in line else _parse(line)
-        for issue in part.failures if part else ():
+        record = None if b'"failures": []' in line else _parse(line)
+        for issue in record.failures if record else ():
             if issue.row not in rows:  # the shard was divided and done again
                 rows.add(issue.row)
                 yield issue
 
 
-def read_edges(folder: str, part: Part) -> bytes:
-    """Read the edges of the rows of a part.
+def read_edges(folder: str, record: ShardRecord) -> bytes:
+    """Read the edges of the rows of a record.
 
     Raises
     ------
     OutputError
-        If the part-file cannot be read, or has become shorter.
+        If the shard record cannot be read, or has become shorter.
     """
-    return _read(folder, part, part.metadata_bytes + part.edge_bytes, part.edge_bytes)
+    return _read(folder, record, record.metadata_bytes + record.edge_bytes, record.edge_bytes)
 
 
-def has_its_metadata(folder: str, part: Part) -> bool:
-    """Whether the pickled metadata in a part-file are those of which its record has checksums.
+def has_its_metadata(folder: str, record: ShardRecord) -> bool:
+    """Whether the pickled metadata in a shard record are those of which its record has checksums.
 
     Raises
     ------
     OutputError
-        If the part-file cannot be read, or has become shorter.
+        If the shard record cannot be read, or has become shorter.
     """
-    metadata = memoryview(_read(folder, part, part.metadata_bytes, part.metadata_bytes))
+    metadata = memoryview(_read(folder, record, record.metadata_bytes, record.metadata_bytes))
     start = 0
-    for entry in part.entries:
+    for entry in record.entries:
         if deflate.crc32(metadata[start : start + entry.size]) != entry.checksum:
             return False
         start += entry.size
     return True
 
 
-def _read(folder: str, part: Part, from_end: int, size: int) -> bytes:
-    """Read some bytes of a part-file that begin so far from its end."""
-    path = part.path(folder)
+def _read(folder: str, record: ShardRecord, from_end: int, size: int) -> bytes:
+    """Read some bytes of a shard record that begin so far from its end."""
+    path = record.path(folder)
     with reading(path), open_regular(path) as stream:
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - from_end))
         data = stream.read(size)
@@ -242,42 +241,42 @@ def _read(folder: str, part: Part, from_end: int, size: int) -> bytes:
     return data
 
 
-def _parse(line: bytes) -> Part | None:
-    """Read a record; None if it is damaged, or was not written by `write_part`."""
-    checksum, _, record = line.rstrip(b"\n").partition(b" ")
-    if checksum != b"%08x" % deflate.crc32(record):
+def _parse(line: bytes) -> ShardRecord | None:
+    """Read a record; None if it is damaged, or was not written by `write_shard_record`."""
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    if checksum != b"%08x" % deflate.crc32(text):
         return None
     try:
-        return _part(json.loads(record))
+        return _from_json(json.loads(text))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
 
 
-def _part(record: dict[str, Any]) -> Part:
-    """Make a part of what JSON holds; anything but the right types raises an exception."""
-    return Part(
-        start=_count(record["start"]),
-        stop=_count(record["stop"]),
-        run=_text(record["run"]),
+def _from_json(found: dict[str, Any]) -> ShardRecord:
+    """Make a record of what JSON holds; anything but the right types raises an exception."""
+    return ShardRecord(
+        start=_count(found["start"]),
+        stop=_count(found["stop"]),
+        run=_text(found["run"]),
         entries=tuple(
             Entry(_count(size), _count(checksum), _shared(tuple(map(_text, categories))))
-            for size, checksum, categories in record["entries"]
+            for size, checksum, categories in found["entries"]
         ),
-        checksums=_counts(record["checksums"]),
-        failures=read_issues(record["failures"]),
-        warnings=read_issues(record["warnings"]),
+        checksums=_counts(found["checksums"]),
+        failures=read_issues(found["failures"]),
+        warnings=read_issues(found["warnings"]),
         files=tuple(
             tuple(
                 FileState(_text(name), _count(size), _count(time, -1 << 63))
                 for name, size, time in states
             )
-            for states in record["files"]
+            for states in found["files"]
         ),
-        edge_bytes=_count(record["edge_bytes"]),
-        hits=_counts(record["hits"]),
+        edge_bytes=_count(found["edge_bytes"]),
+        hits=_counts(found["hits"]),
         # Interned, since a million samples have few distinct labels.
-        labels=tuple(map(sys.intern, record["labels"])),
-        is_synced=record["is_synced"] is True,
+        labels=tuple(map(sys.intern, found["labels"])),
+        is_synced=found["is_synced"] is True,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decode import Pixels, opencv
-from .resample import Floats, axis_operator, resample
+from .resample import Doubles, axis_operator, resample
 
 try:
     from . import _resample as compiled
@@ -19,7 +19,7 @@ __all__ = ["compiled", "fill_row", "linear_light"]
 
 
 @cache
-def linear_light(grey: bool) -> Floats:
+def linear_light(grey: bool) -> Doubles:
     """Linear light for each 8-bit value, rounded as the reference rounds it.
 
     The reference computes in float16 throughout: v / 255 and then, except for grey images, the
@@ -40,7 +40,7 @@ def linear_light(grey: bool) -> Floats:
     return np.where(value <= half(0.04045), value / half(12.92), power).astype(np.float64)
 
 
-def fill_row(pixels: Pixels, light: Floats, out: NDArray[np.float16]) -> None:
+def fill_row(pixels: Pixels, light: Doubles, out: NDArray[np.float16]) -> None:
     """Convert pixels to linear light, resize them, and write them into a row.
 
     Parameters
@@ -69,7 +69,7 @@ def fill_row(pixels: Pixels, light: Floats, out: NDArray[np.float16]) -> None:
     )
 
 
-def _fill_row_with_numpy(pixels: Pixels, light: Floats, out: NDArray[np.float16]) -> None:
+def _fill_row_with_numpy(pixels: Pixels, light: Doubles, out: NDArray[np.float16]) -> None:
     cv2 = opencv()
     # Plane by plane: both passes of the resampling are then plain matrix products.
     size = (out.shape[1], out.shape[0])
@@ -79,8 +79,8 @@ def _fill_row_with_numpy(pixels: Pixels, light: Floats, out: NDArray[np.float16]
     out[...] = resized.clip(darkest, lightest)
 
 
-def _resample_plane(plane: Pixels, light: Floats, size: tuple[int, int]) -> NDArray[np.float32]:
-    def strip(low: int, high: int) -> Floats:
+def _resample_plane(plane: Pixels, light: Doubles, size: tuple[int, int]) -> NDArray[np.float32]:
+    def strip(low: int, high: int) -> Doubles:
         return np.asarray(opencv().LUT(plane[low:high], light))
 
     return resample(strip, plane.shape, size).astype(np.float32)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from .. import limits
 from ..errors import SampleError
 from . import exr
-from .resample import Floats, resample
+from .resample import Doubles, resample
 
 __all__ = [
     "Covered",
@@ -63,7 +63,7 @@ class Cryptomatte:
         The whole file.
     path : str
         Its path, for errors.
-    part : exr.Part
+    part : exr.ExrPart
         Its header.
     channels : tuple of str
         The ids and the coverage of each rank, in turn.
@@ -71,7 +71,7 @@ class Cryptomatte:
 
     data: bytes
     path: str
-    part: exr.Part
+    part: exr.ExrPart
     channels: tuple[str, ...]
 
     @property
@@ -101,7 +101,7 @@ class Covered(NamedTuple):
 
     pixels: NDArray[np.intp]
     ids: NDArray[np.intp]
-    amounts: Floats
+    amounts: Doubles
 
 
 def label_id(label: str) -> float:
@@ -163,7 +163,7 @@ def open_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
     return Cryptomatte(data, path, part, tuple(channels))
 
 
-def _only_name(parts: Sequence[exr.Part], path: str) -> str:
+def _only_name(parts: Sequence[exr.ExrPart], path: str) -> str:
     # Some renderers repeat the attribute in every part.
     found = {
         (attribute, value.partition(b"\0")[0])
@@ -178,7 +178,7 @@ def _only_name(parts: Sequence[exr.Part], path: str) -> str:
     return names[0]
 
 
-def _find_channels(part: exr.Part, name: str, path: str) -> list[str]:
+def _find_channels(part: exr.ExrPart, name: str, path: str) -> list[str]:
     """Return the ids and coverage of a cryptomatte, in turn."""
     channels = _rank_channels(part, name)
     places = [[place for _, place, _ in layer] for _, layer in groupby(channels, key=itemgetter(0))]
@@ -191,14 +191,14 @@ def _find_channels(part: exr.Part, name: str, path: str) -> list[str]:
     return [channel for *_, channel in channels]
 
 
-def _rank_channels(part: exr.Part, name: str) -> list[tuple[str, int, str]]:
+def _rank_channels(part: exr.ExrPart, name: str) -> list[tuple[str, int, str]]:
     """Return the layer, the place in it, and the name of each channel of a cryptomatte's ranks."""
     rank = re.compile(rf"({re.escape(name)}\d\d)\.({'|'.join(_ORDER)})", re.IGNORECASE)
     matches = [match for channel in part.channels if (match := rank.fullmatch(channel))]
     return sorted((match[1].lower(), _ORDER[match[2].lower()], match[0]) for match in matches)
 
 
-def _check_size(part: exr.Part, file_bytes: int, path: str, max_pixels: int) -> None:
+def _check_size(part: exr.ExrPart, file_bytes: int, path: str, max_pixels: int) -> None:
     for window in (part.data_window, part.display_window):
         height, width = window.shape
         if width < 1 or height < 1 or width * height > max_pixels:
@@ -217,7 +217,7 @@ def _check_size(part: exr.Part, file_bytes: int, path: str, max_pixels: int) -> 
     _check_decoded_size(part, file_bytes, path)
 
 
-def _check_decoded_size(part: exr.Part, file_bytes: int, path: str) -> None:
+def _check_decoded_size(part: exr.ExrPart, file_bytes: int, path: str) -> None:
     height, width = part.data_window.shape
     decoded = height * width * part.pixel_bytes
     chunk = min(height, part.chunk_lines) * width * part.pixel_bytes
@@ -237,7 +237,7 @@ def _check_decoded_size(part: exr.Part, file_bytes: int, path: str) -> None:
         )
 
 
-def _check_pixels(part: exr.Part, name: str, channels: Sequence[str], path: str) -> None:
+def _check_pixels(part: exr.ExrPart, name: str, channels: Sequence[str], path: str) -> None:
     found = [part.channels[channel] for channel in channels]
     if any(channel.sampling != (1, 1) for channel in found):
         problem = f"the channels of the cryptomatte {name} do not have a value for each pixel"
@@ -308,7 +308,7 @@ def covered(cryptomatte: Cryptomatte, ids: NDArray[np.float32]) -> Iterator[Cove
             yield found
 
 
-def _in_image(part: exr.Part, line: int, found: Covered) -> Covered:
+def _in_image(part: exr.ExrPart, line: int, found: Covered) -> Covered:
     """Count pixels from the corner of the image instead of a strip, and leave out those outside."""
     window, display = part.data_window, part.display_window
     if line == 0 and window == display:
@@ -342,7 +342,7 @@ def _find(
 
 def mattes(
     cryptomatte: Cryptomatte, labels: Sequence[str], patterns: Sequence[str]
-) -> Iterator[Floats]:
+) -> Iterator[Doubles]:
     """Sum, for each pattern, the coverage of the labels that it matches.
 
     Parameters
@@ -381,7 +381,7 @@ def mattes(
         yield from sums.reshape(-1, *cryptomatte.shape)
 
 
-def resize_matte(matte: Floats, size: tuple[int, int], out: NDArray[np.float32]) -> bool:
+def resize_matte(matte: Doubles, size: tuple[int, int], out: NDArray[np.float32]) -> bool:
     """Resize a matte into a row, clipped to the matte's own range.
 
     Parameters

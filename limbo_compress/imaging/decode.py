@@ -13,7 +13,7 @@ from .. import dependencies, limits
 from ..errors import SampleError
 from . import jpeg, png
 
-__all__ = ["Header", "Pixels", "decode", "opencv", "read_header"]
+__all__ = ["ImageHeader", "Pixels", "decode", "opencv", "read_header"]
 
 Pixels = NDArray[np.uint8]
 
@@ -24,7 +24,7 @@ _MOST_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
-class Header:
+class ImageHeader:
     """What an image file says about itself.
 
     Attributes
@@ -41,7 +41,7 @@ class Header:
     grey: bool
 
 
-def read_header(data: bytes, path: str) -> Header:
+def read_header(data: bytes, path: str) -> ImageHeader:
     """Read the size and kind of an image without decoding it.
 
     Parameters
@@ -63,16 +63,16 @@ def read_header(data: bytes, path: str) -> Header:
     if data.startswith(png.SIGNATURE) and data[12:16] == b"IHDR" and len(data) >= 26:
         width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
         depth, colour_type = data[24], data[25]
-        return Header(width, height, grey=colour_type == 0 and depth in (2, 4, 8))
+        return ImageHeader(width, height, grey=colour_type == 0 and depth in (2, 4, 8))
     if data.startswith(jpeg.SIGNATURE):
         frame = _read_jpeg_header(data, path)
-        return Header(frame.width, frame.height, grey=len(frame.sampling) == 1)
+        return ImageHeader(frame.width, frame.height, grey=len(frame.sampling) == 1)
     if data.startswith(png.SIGNATURE):
         raise SampleError("the image is truncated or damaged: its header is incomplete", path)
     raise SampleError("the image is neither a PNG nor a JPEG", path)
 
 
-def _read_jpeg_header(data: bytes, path: str) -> jpeg.Header:
+def _read_jpeg_header(data: bytes, path: str) -> jpeg.JpegHeader:
     header = jpeg.read_header(data)
     if header is None:
         raise SampleError("the image is truncated or damaged: its header is incomplete", path)
@@ -147,7 +147,7 @@ def _decode_jpeg(data: bytes, path: str) -> Pixels:
     return np.repeat(pixels[..., None], 3, axis=2) if grey else pixels
 
 
-def _why_no_jpeg(data: bytes, header: jpeg.Header) -> str:
+def _why_no_jpeg(data: bytes, header: jpeg.JpegHeader) -> str:
     if not jpeg.has_end(data, header):
         return "the image is truncated: the end of its data is missing"
     return f"OpenCV cannot decode the image, which may be damaged: {header.description}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .. import limits
 from ..errors import SampleError
 
-__all__ = ["FLOAT", "HALF", "MAGIC", "Channel", "Part", "Window", "read_header"]
+__all__ = ["FLOAT", "HALF", "MAGIC", "Channel", "ExrPart", "Window", "read_header"]
 
 MAGIC = b"\x76\x2f\x31\x01"
 _DEEP, _MULTI_PART = 0x800, 0x1000
@@ -58,7 +58,7 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Part:
+class ExrPart:
     """A part of a file: an image of its own. Most files have one.
 
     Attributes
@@ -131,7 +131,7 @@ def _damaged(problem: str, path: str) -> SampleError:
     return SampleError(f"the cryptomatte is truncated or damaged: {problem}", path)
 
 
-def read_header(data: bytes, path: str) -> tuple[Part, ...]:
+def read_header(data: bytes, path: str) -> tuple[ExrPart, ...]:
     """Read the headers of all parts.
 
     Parameters
@@ -150,7 +150,7 @@ def read_header(data: bytes, path: str) -> tuple[Part, ...]:
     if cursor.take(4) != MAGIC:
         raise SampleError("the cryptomatte is not an OpenEXR file", path)
     flags = cursor.take_int()
-    parts: list[Part] = []
+    parts: list[ExrPart] = []
     while attributes := _take_attributes(cursor, path):
         if len(parts) == limits.EXR_PARTS:
             raise _damaged(f"it has more than {limits.EXR_PARTS} parts", path)
@@ -171,11 +171,11 @@ def _take_attributes(cursor: _Cursor, path: str) -> dict[bytes, Attribute]:
     return attributes
 
 
-def _part(attributes: dict[bytes, Attribute], flags: int, path: str) -> Part:
+def _part(attributes: dict[bytes, Attribute], flags: int, path: str) -> ExrPart:
     _, kind = attributes.get(b"type", (b"", b""))
     compression, lines = _compression(attributes, path)
     tile_shape = _tile_shape(attributes, path)
-    return Part(
+    return ExrPart(
         attributes,
         data_window=_window(attributes, b"dataWindow", path),
         display_window=_window(attributes, b"displayWindow", path),

@@ -18,7 +18,7 @@ from .. import limits
 
 __all__ = [
     "SIGNATURE",
-    "Header",
+    "JpegHeader",
     "find_stray_marker",
     "has_end",
     "has_too_many_segments",
@@ -58,7 +58,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Header:
+class JpegHeader:
     """Everything before the data of the first scan.
 
     Attributes
@@ -119,7 +119,7 @@ class Header:
         return (units - 1) // self.restart_interval
 
 
-def read_header(data: bytes) -> Header | None:
+def read_header(data: bytes) -> JpegHeader | None:
     """Read the header of a JPEG as libjpeg does, junk between the markers included.
 
     Parameters
@@ -129,7 +129,7 @@ def read_header(data: bytes) -> Header | None:
 
     Returns
     -------
-    Header or None
+    JpegHeader or None
         None if it has no frame header, an incomplete one, or too much before it.
 
     Notes
@@ -151,7 +151,7 @@ def read_header(data: bytes) -> Header | None:
             restart_interval = int.from_bytes(data[start + 2 : stop], "big")
     if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
         return None
-    return Header(
+    return JpegHeader(
         kind=kind,
         precision=frame[0],
         width=int.from_bytes(frame[3:5], "big"),
@@ -163,12 +163,12 @@ def read_header(data: bytes) -> Header | None:
     )
 
 
-def has_end(data: bytes, header: Header) -> bool:
+def has_end(data: bytes, header: JpegHeader) -> bool:
     """Whether an end-of-image marker follows the data."""
     return data.find(_END, header.data_start) >= 0
 
 
-def most_scans(header: Header) -> int:
+def most_scans(header: JpegHeader) -> int:
     """Return how many scans an image of this kind and size may have."""
     if not header.kind.startswith("arithmetic-coded"):
         return limits.JPEG_SCANS
@@ -176,7 +176,7 @@ def most_scans(header: Header) -> int:
     return min(limits.JPEG_SCANS, max(1, limits.ARITHMETIC_SCAN_PIXELS // pixels))
 
 
-def has_too_many_segments(data: bytes, header: Header) -> bool:
+def has_too_many_segments(data: bytes, header: JpegHeader) -> bool:
     """Whether more scans, or other segments, follow the header than images have.
 
     For each scan libjpeg goes through all pixels, even if it holds nothing. It keeps each APP1.
@@ -194,14 +194,14 @@ def has_too_many_segments(data: bytes, header: Header) -> bool:
     return True
 
 
-def find_stray_marker(data: bytes, header: Header) -> int | None:
+def find_stray_marker(data: bytes, header: JpegHeader) -> int | None:
     """Find a marker after the data, or in the middle of them, on which libjpeg fails.
 
     Parameters
     ----------
     data : bytes
         A whole file, which OpenCV decodes.
-    header : Header
+    header : JpegHeader
 
     Returns
     -------
@@ -228,7 +228,7 @@ def find_stray_marker(data: bytes, header: Header) -> int | None:
     return None
 
 
-def _is_intact(data: bytes, header: Header) -> bool:
+def _is_intact(data: bytes, header: JpegHeader) -> bool:
     """Whether the data have the restart markers that they should have, and then the end."""
     scan = np.frombuffer(data, np.uint8)[header.data_start :]
     expected = _RESTARTS.start + np.arange(header.restarts + 1) % 8

@@ -31,9 +31,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Block", "Floats", "Operator", "axis_operator", "resample"]
+__all__ = ["Block", "Doubles", "Operator", "axis_operator", "resample"]
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 # The pole of the inverse B-spline filter. Its 28th power is below 1e-16.
 _POLE = math.sqrt(3) - 2
@@ -61,9 +61,9 @@ class Operator:
     """
 
     starts: NDArray[np.int64]
-    weights: Floats
+    weights: Doubles
 
-    def matrix(self, n: int) -> Floats:
+    def matrix(self, n: int) -> Doubles:
         """Return the operator on an axis of `n` samples as a matrix, of shape (outputs, n)."""
         matrix = np.zeros((len(self.starts), n))
         places = self.starts[:, None] + np.arange(self.weights.shape[1])
@@ -85,7 +85,7 @@ class Operator:
         return tuple(blocks)
 
     @cached_property
-    def weights_for_rgb(self) -> Floats:
+    def weights_for_rgb(self) -> Doubles:
         """The weights for an axis of interleaved pixels, of shape (outputs, 3 times the taps).
 
         Padded with zeros to whole groups of four pixels, as `_resample.c` expects.
@@ -99,7 +99,7 @@ class Block(NamedTuple):
 
     outputs: slice
     inputs: slice
-    weights: Floats
+    weights: Doubles
 
 
 @lru_cache(maxsize=8)  # of a long axis, each takes dozens of megabytes
@@ -135,23 +135,23 @@ def axis_operator(n: int, m: int) -> Operator:
     return Operator(starts, weights.reshape(m, width))
 
 
-def _inverse_spline_kernel() -> Floats:
+def _inverse_spline_kernel() -> Doubles:
     distance = np.abs(np.arange(-_REACH, _REACH + 1))
-    kernel: Floats = math.sqrt(3) * np.power(_POLE, distance)
+    kernel: Doubles = math.sqrt(3) * np.power(_POLE, distance)
     return kernel
 
 
-def _gaussian_kernel(factor: float) -> Floats:
+def _gaussian_kernel(factor: float) -> Doubles:
     sigma = max(0.0, (factor - 1) / 2)
     radius = int(4 * sigma + 0.5)
     if radius == 0:
         return np.ones(1)
-    kernel: Floats = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel: Doubles = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     kernel /= kernel.sum()
     return kernel
 
 
-def _spline_weights(t: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def _spline_weights(t: Doubles) -> tuple[Doubles, Doubles, Doubles, Doubles]:
     """Weights of the samples at -1, 0, 1, 2 for a point at `t` in [0, 1)."""
     return (
         (1 - t) ** 3 / 6,
@@ -168,8 +168,8 @@ def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 def resample(
-    strip: Callable[[int, int], Floats], shape: tuple[int, int], size: tuple[int, int]
-) -> Floats:
+    strip: Callable[[int, int], Doubles], shape: tuple[int, int], size: tuple[int, int]
+) -> Doubles:
     """Resize a plane that is given as strips of its rows.
 
     A whole plane in float64 would not fit the cache; strips do.

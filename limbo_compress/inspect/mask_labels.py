@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..imaging.cryptomatte import Covered, covered, label_ids, open_cryptomatte, resize_matte
-from ..imaging.resample import Floats, axis_operator
+from ..imaging.resample import Doubles, axis_operator
 
 __all__ = ["nearest_mask"]
 
@@ -93,26 +93,26 @@ class _System:
 
     found: Covered
     labels: int
-    rows: Floats
-    columns: Floats
+    rows: Doubles
+    columns: Doubles
 
-    def matte(self, shares: Floats) -> Floats:
+    def matte(self, shares: Doubles) -> Doubles:
         """Return the sum of the mattes, before it is resized."""
         height, width = self.rows.shape[1], self.columns.shape[1]
         amounts = shares[self.found.ids] * self.found.amounts
         sums = np.bincount(self.found.pixels, amounts, height * width).astype(np.float64)
         return sums.reshape(height, width)
 
-    def mask(self, shares: Floats) -> Floats:
+    def mask(self, shares: Doubles) -> Doubles:
         return self.rows @ self.matte(shares) @ self.columns.T
 
-    def transposed(self, mask: Floats) -> Floats:
+    def transposed(self, mask: Doubles) -> Doubles:
         """Return for each label the product of its mask with another one."""
         spread = (self.rows.T @ mask @ self.columns).ravel()
         amounts = spread[self.found.pixels] * self.found.amounts
         return np.bincount(self.found.ids, amounts, self.labels).astype(np.float64)
 
-    def sizes(self) -> Floats:
+    def sizes(self) -> Doubles:
         """Return for each label roughly the square root of the sum of its mask's squares."""
         (height, full_height), (width, full_width) = self.rows.shape, self.columns.shape
         y, x = np.divmod(self.found.pixels, full_width)
@@ -124,7 +124,7 @@ class _System:
         return np.sqrt(np.bincount(numbers // (height * width), amounts**2, self.labels))
 
 
-def _solutions(system: _System, mask: Floats) -> Iterator[Floats]:
+def _solutions(system: _System, mask: Doubles) -> Iterator[Doubles]:
     """Yield shares of the labels, each time closer to the mask."""
     sizes = system.sizes()
     scale = np.divide(1, sizes, out=np.zeros_like(sizes), where=sizes > 0)

@@ -3,7 +3,7 @@
 ::
 
     rows ─────────► arrays (npy) in the work folder ─┐
-    fragments ────► part-files ──► joined metadata ──┴─► assemble: verify ──► publication: rename
+    fragments ────► shard records ──► joined metadata ──┴─► assemble: verify ──► publication: rename
 
 `preflight` checks beforehand that outputs can be published, and `allocate` makes their files.
 `workdir` holds the work folder under a `lock`; its `record` says whose it is, and `resume` what

@@ -16,7 +16,7 @@ from ..formats.filestate import open_regular
 from ..formats.index import IndexWriter
 from ..formats.npy import ArrayFile
 from ..formats.pickling import LIST_END, LIST_START
-from ..formats.shard_record import Part, SampleIssue, read_edges
+from ..formats.shard_record import SampleIssue, ShardRecord, read_edges
 from ..oserrors import reading, writing
 from ..plan import Job
 from ..signals import finishing
@@ -57,12 +57,12 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class CopyRange:
-    """Where the pickled metadata of a part belongs in the joined file.
+    """Where the pickled metadata of a record belongs in the joined file.
 
     Attributes
     ----------
     source, target : str
-        The part-file and the joined file.
+        The shard record and the joined file.
     offset, bytes : int
         Where the metadata begins in the target, and its length.
     """
@@ -78,7 +78,7 @@ class CopyRange:
         Raises
         ------
         OutputError
-            If it cannot be written, or the part-file has become shorter.
+            If it cannot be written, or the shard record has become shorter.
         """
         with writing(self.target), open(self.target, "r+b") as target:
             with reading(self.source):
@@ -110,11 +110,11 @@ class Publisher:
     Attributes
     ----------
     failures, warnings : list of SampleIssue
-        Those of the parts collected so far.
+        Those of the records collected so far.
     hits : Counter of str
-        For each mask, the number of samples of these parts in which it covers anything.
+        For each mask, the number of samples of these records in which it covers anything.
     labels : set of str
-        The labels that these parts name.
+        The labels that these records name.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Publisher:
         self._existing = existing
         self._rows: list[tuple[range, dict[str, int]]] = []
         self._joined = 0
-        self._waiting: list[tuple[int, Part]] = []
+        self._waiting: list[tuple[int, ShardRecord]] = []
         self._copies: deque[CopyRange] = deque()
         self._metadata_bytes = len(LIST_START)
         self._sources: dict[str, str | None] = dict.fromkeys(job.file_names)
@@ -141,7 +141,7 @@ class Publisher:
         self.hits: Counter[str] = Counter()
         self.labels: set[str] = set()
 
-    def collect(self, part: Part) -> None:
+    def collect(self, record: ShardRecord) -> None:
         """Take a finished shard, in any order. Its metadata waits for the shards before it.
 
         Raises
@@ -150,43 +150,46 @@ class Publisher:
             If it leaves out other samples than the existing outputs, or its edges cannot be
             written.
         """
-        self._existing.check(part)
-        self.failures += part.failures
-        self.warnings += part.warnings
-        self.hits.update(part.hits)
-        self.labels.update(part.labels)
+        self._existing.check(record)
+        self.failures += record.failures
+        self.warnings += record.warnings
+        self.hits.update(record.hits)
+        self.labels.update(record.labels)
         if self._job.partition is None:
-            self._join(part)
+            self._join(record)
 
-    def _join(self, part: Part) -> None:
-        if part.edge_bytes:
-            self._write_edges(part)
-        self._rows.append((range(part.start, part.stop), part.checksums))
-        heapq.heappush(self._waiting, (part.start, part))
+    def _join(self, record: ShardRecord) -> None:
+        if record.edge_bytes:
+            self._write_edges(record)
+        self._rows.append((range(record.start, record.stop), record.checksums))
+        heapq.heappush(self._waiting, (record.start, record))
         while self._waiting and self._waiting[0][0] == self._joined:
-            _, part = heapq.heappop(self._waiting)
-            self._joined = part.stop
+            _, record = heapq.heappop(self._waiting)
+            self._joined = record.stop
             if self._job.options.metadata:
-                source, target = part.path(self._job.folder), self._job.own_path(filenames.METADATA)
-                copy = CopyRange(source, target, self._metadata_bytes, part.metadata_bytes)
+                source, target = (
+                    record.path(self._job.folder),
+                    self._job.own_path(filenames.METADATA),
+                )
+                copy = CopyRange(source, target, self._metadata_bytes, record.metadata_bytes)
                 self._metadata_bytes += copy.bytes
                 self._copies.append(copy)
-                self._add_to_index(part)
+                self._add_to_index(record)
 
-    def _write_edges(self, part: Part) -> None:
+    def _write_edges(self, record: ShardRecord) -> None:
         """Write what shares a page with other shards; only the coordinator writes these pages."""
-        edges, at = read_edges(self._job.folder, part), 0
+        edges, at = read_edges(self._job.folder, record), 0
         for array in self._job.arrays:
             file = self._files[array.file_name]
             with writing(self._job.work_path(array.file_name)):
-                for edge in array.edges(range(part.start, part.stop)):
+                for edge in array.edges(range(record.start, record.stop)):
                     write_at(file, memoryview(edges)[at : at + len(edge)], edge.start)
                     at += len(edge)
 
-    def _add_to_index(self, part: Part) -> None:
-        bad = {issue.row for issue in part.failures}
-        good = (row for row in range(part.start, part.stop) if row not in bad)
-        for row, entry in zip(good, part.entries, strict=True):
+    def _add_to_index(self, record: ShardRecord) -> None:
+        bad = {issue.row for issue in record.failures}
+        good = (row for row in range(record.start, record.stop) if row not in bad)
+        for row, entry in zip(good, record.entries, strict=True):
             self._index.add(self._paths[row], entry)
 
     def take_copies(self) -> tuple[CopyRange, ...]:

@@ -17,7 +17,7 @@ from ..errors import OutputError, shown
 from ..formats.filestate import open_regular
 from ..formats.index import read_index
 from ..formats.npy import read_header
-from ..formats.shard_record import Part, SampleIssue, read_issues
+from ..formats.shard_record import SampleIssue, ShardRecord, read_issues
 from ..oserrors import reading
 from ..plan import Job
 
@@ -60,7 +60,7 @@ class ExistingOutputs:
         for file_name in self._files:
             self._check_rows(file_name)
 
-    def check(self, part: Part) -> None:
+    def check(self, record: ShardRecord) -> None:
         """Check that a shard leaves out the samples that the existing outputs lack, and no others.
 
         Raises
@@ -70,8 +70,8 @@ class ExistingOutputs:
         """
         if not self._files:
             return
-        bad = {issue.row for issue in part.failures}
-        for row in range(part.start, part.stop):
+        bad = {issue.row for issue in record.failures}
+        for row in range(record.start, record.stop):
             if (row in bad) != (row in self._left_out):
                 state = "is bad now, but not in this list" if row in bad else "is no longer bad"
                 raise self._other_failures(f"{shown(self._paths[row])} {state}")

@@ -1,6 +1,6 @@
 """Whose files these are, where others may write to the folder of the outputs.
 
-In such a folder anyone may plant a work folder with forged part-files, or a link that leads to a
+In such a folder anyone may plant a work folder with forged shard records, or a link that leads to a
 file of ours. Everywhere else who may write is trusted, and owners say little: a colleague may
 resume a job, and a mount may give all files to one user.
 """

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from .. import deflate
-from ..formats.shard_record import Part, has_its_metadata, read_edges, read_parts
+from ..formats.shard_record import ShardRecord, has_its_metadata, read_edges, read_shard_records
 from ..oserrors import reading, writing
 from ..plan import Job
 from .filesystem import forget_cached, sync_or_remove
@@ -22,8 +22,8 @@ _CHECKED_BYTES = 1 << 30
 
 def good_parts(
     job: Job, paths: Sequence[str], runs: Sequence[str], files: Mapping[str, int]
-) -> tuple[list[Part], list[str]]:
-    """Read the parts of a job's rows that can be trusted.
+) -> tuple[list[ShardRecord], list[str]]:
+    """Read the records of a job's rows that can be trusted.
 
     Shards are compared with their checksums, as the disk has them rather than a cache. Of those
     that were on the disk when they were done, these are some, spread evenly, and all of them if one
@@ -35,25 +35,31 @@ def good_parts(
     paths : sequence of str
         The metadata files, one per row of all partitions.
     runs : sequence of str
-        Whose parts they may be.
+        Whose records they may be.
     files : mapping of str to int
         Descriptors of the arrays.
 
     Returns
     -------
-    good : list of Part
+    good : list of ShardRecord
         Disjoint, in order, without failures: bad samples are tried again, for they may be fixed.
     changed : list of str
-        For each part whose samples have changed since, the first such file.
+        For each record whose samples have changed since, the first such file.
 
     Raises
     ------
     OutputError
         If an array cannot be written to the disk; then it is removed.
     """
-    parts = [part for part in read_parts(job.folder) if part.run in runs and not part.failures]
-    parts = [part for part in parts if is_within(range(part.start, part.stop), job.rows)]
-    for array in job.arrays if parts else ():
+    records = [
+        record
+        for record in read_shard_records(job.folder)
+        if record.run in runs and not record.failures
+    ]
+    records = [
+        record for record in records if is_within(range(record.start, record.stop), job.rows)
+    ]
+    for array in job.arrays if records else ():
         path, file = job.work_path(array.file_name), files[array.file_name]
         with writing(path):
             sync_or_remove(path, file)
@@ -61,12 +67,12 @@ def good_parts(
     rows_bytes = sum(array.row_bytes for array in job.arrays) * len(paths)
     for step in (1 + rows_bytes // _CHECKED_BYTES, 1):
         good, changed, has_lost = [], [], False
-        for number, part in enumerate(parts):
-            is_checked = number % step == 0 or not part.is_synced
-            if is_checked and not _has_its_bytes(job, part, files):
+        for number, record in enumerate(records):
+            is_checked = number % step == 0 or not record.is_synced
+            if is_checked and not _has_its_bytes(job, record, files):
                 has_lost = True
-            elif (name := _changed_file(part, paths)) is None:
-                good.append(replace(part, files=()))  # they take much memory in a large job
+            elif (name := _changed_file(record, paths)) is None:
+                good.append(replace(record, files=()))  # they take much memory in a large job
             elif name:
                 changed.append(name)
         if not has_lost:
@@ -74,20 +80,20 @@ def good_parts(
     return list(_disjoint(good)), changed
 
 
-def _has_its_bytes(job: Job, part: Part, files: Mapping[str, int]) -> bool:
-    """Whether the rows and the metadata of a part are what was written."""
-    edges, at = read_edges(job.folder, part), 0
-    rows = range(part.start, part.stop)
+def _has_its_bytes(job: Job, record: ShardRecord, files: Mapping[str, int]) -> bool:
+    """Whether the rows and the metadata of a record are what was written."""
+    edges, at = read_edges(job.folder, record), 0
+    rows = range(record.start, record.stop)
     for array in job.arrays:
         head, tail = (len(edge) for edge in array.edges(rows))
         checksum = deflate.crc32(edges[at : at + head])
         with reading(job.work_path(array.file_name)):
             checksum = _checksum(files[array.file_name], array.whole_pages(rows), checksum)
         checksum = deflate.crc32(edges[at + head : at + head + tail], checksum)
-        if checksum != part.checksums.get(array.name):
+        if checksum != record.checksums.get(array.name):
             return False
         at += head + tail
-    return at == len(edges) and has_its_metadata(job.folder, part)
+    return at == len(edges) and has_its_metadata(job.folder, record)
 
 
 def _checksum(file: int, span: range, checksum: int) -> int:
@@ -99,15 +105,15 @@ def _checksum(file: int, span: range, checksum: int) -> int:
     return checksum
 
 
-def _changed_file(part: Part, paths: Sequence[str]) -> str | None:
+def _changed_file(record: ShardRecord, paths: Sequence[str]) -> str | None:
     """Return the first file of its samples that is not as it was when it was read, if any.
 
     It is empty if the record does not tell.
     """
-    paths = paths[part.start : part.stop]
-    if len(part.files) != len(paths):
+    paths = paths[record.start : record.stop]
+    if len(record.files) != len(paths):
         return ""
-    for path, states in zip(paths, part.files, strict=True):
+    for path, states in zip(paths, record.files, strict=True):
         folder = os.path.dirname(path)
         for state in states:
             if not state.holds(folder):
@@ -115,13 +121,13 @@ def _changed_file(part: Part, paths: Sequence[str]) -> str | None:
     return None
 
 
-def _disjoint(parts: Iterable[Part]) -> Iterator[Part]:
+def _disjoint(records: Iterable[ShardRecord]) -> Iterator[ShardRecord]:
     """Leave out shards that are done twice, as after a shard was divided."""
     row = 0
-    for part in parts:
-        if part.start >= row:
-            row = part.stop
-            yield part
+    for record in records:
+        if record.start >= row:
+            row = record.stop
+            yield record
 
 
 def is_within(rows: range | None, all_rows: range) -> bool:
@@ -129,15 +135,15 @@ def is_within(rows: range | None, all_rows: range) -> bool:
     return rows is not None and all_rows.start <= rows.start and rows.stop <= all_rows.stop
 
 
-def missing(done: Iterable[Part], rows: range) -> list[range]:
-    """Ranges of rows that no part covers; the parts are disjoint, in order, and within the rows.
+def missing(done: Iterable[ShardRecord], rows: range) -> list[range]:
+    """Ranges of rows without a record; these are disjoint, in order, and within the rows.
 
     Examples
     --------
-    >>> missing([Part(2, 4, "a"), Part(4, 5, "b")], range(9))
+    >>> missing([ShardRecord(2, 4, "a"), ShardRecord(4, 5, "b")], range(9))
     [range(0, 2), range(5, 9)]
     """
-    inner = (edge for part in done for edge in (part.start, part.stop))
+    inner = (edge for record in done for edge in (record.start, record.stop))
     edges = [rows.start, *inner, rows.stop]
     pairs = zip(edges[0::2], edges[1::2], strict=True)
     return [range(start, stop) for start, stop in pairs if start < stop]

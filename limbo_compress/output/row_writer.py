@@ -5,7 +5,7 @@ between machines, and where space cannot be reserved a full disk kills a process
 rows are written with ``pwrite``. The bytes are the same.
 
 Several machines may write one array, so each shard writes whole pages only. The edges, which share
-a page with another shard, travel in the part-file, and the coordinator writes them.
+a page with another shard, travel in the shard record, and the coordinator writes them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ __all__ = ["Status", "read_status"]
 _RATE_SECONDS = 600.0
 # The job may publish its outputs and remove the folder while it is read.
 _TRIES = 5
-# The names of part-files have nine digits.
+# The names of shard records have nine digits.
 _MAX_ROWS = 10**9
 
 
@@ -116,7 +116,7 @@ def _read(root: str) -> Status:
         return Status(root, None)
     if not (isinstance(samples, int) and 0 < samples < _MAX_ROWS):
         raise OutputError("its record is damaged", root)
-    parts = {name: rows for name in os.listdir(folder) if (rows := rows_of(name)) is not None}
+    records = {name: rows for name in os.listdir(folder) if (rows := rows_of(name)) is not None}
     names = sorted(partition_locks(root), key=lambda name: (len(name), name))
     locks = {name: list(holders(root, name)) for name in (Lock.NAME, *names)}
     now = max([time.time(), *(holder.touched for held in locks.values() for holder in held)])
@@ -126,12 +126,12 @@ def _read(root: str) -> Status:
     return Status(
         root,
         samples,
-        tuple(_gaps(sorted((rows.start, rows.stop) for rows in parts.values()), samples)),
+        tuple(_gaps(sorted((rows.start, rows.stop) for rows in records.values()), samples)),
         partitions if isinstance(partitions, int) and partitions > 0 else None,
         _names(alive),
         _names(lost),
         tuple(read_failures(folder)),
-        _rate(folder, parts, at_work),
+        _rate(folder, records, at_work),
         is_interrupted(folder),
     )
 
@@ -145,15 +145,15 @@ def _names(locks: dict[str, list[Holder]]) -> dict[str, str]:
     }
 
 
-def _rate(folder: str, parts: dict[str, range], at_work: list[Holder]) -> float | None:
-    """Samples per second that these runs have done since the first part of the last minutes."""
+def _rate(folder: str, records: dict[str, range], at_work: list[Holder]) -> float | None:
+    """Samples per second that these runs have done since the first record of the last minutes."""
     runs = {os.path.basename(holder.path) for holder in at_work}
-    names = [name for name in parts if run_of(name) in runs]
+    names = [name for name in records if run_of(name) in runs]
     times = {name: os.stat(os.path.join(folder, name)).st_mtime for name in names}
     # The clock of the filesystem, which need not agree with that of this machine.
     now = max([*times.values(), *(holder.touched for holder in at_work)], default=0.0)
     recent = sorted(
-        (at, len(parts[name])) for name, at in times.items() if at > now - _RATE_SECONDS
+        (at, len(records[name])) for name, at in times.items() if at > now - _RATE_SECONDS
     )
     seconds = now - recent[0][0] if recent else 0.0
     return sum(samples for _, samples in recent[1:]) / seconds if seconds > 0 else None

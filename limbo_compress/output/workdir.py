@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import OutputError, UsageError
-from ..formats.shard_record import Part, rows_of
+from ..formats.shard_record import ShardRecord, rows_of
 from ..oserrors import writing
 from ..plan import PLACE, Job
 from ..renaming import rename_folder
@@ -69,11 +69,11 @@ class WorkDir:
         The job, which knows how rows are written once the folder is entered: its files exist.
     files : dict of str to int
         Descriptors of the unfinished outputs.
-    done : list of Part
-        The parts of earlier runs that are whole and whose rows are intact, in order, as far as
+    done : list of ShardRecord
+        The records of earlier runs that are whole and whose rows are intact, in order, as far as
         they belong to the rows of this run.
     changed : list of str
-        For each part of an earlier run whose samples have changed since, the first such file.
+        For each record of an earlier run whose samples have changed since, the first such file.
     has_late_writers : bool
         Whether a process of an earlier run, or of this one, may still write to the arrays.
     is_kept : bool
@@ -96,7 +96,7 @@ class WorkDir:
         self._stack = ExitStack()
         self._is_claimed = False
         self.files: dict[str, int] = {}
-        self.done: list[Part] = []
+        self.done: list[ShardRecord] = []
         self.changed: list[str] = []
         self.has_late_writers = False
         self.is_kept = False
@@ -155,7 +155,7 @@ class WorkDir:
         self._remove_all_but(set())
 
     def _open(self) -> list[str]:
-        """Make the place of work this run's, and return all runs whose parts are in it."""
+        """Make the place of work this run's, and return all runs whose records are in it."""
         if self._job.partition and self._lock.has_other_partitions():
             place = place_in(self._job.root) or self._job.place
             self._job = replace(self._job, place=place)
@@ -315,7 +315,7 @@ class WorkDir:
     def _remove_other_files(self) -> None:
         """Remove what this run does not go on with, as far as it cannot be another partition's."""
         job = self._job
-        kept = {os.path.basename(part.path(job.folder)) for part in self.done}
+        kept = {os.path.basename(record.path(job.folder)) for record in self.done}
         if job.partition:
             names = os.listdir(job.folder)
             self._ask()

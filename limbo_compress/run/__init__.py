@@ -2,7 +2,7 @@
 
 ::
 
-    rows ──► shards ──► tasks ──► executor ──► engine ──► worker: one shard, start to end ──► Part
+    rows ──► shards ──► tasks ──► executor ──► engine ──► worker: one whole shard ──► ShardRecord
                                   policy       processes, or dask
 
 `launch` starts a worker process; `stderr` catches what libraries print.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from ..errors import SampleError
-from ..formats.shard_record import Part, SampleIssue
+from ..formats.shard_record import SampleIssue, ShardRecord
 from ..options import Options
 
 __all__ = ["FailureLimit"]
@@ -41,22 +41,22 @@ class FailureLimit:
         self._offsets = list(accumulate(map(len, missing), initial=0))
         self._failed: set[int] = set()
 
-    def check(self, part: Part) -> None:
-        """Count the bad samples of a part.
+    def check(self, record: ShardRecord) -> None:
+        """Count the bad samples of a record.
 
         Raises
         ------
         SampleError
             If they are too many now. Unless it speaks of one sample, the others are logged.
         """
-        self._failures += part.failures
-        self._failed |= {self._position(failure.row) for failure in part.failures}
+        self._failures += record.failures
+        self._failed |= {self._position(failure.row) for failure in record.failures}
         limit = min(self._options.failure_limit(self._samples), self._samples - 1)
         if len(self._failures) > limit:
             self._stop()
         if self._options.max_failures is not None:
             return
-        for failure in part.failures:
+        for failure in record.failures:
             if self._in_a_row(failure.row) > _MAX_IN_A_ROW:
                 raise SampleError(
                     f"one of {_MAX_IN_A_ROW + 1} bad samples in a row: {failure.text}",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 __all__ = ["split"]
 
-# Large enough to make a shard's fixed costs (two messages, a mapping, a part-file) negligible,
+# Large enough to make a shard's fixed costs (two messages, a mapping, a shard record) negligible,
 # small enough that a killed job loses little.
 _LARGEST = 32
 _SHARDS_AHEAD = 4

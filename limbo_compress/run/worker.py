@@ -1,4 +1,4 @@
-"""One shard, start to end: read its samples, fill their rows, and leave a part-file."""
+"""One shard, start to end: read its samples, fill their rows, and leave a shard record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import MachineError, SampleError, nearest_names, shown
 from ..formats.filestate import FileState
 from ..formats.index import Entry
 from ..formats.pickling import fragment, no_garbage_collection
-from ..formats.shard_record import Part, SampleIssue, write_part
+from ..formats.shard_record import SampleIssue, ShardRecord, write_shard_record
 from ..options import Options
 from ..oserrors import machine_errors
 from ..output.assemble import CopyRange
@@ -79,7 +79,7 @@ class ShardTask:
         )
         return [replace(first, copies=self.copies), *others]
 
-    def give_up(self, ending: Ending) -> Part:
+    def give_up(self, ending: Ending) -> ShardRecord:
         """Report the only sample as bad: it ends every process that works on it.
 
         Raises
@@ -91,11 +91,11 @@ class ShardTask:
         if ending.is_from_outside:
             raise MachineError(text, self.paths[0])
         issue = SampleIssue(self.start, self.paths[0], text)
-        part = Part(self.start, self.start + 1, self.job.run, failures=(issue,))
+        record = ShardRecord(self.start, self.start + 1, self.job.run, failures=(issue,))
         for pending in self.copies:
             pending.copy()
-        _leave_part(self.job, part)
-        return part
+        _leave_record(self.job, record)
+        return record
 
 
 def initialize(options: Options, niceness: int = 0) -> None:
@@ -142,10 +142,10 @@ def _load_libraries(options: Options) -> None:
             import_module(module, __package__)
 
 
-def compress_shard(task: ShardTask) -> Generator[str, None, Part]:
+def compress_shard(task: ShardTask) -> Generator[str, None, ShardRecord]:
     """Do a shard. Doing it twice writes the same bytes.
 
-    Bad samples come back as data, in the part.
+    Bad samples come back as data, in the record.
 
     Yields
     ------
@@ -163,7 +163,7 @@ def compress_shard(task: ShardTask) -> Generator[str, None, Part]:
         return (yield from _compress_shard(task))
 
 
-def _compress_shard(task: ShardTask) -> Generator[str, None, Part]:
+def _compress_shard(task: ShardTask) -> Generator[str, None, ShardRecord]:
     from ..output.row_writer import RowWriter
 
     lock = Lock.of(task.job)
@@ -183,7 +183,7 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, Part]:
         lock.check()
         done = yield from _compress_samples(task, reader, writers, take_messages)
     edges = b"".join(writer.edges for writer in writers.values())
-    part = Part(
+    record = ShardRecord(
         start=task.rows.start,
         stop=task.rows.stop,
         run=task.job.run,
@@ -198,8 +198,8 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, Part]:
         is_synced=task.job.syncs_shards,
     )
     if not done.failures or task.job.options.on_error == "skip":
-        _leave_part(task.job, part, b"".join(done.fragments), edges)
-    return replace(part, files=())  # only a later run asks for them
+        _leave_record(task.job, record, b"".join(done.fragments), edges)
+    return replace(record, files=())  # only a later run asks for them
 
 
 def _check_size(head: bytes, size: int, path: str) -> None:
@@ -208,10 +208,10 @@ def _check_size(head: bytes, size: int, path: str) -> None:
     check_file_size(head, size, path)
 
 
-def _leave_part(job: Job, part: Part, metadata: bytes = b"", edges: bytes = b"") -> None:
-    """Write a part-file, unless another run has taken over the work folder."""
+def _leave_record(job: Job, record: ShardRecord, metadata: bytes = b"", edges: bytes = b"") -> None:
+    """Write a shard record, unless another run has taken over the work folder."""
     Lock.of(job).check()
-    write_part(job.folder, part, metadata, edges)
+    write_shard_record(job.folder, record, metadata, edges)
 
 
 @dataclass

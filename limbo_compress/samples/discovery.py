@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..errors import InputError, shown
 from ..oserrors import is_about_file, machine_errors, retry
 
-__all__ = ["Samples", "find_samples"]
+__all__ = ["FoundSamples", "find_samples"]
 
 
 # What is said of a link that leads nowhere.
@@ -20,7 +20,7 @@ _NOWHERE = (errno.ENOENT, errno.ELOOP)
 
 
 @dataclass(frozen=True)
-class Samples:
+class FoundSamples:
     """The samples of one or more directories.
 
     Attributes
@@ -49,7 +49,7 @@ class Samples:
 
 def find_samples(
     directories: Iterable[str], progress: Callable[[int], object] | None = None
-) -> Samples:
+) -> FoundSamples:
     """Find every metadata file below some directories.
 
     The rules are those of ``glob("**/*.json", recursive=True)``, which the reference
@@ -67,7 +67,7 @@ def find_samples(
 
     Returns
     -------
-    Samples
+    FoundSamples
 
     Raises
     ------
@@ -88,7 +88,7 @@ def find_samples(
     for root in roots:
         if root in walk.unlisted:
             raise InputError(f"cannot list this folder: {walk.unlisted[root]}", root)
-    samples = Samples(tuple(sorted(walk.found.values())), walk.repeated(), walk.unlisted)
+    samples = FoundSamples(tuple(sorted(walk.found.values())), walk.repeated(), walk.unlisted)
     if not samples.paths:
         raise InputError(
             f"no sample (no *.json file) found below {', '.join(map(shown, roots))}",

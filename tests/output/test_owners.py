@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import OutputError, compress
-from limbo_compress.formats.shard_record import Part, read_parts, write_part
+from limbo_compress.formats.shard_record import ShardRecord, read_shard_records, write_shard_record
 from tests import jobs
 
 NOBODY, DAEMON = 65534, 1
@@ -82,11 +82,11 @@ def give(path: Path, user: int) -> None:
 
 
 def plant_work(shared: Path, user: int) -> Path:
-    """Let a user leave unfinished work, whose part-files he has forged."""
+    """Let a user leave unfinished work, whose shard records he has forged."""
     stop_before_publication(shared)
     folder, place = shared / "out" / ".test.partial", str(jobs.work_in(shared / "out", "test"))
-    for part in list(read_parts(place)):
-        write_part(place, part, b"\x94" * part.metadata_bytes)
+    for part in list(read_shard_records(place)):
+        write_shard_record(place, part, b"\x94" * part.metadata_bytes)
     folder.chmod(0o777)
     give(folder, user)
     return folder
@@ -285,12 +285,12 @@ def test_a_part_whose_run_is_no_plain_name_is_ignored(
     with pytest.raises(InterruptionError):
         compress(jobs.job(campaign, tmp_path), progress)
     folder = str(jobs.work_in(tmp_path))
-    before = list(read_parts(folder))
-    write_part(folder, Part(0, 12, "x"))
-    path = Path(Part(0, 12, "x").path(folder))
-    record = json.dumps(vars(Part(0, 12, "x")) | {"run": run}).encode()
+    before = list(read_shard_records(folder))
+    write_shard_record(folder, ShardRecord(0, 12, "x"))
+    path = Path(ShardRecord(0, 12, "x").path(folder))
+    record = json.dumps(vars(ShardRecord(0, 12, "x")) | {"run": run}).encode()
     path.write_bytes(b"%08x %b\n" % (zlib.crc32(record), record))
-    assert list(read_parts(folder)) == before
+    assert list(read_shard_records(folder)) == before
     report = compress(jobs.job(campaign, tmp_path))
     assert (report.samples, report.resumed) == (12, sum(p.stop - p.start for p in before))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbo_compress import Options
-from limbo_compress.formats.shard_record import Part
+from limbo_compress.formats.shard_record import ShardRecord
 from limbo_compress.output import record
 from limbo_compress.output.filesystem import write_synced
 from limbo_compress.output.resume import missing
@@ -18,7 +18,7 @@ from limbo_compress.plan import plan
 
 @given(st.lists(st.booleans(), max_size=60))
 def test_the_missing_rows_are_those_of_no_part(done: list[bool]) -> None:
-    parts = [Part(row, row + 1, "run") for row, is_done in enumerate(done) if is_done]
+    parts = [ShardRecord(row, row + 1, "run") for row, is_done in enumerate(done) if is_done]
     undone = [row for rows in missing(parts, range(len(done))) for row in rows]
     assert undone == [row for row, is_done in enumerate(done) if not is_done]
 

@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from limbo_compress import Options, SampleError, SampleIssue
-from limbo_compress.formats.shard_record import Part
+from limbo_compress.formats.shard_record import ShardRecord
 from limbo_compress.run.failure_limit import FailureLimit
 
 
-def part(rows: range) -> Part:
+def part(rows: range) -> ShardRecord:
     """A part of bad samples."""
     issues = tuple(SampleIssue(row, f"/{row}.json", "bad") for row in rows)
-    return Part(rows.start, rows.stop, "run", failures=issues)
+    return ShardRecord(rows.start, rows.stop, "run", failures=issues)
 
 
 def limit(missing: list[range]) -> FailureLimit:
