@@ -35,7 +35,7 @@ __all__ = ["Progress", "Report", "compress", "status"]
 
 _log = logging.getLogger(__package__)
 
-# FoundSamples that take a worker about 20 s without compiled code, and 9 s with it.
+# Samples that take a worker about 20 s without compiled code, and 9 s with it.
 _LARGE_JOB = 1000
 
 Progress = Callable[[int, int], None]
@@ -64,7 +64,7 @@ class Report:
     repeated : int
         Metadata files that were reached more than once; each counts once.
     resumed : int
-        FoundSamples that an earlier run had done.
+        Samples that an earlier run had done.
     seconds : float
         How long it took.
     """
@@ -322,7 +322,7 @@ class _Counter:
     Attributes
     ----------
     resumed : int
-        FoundSamples that an earlier run had done.
+        Samples that an earlier run had done.
     """
 
     def __init__(self, progress: Progress | None, samples: int, workdir: WorkDir) -> None:
