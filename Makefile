@@ -181,7 +181,7 @@ test-browser: $(BIN)/installed-browser  ## drive the gallery; apt-get installs C
 	$(BIN)/python -m pytest tests/inspect/test_browser.py
 
 clients: $(BIN)/installed $(CLIENTS)/installed  ## let torchvision, Ultralytics, supervision and datumaro read exports
-	$(BIN)/python -m tests.clients.run $(CLIENTS)/bin/python
+	$(BIN)/python -m tests.programs.clients.run $(CLIENTS)/bin/python
 
 coverage: $(BIN)/installed  ## run all tests, and show which lines they reach, in build/coverage, too
 	@mkdir -p build/coverage
@@ -209,33 +209,33 @@ parity: $(BIN)/installed $(REFERENCE)/installed  ## run the reference on the sam
 		tests/reference/samples $(wildcard ../shared/limbo-samples)
 
 faults: $(BIN)/installed  ## kill jobs, damage their files, fill their disk, many times
-	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.programs.faults
 
 states: $(BIN)/installed  ## run, kill, stop and change jobs in random sequences; SEQUENCES=N of them
 	STATES=$(or $(SEQUENCES),300) $(BIN)/python -m pytest tests/test_states.py
 
 powercuts: $(BIN)/installed  ## cut the power under jobs, and fill disks in writeback; needs root
-	$(BIN)/python -m tests.powercuts $(CASES)
+	$(BIN)/python -m tests.programs.powercuts $(CASES)
 
 enumerate: $(BIN)/installed  ## let each file call of a small job go wrong; FOLDER=DIR for the outputs
-	$(BIN)/python -m tests.enumerate $(if $(FOLDER),--folder '$(FOLDER)')
+	$(BIN)/python -m tests.programs.enumerate $(if $(FOLDER),--folder '$(FOLDER)')
 
 cluster: $(BIN)/installed  ## run job arrays and Dask on two hosts of one filesystem; needs root and mergerfs
-	$(BIN)/python -m tests.hosts $(ROUNDS)
+	$(BIN)/python -m tests.programs.hosts $(ROUNDS)
 
 bombs: $(BIN)/installed  ## what small files cost that were made to cost much, as a table
-	$(BIN)/python -m tests.bombs
+	$(BIN)/python -m tests.programs.bombs
 
 sanitize: $(BIN)/installed $(SANITIZED)  ## fuzz the compiled modules under AddressSanitizer for a minute
 	@# Without its own allocator, Python takes every buffer from malloc, which the sanitizer guards.
 	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-		$(BIN)/python -m tests.sanitize $(SANITIZED)
+		$(BIN)/python -m tests.programs.sanitize $(SANITIZED)
 
 fuzz: $(FUZZ)/installed  ## fuzz the readers of foreign bytes for two minutes each
-	$(FUZZ)/bin/python -m tests.fuzz $(SECONDS)
+	$(FUZZ)/bin/python -m tests.programs.fuzz $(SECONDS)
 
 filesystems: $(BIN)/installed  ## run, kill and resume the command on other filesystems; needs root
-	$(BIN)/python -m tests.filesystems
+	$(BIN)/python -m tests.programs.filesystems
 
 bench: $(BENCH)  ## measure the speed in a few minutes; DATA=DIR for your own samples
 	$(BIN)/python -m benchmarks.bench $(if $(DATA),--data '$(DATA)')

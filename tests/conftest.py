@@ -15,7 +15,7 @@ from benchmarks.mixed import MixedCampaign, write_mixed
 from tests.jobs import Command, run_command
 
 # Run by make clients, with what they import.
-collect_ignore_glob = ["clients/check_*.py"]
+collect_ignore_glob = ["programs/clients/check_*.py"]
 
 # On a busy machine, the time that an example takes says nothing.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,25 +23,25 @@ settings.load_profile("untimed")
 
 
 # Their tests look at what samples say and show. For all others, the first profile does.
-_ON_BOTH_PROFILES = (
+_ON_BOTH_PROFILES = {
     *("dataset", "export", "inspect"),
     *("test_coordinator.py", "test_masks.py", "test_partitions.py", "test_resume.py"),
-)
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests that use a campaign on both profiles, unless they are marked ``uniform``."""
     if "campaign" in metafunc.fixturenames:
-        place = metafunc.definition.path.relative_to(Path(__file__).parent).parts[0]
+        path = metafunc.definition.path.relative_to(Path(__file__).parent)
         is_marked = metafunc.definition.get_closest_marker("uniform") is not None
         profiles = ["uniform", "mixed"]
-        if is_marked or place not in _ON_BOTH_PROFILES:
+        if is_marked or not {path.parts[0], path.name} & _ON_BOTH_PROFILES:
             del profiles[1]
         metafunc.parametrize("campaign", profiles, indirect=True, scope="session")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the tests counted, as `tests/test_enumerate.py` does."""
+    """Print what the tests counted, as `tests/programs/test_enumerate.py` does."""
     counts: Counter[str] = Counter()
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         counts.update({str(name): int(value) for name, value in report.user_properties})

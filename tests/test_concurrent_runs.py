@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults import Testbed, has_hosts, start_at_once, suspend_and_take_over
+from tests.programs.faults import Testbed, has_hosts, start_at_once, suspend_and_take_over
 
 
 @pytest.fixture(scope="module")

@@ -11,5 +11,5 @@ def test_without_isal_the_bytes_are_the_same(
     flags = ("--images", "--image-size", 32, 24, "--metadata", "--workers", 2, campaign)
     assert command("--prefix", "fast", *flags).returncode == 0
     plain = ("isal", "main", "--prefix", "plain", *flags)
-    assert command(*plain, module="tests.without").returncode == 0
+    assert command(*plain, module="tests.programs.without").returncode == 0
     assert outputs(tmp_path, "plain") == outputs(tmp_path, "fast")

@@ -23,6 +23,7 @@ from tests.failing import fail_once, happened
 from tests.jobs import Command, outputs
 
 FLAGS = ("--prefix", "out", "--images", "--metadata", "--on-error", "skip", "--quiet")
+CRASHING = "tests.programs.crashing"
 
 
 def job(data: Path, **change: Any) -> Options:
@@ -237,7 +238,7 @@ def test_a_library_that_cannot_be_imported_ends_the_job(
 def crash(command: Command, data: Path, workers: int, cause: str) -> Any:
     path = sorted(data.rglob("*.json"))[3]
     flags = (*FLAGS, "--workers", workers, data)
-    return path, command(path.name, *flags, module="tests.crashing", env={"TESTS_CRASH_BY": cause})
+    return path, command(path.name, *flags, module=CRASHING, env={"TESTS_CRASH_BY": cause})
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -298,7 +299,7 @@ def test_an_unforeseen_exception_on_every_sample_ends_the_job_soon(
     command: Command, many: Path
 ) -> None:
     flags = ("--prefix", "out", "--metadata", "--on-error", "skip", "--workers", 2, many)
-    done = command("many", *flags, module="tests.crashing", env={"TESTS_CRASH_BY": "exception"})
+    done = command("many", *flags, module=CRASHING, env={"TESTS_CRASH_BY": "exception"})
     assert done.returncode == 1
     assert "one of 20 bad samples in a row" in done.stderr
     assert outputs(many.parent) == {}

@@ -242,7 +242,7 @@ def test_without_the_extra_the_error_says_what_to_install(
     command: Command, campaign: Path, tmp_path: Path
 ) -> None:
     arguments = ("OpenEXR", "main", "--mask", "all", ".", "--", campaign)
-    done = command(*arguments, module="tests.without")
+    done = command(*arguments, module="tests.programs.without")
     assert done.returncode == 2
     assert done.stderr == (
         "limbo-compress: --mask needs OpenEXR and mmh3; pip install 'limbo-compress[masks]'\n"

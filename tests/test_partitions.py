@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from limbo_compress import Options, OutputError, SampleError, UsageError, compress, status
-from tests.faults import RunningCommand
 from tests.jobs import (
     Command,
     empty_mask_warning,
@@ -26,6 +25,7 @@ from tests.jobs import (
     remove_cryptomattes,
     work_in,
 )
+from tests.programs.faults import RunningCommand
 
 WORK_DIR = ".out.partial"
 

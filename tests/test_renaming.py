@@ -60,7 +60,7 @@ def test_each_command_that_needs_it_says_so_at_once(
     folder = tmp_path / "folder"
     folder.mkdir()
     flags = ("no_library", command, "--quiet", *arguments)
-    done = run_command(folder, *flags, env=env, module="tests.without")
+    done = run_command(folder, *flags, env=env, module="tests.programs.without")
     assert (done.returncode, done.stdout) == (1, "")
     assert ": this filesystem cannot rename a folder: " in done.stderr
     assert done.stderr.endswith("; write to another one, and copy the outputs\n")

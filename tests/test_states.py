@@ -27,9 +27,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from numpy.typing import NDArray
 
 from limbo_compress import InputError, Options, Partition, compress, load, status
-from tests.faults import has_hosts, on_host
-from tests.interrupted import Deed, Moment
 from tests.jobs import files, outputs, run_command, wait_until, write_tiny_campaign
+from tests.programs.faults import has_hosts, on_host
+from tests.programs.interrupted import Deed, Moment
 
 ROOT = Path(__file__).parents[1]
 # How many sequences `make states` tries.
@@ -90,7 +90,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Interruption:
-    """See `tests.interrupted`."""
+    """See `tests.programs.interrupted`."""
 
     moment: Moment
     count: int
@@ -110,7 +110,7 @@ class Run:
         self._marker = self._notes / "interrupted"
         program = ["limbo_compress"]
         if interruption is not None:
-            program = ["tests.interrupted", str(self._marker), *interruption.words()]
+            program = ["tests.programs.interrupted", str(self._marker), *interruption.words()]
         with open(self._notes / "stderr", "wb") as stderr:
             self._process = subprocess.Popen(
                 [*(on_host(host) if host else ()), sys.executable, "-m", *program, *arguments],

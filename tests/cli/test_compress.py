@@ -84,7 +84,7 @@ def test_the_version_is_that_of_the_opencv_in_use(
 
 
 def test_a_missing_library_is_named(command: Command) -> None:
-    done = command("cv2", "main", "--version", module="tests.without")
+    done = command("cv2", "main", "--version", module="tests.programs.without")
     assert (done.returncode, done.stderr) == (0, "")
     assert "other images: cv2 is missing" in done.stdout.splitlines()
 

@@ -145,9 +145,8 @@ def test_no_command_runs_modules_of_the_current_folder(
 def test_a_worker_that_replaces_another_runs_no_module_of_the_current_folder(
     campaign: Path, tmp_path: Path
 ) -> None:
-    program = (
-        "import runpy; runpy.run_module('tests.crashing', run_name='__main__', alter_sys=True)"
-    )
+    module = "tests.programs.crashing"
+    program = f"import runpy; runpy.run_module('{module}', run_name='__main__', alter_sys=True)"
     (sample, *_) = sorted(path.name for path in campaign.rglob("*.json"))
     flags = ("--metadata", "--on-error", "skip", "--workers", "2", "--")
     done = run_under_shadows(tmp_path, program, sample, *flags, campaign)

@@ -378,7 +378,7 @@ def test_a_box_in_another_mode_is_one_line(export: Command, tmp_path: Path, to: 
 @pytest.mark.parametrize("library", ["PIL", "pycocotools", "yaml"])
 def test_a_missing_library_is_one_line(prefix: Path, tmp_path: Path, library: str) -> None:
     arguments = (library, "export", prefix, "--to", "yolo", "-o", "out")
-    done = run_command(tmp_path, *arguments, module="tests.without")
+    done = run_command(tmp_path, *arguments, module="tests.programs.without")
     assert f"needs the library {library}; pip install 'limbo-compress[export]'" in failed(
         done, 2, tmp_path
     )

@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 
 from tests.cli.test_console import write_noisy_jpegs
-from tests.faults import on_host
 from tests.jobs import write_tiny_campaign
 from tests.pictures import encoded, picture_with_alpha
+from tests.programs.faults import on_host
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

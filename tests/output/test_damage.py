@@ -1,4 +1,4 @@
-"""Damaged and hostile work folders and outputs: a short run of `tests.workfuzz`, and pipes."""
+"""Damaged and hostile work folders and outputs: pipes, and a short `tests.programs.workfuzz`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs import Command
-from tests.workfuzz import WorkFuzzer
+from tests.programs.workfuzz import WorkFuzzer
 
 
 def test_damage_is_survived_or_named(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A real command, in a Python that lacks a library.
 
-``python -m tests.without LIBRARY main|export|inspect [arguments of the command]``
+``python -m tests.programs.without LIBRARY main|export|inspect [arguments of the command]``
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from ultralytics import YOLO
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset, polygon2mask
 
-from tests.clients.expected import Expected, compare, main, read
+from tests.programs.clients.expected import Expected, compare, main, read
 
 
 def check(folder: Path) -> str:

@@ -1,6 +1,6 @@
 """The real command, but samples whose path contains a given text crash their worker.
 
-``python -m tests.crashing TEXT [arguments of limbo-compress]``
+``python -m tests.programs.crashing TEXT [arguments of limbo-compress]``
 
 The environment variable ``TESTS_CRASH_BY`` names another signal than SIGSEGV, or is "exception".
 """
@@ -20,7 +20,7 @@ from limbo_compress.formats.shard_record import ShardRecord
 from limbo_compress.options import Options
 from limbo_compress.run import worker
 from limbo_compress.samples.reader import SampleFiles
-from tests import crashing
+from tests.programs import crashing
 
 _TEXT, _CAUSE = "TESTS_CRASH_ON", "TESTS_CRASH_BY"
 _compress_sample = worker.compress_sample

@@ -11,8 +11,8 @@ is cut again right away, its outputs must be there.
 Where a disk fills during writeback, the kernel has taken writes that never reach the disk. The
 command that later exits with 0 must have left the right bytes there.
 
-``python -m tests.powercuts --filesystem ext4 --scenario resumed --round 1 --keep build/cuts`` does
-one round again, and keeps the images of what failed.
+``--filesystem ext4 --scenario resumed --round 1 --keep build/cuts`` does one round again, and keeps
+the images of what failed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults import FLAGS, MASK, MAX_SECONDS, ROOT, Testbed
-from tests.filesystems import SkippedError, fill, mounted, run, unmount
 from tests.jobs import outputs, wait_until
+from tests.programs.faults import FLAGS, MASK, MAX_SECONDS, ROOT, Testbed
+from tests.programs.filesystems import SkippedError, fill, mounted, run, unmount
 
 __all__: list[str] = []
 
@@ -622,7 +622,8 @@ def main() -> None:
 
 def _try_alone(kind: str) -> int:
     """Try a filesystem in a process whose mounts no other process sees, and so keeps alive."""
-    command = (sys.executable, "-m", "tests.powercuts", *sys.argv[1:], "--filesystem", kind)
+    program = (sys.executable, "-m", "tests.programs.powercuts")
+    command = (*program, *sys.argv[1:], "--filesystem", kind)
     done = subprocess.run(
         ["unshare", "--mount", *command], stdout=subprocess.PIPE, text=True, check=False
     )
@@ -648,7 +649,7 @@ def _try_everything(kind: str, chosen: argparse.Namespace) -> int:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.powercuts")
+    parser = argparse.ArgumentParser(prog="python -m tests.programs.powercuts")
     every = [*SCENARIOS, *FULL]
     parser.add_argument("--filesystem", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--scenario", nargs="+", choices=every, default=every)

@@ -19,7 +19,7 @@ A folder that is as another case left it, but for random names, is not repaired 
 
 The coordinator and the worker count their own calls, so that a case is the same call each time::
 
-    python -m tests.enumerate --only over:kill:coordinator:171
+    python -m tests.programs.enumerate --only over:kill:coordinator:171
 
 `test_enumerate.py` tries a fixed part of all cases.
 """
@@ -49,15 +49,15 @@ from typing import NamedTuple
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests import failing
-from tests.faults import has_hosts, on_host
 from tests.jobs import wait_until
+from tests.programs.faults import has_hosts, on_host
 
 __all__ = [
     *("SCENARIOS", "Bed", "Call", "Case", "Counts", "Outcome", "Run", "Scenario"),
     *("cases_of", "choose", "count", "summary"),
 ]
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SAMPLES = 4
 # Rows of more than the 64 KiB that shards share as a unit, so that rows are mapped, too.
 FLAGS = ("--images", "--metadata", "--mask", "m", "^48", "--image-size", "160", "128")
@@ -765,7 +765,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     lines += ["", *(f"{count:6} × {problem}" for problem, count in problems.most_common())]
     failed = [outcome for outcome in outcomes if outcome.problems]
     if failed:
-        lines += ["", "Failed; to try one again: python -m tests.enumerate --only CASE"]
+        lines += ["", "Failed; to try one again: python -m tests.programs.enumerate --only CASE"]
     for outcome in failed:
         lines += [f"{outcome.case} ({outcome.case.call})", *(f"    {p}" for p in outcome.problems)]
     return "\n".join(lines)

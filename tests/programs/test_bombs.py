@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bombs import BOMBS, measure
+from tests.programs.bombs import BOMBS, measure
 
 
 @pytest.mark.parametrize("name", BOMBS)

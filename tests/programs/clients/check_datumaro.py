@@ -11,7 +11,7 @@ from datumaro.components.dataset import Dataset
 from datumaro.components.environment import Environment
 from pycocotools import mask as coco_masks
 
-from tests.clients.expected import compare, main, read
+from tests.programs.clients.expected import compare, main, read
 
 
 def check(folder: Path) -> str:

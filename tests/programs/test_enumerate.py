@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.enumerate import SCENARIOS, Bed, cases_of, choose, count, summary
+from tests.programs.enumerate import SCENARIOS, Bed, cases_of, choose, count, summary
 
 # About how many classes there are for each that is tried.
 SHARE = 64

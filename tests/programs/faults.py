@@ -46,7 +46,7 @@ EXIT_CODES = {
 ATTEMPTS = 40
 # The longest that a run may take, on however busy a machine.
 MAX_SECONDS = 120
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Testbed:
@@ -95,7 +95,7 @@ class RunningCommand:
     def __init__(
         self, folder: Path, *arguments: object, crash_on: str = "", host: str = ""
     ) -> None:
-        program = ["tests.crashing", crash_on] if crash_on else ["limbo_compress"]
+        program = ["tests.programs.crashing", crash_on] if crash_on else ["limbo_compress"]
         self.folder = folder
         self.mark = uuid.uuid4().hex
         self.parts_before = self.parts()

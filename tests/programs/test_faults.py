@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults import ROUNDS, Testbed
+from tests.programs.faults import ROUNDS, Testbed
 
 
 @pytest.fixture(scope="module")

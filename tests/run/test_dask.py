@@ -331,7 +331,7 @@ exec "$@"
 
 def test_the_script_in_the_documentation_runs(campaign: Path, tmp_path: Path) -> None:
     """Here as well, where `srun` starts one task."""
-    page = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
     scripts = re.findall(r"^(?:    .*\n)+", page, re.MULTILINE)
     (script,) = (textwrap.dedent(script) for script in scripts if "dask scheduler" in script)
     programs = tmp_path / "bin"

@@ -1,4 +1,4 @@
-"""What `tests.fuzz` feeds to each reader of foreign bytes, and how it changes what it feeds.
+"""What `fuzz` feeds to each reader of foreign bytes, and how it changes what it feeds.
 
 A change keeps what a reader checks first: checksums, sizes, offsets. Else hardly any input would
 come past them. Readers of files read them from the current folder.
@@ -43,7 +43,7 @@ __all__ = ["TARGETS", "Target", "WrongResultError"]
 # Changes bytes somehow, to at most so many.
 Change = Callable[[bytes, int], bytes]
 
-_SAMPLES = Path(__file__).parent / "reference" / "samples"
+_SAMPLES = Path(__file__).parents[1] / "reference" / "samples"
 _OPTIONS = Options((".",), "out", images=True, image_size=(8, 6), max_pixels=10**6)
 _METADATA = {
     "image": {"filename": "x.png", "text": "\ud800"},

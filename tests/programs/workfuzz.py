@@ -1,8 +1,8 @@
 """Damage what an unfinished job and its commands read, and see what they say.
 
-Run it with ``python -m tests.workfuzz SECONDS``. Each round changes one file of a work folder, or
-an existing output, and runs a command there. It must end within seconds with exit code 0, 1 or 2,
-say an error in one line, and publish nothing but the right bytes.
+Run it with ``python -m tests.programs.workfuzz SECONDS``. Each round changes one file of a work
+folder, or an existing output, and runs a command there. It must end within seconds with exit code
+0, 1 or 2, say an error in one line, and publish nothing but the right bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The real command, but a signal arrives just before a chosen change to a file.
 
-``python -m tests.interrupted MARKER MOMENT COUNT DEED [arguments of limbo-compress]``
+``python -m tests.programs.interrupted MARKER MOMENT COUNT DEED [arguments of limbo-compress]``
 
 MOMENT says which changes below the current folder count: those of the ``coordinator``, those of a
 ``worker``, or the coordinator's at ``final`` names, whose prefix must be ``out``. Just before

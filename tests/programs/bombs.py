@@ -86,7 +86,7 @@ sys.stderr.write(json.dumps([code, usage.ru_maxrss, usage.ru_utime + usage.ru_st
 
 def measure(bomb: Bomb, folder: Path) -> Cost:
     """Run the command; the peak is that of its largest process."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-S", "-c", _START, *bomb.command],
         cwd=folder,

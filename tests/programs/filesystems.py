@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.faults import MASK, RunningCommand, Testbed
 from tests.jobs import outputs, wait_until
+from tests.programs.faults import MASK, RunningCommand, Testbed
 
 __all__ = ["FILESYSTEMS", "SkippedError", "fill", "mounted", "run", "unmount"]
 

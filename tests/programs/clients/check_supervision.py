@@ -6,7 +6,7 @@ from pathlib import Path
 
 from supervision import DetectionDataset
 
-from tests.clients.expected import Expected, compare, main, read
+from tests.programs.clients.expected import Expected, compare, main, read
 
 
 def check(folder: Path) -> str:

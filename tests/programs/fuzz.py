@@ -1,9 +1,9 @@
 """Fuzz the readers of foreign bytes, guided by the lines they reach: ``make fuzz``.
 
-Run it with ``python -m tests.fuzz SECONDS``. Two targets run at a time, each in a process of its
-own, for so many seconds. It prints a line for each. A finding is a result that is wrong, an
+Run it with ``python -m tests.programs.fuzz SECONDS``. Two targets run at a time, each in a process
+of its own, for SECONDS. It prints a line for each. A finding is a result that is wrong, an
 exception that the reader does not document, a crash, 20 seconds, or more than a gigabyte. Its input
-stays in ``build/fuzz``, with a traceback where there is one.
+stays in ``build/fuzz``, with a traceback if there is one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _BUILD = _ROOT / "build" / "fuzz"
 # For the files that are read: a disk takes longer to replace one than a reader to read it.
 _MEMORY = Path("/dev/shm")
@@ -67,7 +67,7 @@ def fuzz(name: str, seconds: str) -> None:
     import atheris  # here because only the environment of make fuzz has it
 
     with atheris.instrument_imports(include=["limbo_compress"]):
-        from tests.fuzz_targets import TARGETS
+        from tests.programs.fuzz_targets import TARGETS
 
     target = TARGETS[name]()
     folder = _BUILD / name
@@ -136,7 +136,7 @@ def watch(name: str, seconds: float) -> tuple[str, int]:
         left = round(begun + seconds - time.monotonic())
         before = len(_findings(folder))
         # libFuzzer takes 0 for no limit.
-        command = [sys.executable, "-m", "tests.fuzz", name, str(max(1, left))]
+        command = [sys.executable, "-m", "tests.programs.fuzz", name, str(max(1, left))]
         place = _MEMORY if _MEMORY.is_dir() else None
         with log.open("ab") as file, tempfile.TemporaryDirectory(dir=place) as here:
             env = os.environ | {"PYTHONPATH": str(_ROOT)}

@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from torchvision.datasets import CocoDetection, ImageFolder, wrap_dataset_for_transforms_v2
 from torchvision.ops import box_convert
 
-from tests.clients.expected import Expected, compare, main, read
+from tests.programs.clients.expected import Expected, compare, main, read
 
 
 def check(folder: Path) -> str:

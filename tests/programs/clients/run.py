@@ -19,11 +19,11 @@ import numpy as np
 
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import compress, export_dataset, load
-from tests.clients.expected import Expected, Object, write
 from tests.export.sources import bounds, box, contour, distinct, raster, write_sample
 from tests.jobs import job
+from tests.programs.clients.expected import Expected, Object, write
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SIZE = (160, 120)
 SOURCE = (320, 240)
 PARTS = ("train", "val", "test")
@@ -110,7 +110,7 @@ def main() -> None:
     # Ultralytics keeps its settings there.
     environment = os.environ | {"YOLO_CONFIG_DIR": str(build), "YOLO_OFFLINE": "true"}
     for client in CLIENTS:
-        command = [arguments.python, "-m", f"tests.clients.check_{client}", str(build)]
+        command = [arguments.python, "-m", f"tests.programs.clients.check_{client}", str(build)]
         if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
             failed.append(client)
     if failed:

@@ -40,7 +40,7 @@ PARTITIONS = 4
 SAMPLES = 60
 ROUNDS = 10
 SECONDS = 120
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Hosts:

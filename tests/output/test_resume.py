@@ -16,7 +16,6 @@ from limbo_compress import Options, OutputError, SampleError, UsageError, compre
 from limbo_compress.formats.shard_record import read_shard_records, rows_of
 from limbo_compress.plan import plan
 from tests import jobs
-from tests.faults import RunningCommand
 from tests.jobs import (
     Command,
     empty_mask_warning,
@@ -26,6 +25,7 @@ from tests.jobs import (
     remove_cryptomattes,
     work_in,
 )
+from tests.programs.faults import RunningCommand
 
 WORK_DIR = ".out.partial"
 
