@@ -471,7 +471,10 @@ class _Attempt:
         successor.wait()
         # The run that woke up may have waited a minute for its successor, and taken over in turn.
         is_lost = bool(env) and "another run took over" in successor.stderr
-        self._note("the successor: ", successor, (1,) if is_lost else (0,))
+        code = 1 if is_lost else 0
+        self._note("the successor: ", successor, (code,))
+        if env and successor.process.returncode != code:
+            self.problems.append(f"the successor's last calls: {failing.calls(env)[-8:]}")
         self._check_files("after the successor: ", is_complete=not is_lost)
         run.wake()
 
