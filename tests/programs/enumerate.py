@@ -651,7 +651,7 @@ def classified(lines: Iterable[str], folder: Path) -> list[Call]:
 
 
 def cases_of(bed: Bed, scenario: str) -> Iterator[Case]:
-    """All cases of a scenario.
+    """All cases of a scenario, alone.
 
     Kills at every call that changes something. All else at each change while files at the final
     names are changed, and elsewhere at the first of its role, phase, function and kind of path.
@@ -666,7 +666,7 @@ def cases_of(bed: Bed, scenario: str) -> Iterator[Case]:
         seen.add(call)
         for kind, names in _KINDS.items():
             is_possible = re.fullmatch(names, call.name) and (kind not in _STALLS or has_hosts())
-            if is_possible and (is_chosen or kind in _KILLS):
+            if is_possible and (is_chosen or kind == "kill"):
                 yield Case(scenario, kind, call.role, numbers[call.role], call)
 
 
@@ -735,6 +735,33 @@ SCENARIOS = {
     "interrupted": Scenario(_prepare_interrupted),
     "set-aside": Scenario(partial(_prepare_interrupted, which=0)),
 }
+
+
+# Scenarios that begin in like folders.
+_FAMILIES = (
+    ("plain", "over", "skip", "linked"),
+    ("resumed", "fresh", "join"),
+    ("interrupted", "set-aside"),
+    ("partition",),
+    ("two",),
+)
+
+
+def all_cases(bed: Bed, scenarios: Sequence[str]) -> Iterator[Case]:
+    """All cases of some scenarios.
+
+    Kills are in each of them. Where final names are not changed, a fault at a call of the same
+    class is in the first scenario of its family only.
+    """
+    seen = set()
+    for name in scenarios:
+        family = next(family for family in _FAMILIES if name in family)
+        for case in cases_of(bed, name):
+            key = (family, case.kind, case.call)
+            is_everywhere = case.kind == "kill" or case.call.phase in _PUBLICATION
+            if is_everywhere or key not in seen:
+                yield case
+            seen.add(key)
 
 
 def choose(cases: Iterable[Case], share: int) -> list[Case]:
@@ -814,7 +841,7 @@ def main() -> int:
     ):
         bed = Bed(Path(files).resolve(), Path(folder).resolve())
         names = [name for name in options.scenario if _is_wanted(name, options.only)]
-        cases = [case for name in names for case in cases_of(bed, name)]
+        cases = list(all_cases(bed, names))
         if options.only:
             cases = [case for case in cases if str(case) in options.only]
         if options.kind:
