@@ -34,8 +34,6 @@ LABELS = {
     "copy-planes": "numpy copies the rows to float32 (3, H, W)",
 }
 EPOCHS = 3
-# Between these the README's figures stand.
-_BEGIN, _END = "<!-- figures of make bench-load: begin -->\n", "<!-- end of load -->\n"
 
 Results = dict[str, Any]
 
@@ -165,7 +163,7 @@ def markdown(results: Results) -> str:
         [
             "# Loading",
             "",
-            "Written by `make bench-load`; not to be edited.",
+            "Written by `make bench-load`; do not edit.",
             "",
             *figures(results),
             "",
@@ -197,26 +195,14 @@ def write(results: Results, folder: Path) -> None:
     (folder / "load.md").write_text(markdown(results), encoding="utf-8")
 
 
-def write_readme(results: Results, path: Path) -> None:
-    """Put the figures into the README."""
-    before, _, rest = path.read_text(encoding="utf-8").partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    path.write_text(
-        f"{before}{_BEGIN}" + "\n".join(figures(results)) + f"\n{_END}{after}", encoding="utf-8"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     results = measure(arguments.samples, arguments.repeats)
-    published = arguments.samples >= 5000
-    folder = DOCUMENTS if published else BUILD / "report"
+    folder = DOCUMENTS if arguments.samples >= 5000 else BUILD / "report"
     write(results, folder)
-    if published:
-        write_readme(results, bench.ROOT / "README.md")
     print((folder / "load.md").read_text(encoding="utf-8"))
 
 

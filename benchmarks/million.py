@@ -98,7 +98,7 @@ def markdown(results: dict[str, Any]) -> str:
         [
             "# A million samples",
             "",
-            "Written by `make bench-million`; not to be edited.",
+            "Written by `make bench-million`; do not edit.",
             "",
             "| job | CPU time of the coordinator | its memory | time in all |",
             "| --- | --: | --: | --: |",

@@ -1,4 +1,4 @@
-"""Every block of Python and bash in the documents runs, and the site has all public names."""
+"""Every block of Python and bash in the documents runs, and prints what the documents show."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
+from doctest import ELLIPSIS, OutputChecker
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,15 +27,31 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 def run_shell(example: Example) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    subprocess.run(
+    done = subprocess.run(
         ["bash", "-euc", example.parsed],
-        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
     )
+    assert done.returncode == 0, done.stdout
+    example.namespace["printed"] = done.stdout
+
+
+def compare_output(example: Example) -> str | None:
+    """Compare a block of text with what the block of bash before it printed."""
+    printed = example.namespace["printed"]
+    if OutputChecker().check_output(example.parsed, printed, ELLIPSIS):
+        return None
+    return f"printed:\n{printed}"
 
 
 def blocks(path: Path) -> list[Example]:
-    parsers = [CodeBlockParser("python", PythonEvaluator()), CodeBlockParser("bash", run_shell)]
+    parsers = [
+        CodeBlockParser("python", PythonEvaluator()),
+        CodeBlockParser("bash", run_shell),
+        CodeBlockParser("text", compare_output),
+    ]
     document: Document = Sybil(parsers=parsers).parse(path)
     # As in a script.
     document.namespace["__name__"] = "__main__"
@@ -66,6 +84,8 @@ def limbo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("limbo")
     campaign = Campaign(samples=24, distinct=8, photographs=6, size=(90, 70))
     write_campaign(folder / "campaign17" / "0049", campaign)
+    with tarfile.open(folder / "campaign17-0049.tar.gz", "w:gz") as archive:
+        archive.add(folder / "campaign17", "campaign17")
     return folder
 
 
@@ -106,6 +126,17 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, data: Path) -> None:
 def test_all_our_commands_on_a_page_are_in_blocks_that_run(page: Path) -> None:
     elsewhere = r"^(?: {4}|```(?!bash|python).*\n)(limbo-[a-z]+ .*)"
     assert re.findall(elsewhere, page.read_text(encoding="utf-8"), re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("name", ["compress", "inspect", "export"])
+def test_the_guides_name_every_option(name: str) -> None:
+    command = Path(sys.executable).with_name(f"limbo-{name}")
+    help_text = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    options = set(re.findall(r"^  (?:-\w.*, )?(--[a-z-]+)", help_text.stdout, re.MULTILINE))
+    assert len(options) > 5
+    guides = [(ROOT / "docs" / f"{page}.md").read_text("utf-8") for page in (name, "cluster")]
+    missing = {option for option in options if not re.search(rf"{option}\b", "".join(guides))}
+    assert missing <= {"--help", "--version"}
 
 
 @pytest.mark.parametrize("name", limbo_compress.__all__)
