@@ -1,7 +1,10 @@
-"""Compiled modules. pyproject.toml has no stable way to declare them yet."""
+"""What pyproject.toml has no stable way to declare: compiled modules, and the README for PyPI."""
 
 import os
+import re
 import sysconfig
+import tomllib
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -26,4 +29,22 @@ MODULES = [
     for name in ("imaging._resample", "imaging._unfilter", "dataset._planes")
 ]
 
-setup(ext_modules=MODULES, options={"bdist_wheel": {"py_limited_api": "cp311"}})
+ROOT = Path(__file__).parent
+
+
+def pypi_readme() -> str:
+    """Return the README with links to the repository, since PyPI has no other file of it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = project["urls"]["Source"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"(!\[[^]]*\]\()(?!https:)", rf"\1{source}/raw/main/", text)
+    return re.sub(r"(\]\()(?!https:|#)", rf"\1{source}/blob/main/", text)
+
+
+if __name__ == "__main__":
+    setup(
+        ext_modules=MODULES,
+        long_description=pypi_readme(),
+        long_description_content_type="text/markdown",
+        options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    )

@@ -19,6 +19,7 @@ from sybil.parsers.markdown import CodeBlockParser
 import limbo_compress
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options, compress
+from setup import pypi_readme
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -126,6 +127,18 @@ def test_the_blocks_of_a_page_run_in_order(page: Path, data: Path) -> None:
 def test_all_our_commands_on_a_page_are_in_blocks_that_run(page: Path) -> None:
     elsewhere = r"^(?: {4}|```(?!bash|python).*\n)(limbo-[a-z]+ .*)"
     assert re.findall(elsewhere, page.read_text(encoding="utf-8"), re.MULTILINE) == []
+
+
+def test_all_links_and_pictures_of_the_readme_resolve_on_pypi() -> None:
+    markdown = pytest.importorskip("readme_renderer.markdown", reason="PyPI's renderer is missing")
+    html = markdown.render(pypi_readme())
+    repository = "https://github.com/limbo-compress/limbo-compress"
+    links = re.findall(r'(?:href|src)="([^"]*)"', html)
+    assert f"{repository}/raw/main/docs/gallery.webp" in links
+    own = re.compile(rf"{repository}/(?:raw|blob)/main/([^#]*)")
+    files = [match[1] for link in links if (match := own.match(link))]
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
 @pytest.mark.parametrize("name", ["compress", "inspect", "export"])
