@@ -104,9 +104,9 @@ def _readme(results: Results) -> list[str]:
         *lines,
         "",
         f"Images and metadata of {samples} generated renders of 720 × 720 pixels"
-        f" ({timed['reference']['samples']} for the reference), start-up included; medians of"
-        f" {len(timed['ours-2']['seconds'])} rounds; {machine['cpu']}, {machine['cpus']} CPUs.",
-        "The two libraries call this project's conversion and write their own formats.",
+        f" ({timed['reference']['samples']} for the reference), start-up included;",
+        f"medians of {len(timed['ours-2']['seconds'])} rounds; {machine['cpu']},"
+        f" {machine['cpus']} CPUs.",
     ]
 
 
