@@ -210,11 +210,12 @@ class Run:
     def states(self) -> dict[int, str]:
         """The states of the processes, without those that have ended."""
         found = {}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            with suppress(OSError):  # it has ended
+                stat = Path("/proc", pid, "stat").read_text()
+                state, _, group = stat.rpartition(")")[2].split()[:3]
                 if int(group) == self.process.pid and state not in "ZX":
-                    found[int(path.parent.name)] = state
+                    found[int(pid)] = state
         return found
 
     def wait_for_stop(self, env: dict[str, str], kind: str) -> bool:
