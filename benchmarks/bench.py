@@ -36,8 +36,7 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "bench"
 OUT = BUILD / "out"
 SCRIPT = str(Path(__file__).with_name("contenders.py"))
-CONTENDERS = ROOT / ".venv-contenders"
-PLAIN = CONTENDERS / "plain" / "bin"  # an install without extras
+PLAIN = ROOT / "build" / "envs" / "contenders-plain" / "bin"  # an install without extras
 FAST = Path(sys.executable).parent  # one with [fast]
 REFERENCE = ROOT / ".venv-reference" / "bin"
 
@@ -128,8 +127,13 @@ def _command(install: Path, data: Path, end: int, *more: str) -> list[str]:
     return [str(install / "limbo-compress"), *flags, "--", str(data)]
 
 
+def python_of(name: str) -> Path:
+    """Return the Python of a tool's environment, which ``make contenders`` creates."""
+    return ROOT / "build" / "envs" / f"contenders-{name}" / "bin" / "python"
+
+
 def tool(name: str, data: Path, end: int) -> list[str]:
-    install = CONTENDERS / name / "bin" if name in TOOLS else PLAIN
+    install = python_of(name).parent if name in TOOLS else PLAIN
     python = (FAST if name == STAGES_FAST else install) / "python"
     return [str(python), SCRIPT, name, str(data), str(OUT), str(WORKERS), str(end)]
 
@@ -266,8 +270,7 @@ def write_with(name: str, data: Path, out: Path) -> None:
     """Let a tool write all samples in its own format, if it is installed."""
     unfinished = out.with_suffix(".partial")
     _empty(unfinished)
-    python = CONTENDERS / name / "bin" / "python"
-    command = [str(python), SCRIPT, name, str(data), str(unfinished), str(WORKERS)]
+    command = [str(python_of(name)), SCRIPT, name, str(data), str(unfinished), str(WORKERS)]
     try:
         subprocess.run(command, check=True, capture_output=True, env=os.environ | QUIET)
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
@@ -407,7 +410,9 @@ def _contender_versions() -> dict[str, str]:
     }
     versions = {}
     for name, packages in wanted.items():
-        path = [str(folder) for folder in (CONTENDERS / name).glob("lib/python*/site-packages")]
+        path = [
+            str(folder) for folder in python_of(name).parents[1].glob("lib/python*/site-packages")
+        ]
         for package in packages:
             for found in distributions(name=package, path=path):
                 versions[package] = found.version

@@ -57,7 +57,7 @@ def prepare(samples: int) -> dict[str, Path]:
 
 
 def python_of(name: str) -> Path:
-    return bench.CONTENDERS / name / "bin" / "python" if name in TOOLS else PYTHON
+    return bench.python_of(name) if name in TOOLS else PYTHON
 
 
 def run(name: str, data: Path, *arguments: object) -> Results:

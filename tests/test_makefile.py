@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,8 +11,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
-from tests import pythons
 
 MAKEFILE = Path(__file__).parents[1] / "Makefile"
 CONFIGURATION = Path(".venv", "pyvenv.cfg")
@@ -43,26 +43,27 @@ def make(*arguments: object, python: str = sys.executable) -> subprocess.Complet
 
 
 def installed(target: str) -> list[str]:
-    """The extras that a target would install, in an environment that is there."""
+    """What a target would install, in an environment that is there."""
     done = make("--dry-run", "--assume-old", CONFIGURATION, target)
     assert done.returncode == 0, done.stderr
-    return [
-        line.split("'")[1] for line in done.stdout.splitlines() if "pip install --quiet -" in line
-    ]
+    return re.findall(r"pip install --quiet (--.*)", done.stdout)
 
 
 def other_python(*versions: str) -> str:
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders = [*map(str, pyenv.glob("versions/3.*[0-9]/bin")), os.environ["PATH"]]
     for version in versions:
-        if python := pythons.find(version):
+        if python := shutil.which(f"python{version}", path=os.pathsep.join(folders)):
             return python
     return pytest.skip(f"none of Python {', '.join(versions)} is on this machine")
 
 
 def test_the_demo_installs_what_users_do_and_other_targets_add_to_it() -> None:
-    assert (installed("demo"), installed("test")) == ([".[fast,masks]"], [".[dev]"])
+    everything = "--group dev --editable ."
+    assert (installed("demo"), installed("test")) == (["--editable '.[fast,masks]'"], [everything])
     Path(".venv", "bin").mkdir(parents=True)
     Path(".venv", "bin", "installed-demo").touch()
-    assert (installed("demo"), installed("test")) == ([], [".[dev]"])
+    assert (installed("demo"), installed("test")) == ([], [everything])
     Path(".venv", "bin", "installed").touch()
     assert (installed("demo"), installed("test")) == ([], [])
 
@@ -95,11 +96,25 @@ def test_what_is_published_is_built_by_tools_of_known_hashes_only() -> None:
     )
 
 
-def test_targets_that_install_packages_of_the_system_say_so() -> None:
+def test_help_shows_what_is_needed_every_day() -> None:
     lines = make("help").stdout.splitlines()
+    assert {"demo", "test", "check", "docs"} < {line.split()[1] for line in lines}
+    assert len(lines) <= 12
+    assert set(lines) < set(make("help-all").stdout.splitlines())
+
+
+def test_each_target_in_help_runs_something() -> None:
+    for line in make("help-all").stdout.splitlines():
+        done = make("--dry-run", line.split()[1])
+        assert done.returncode == 0, done.stderr
+        assert "\n" in done.stdout
+
+
+def test_targets_that_install_packages_of_the_system_say_so() -> None:
+    lines = make("help-all").stdout.splitlines()
     assert [line.split()[1] for line in lines if "apt-get" in line] == [
-        "screenshot",
         "test-browser",
+        "screenshot",
     ]
 
 
@@ -135,8 +150,7 @@ def test_an_environment_whose_interpreter_is_gone_is_created_anew() -> None:
 
 
 def test_an_environment_of_another_python_is_created_anew() -> None:
-    versions = [version for version in pythons.supported() if version != HERE]
-    other = other_python(*versions)
+    other = other_python(*sorted({"3.11", "3.12", "3.13", "3.14"} - {HERE}))
     subprocess.run([other, "-m", "venv", "--without-pip", ".venv"], check=True)
     assert make(CONFIGURATION).stdout == f"Creating .venv with Python {HERE}\n"
     assert list(Path(".venv", "lib").glob("python3.*")) == [Path(".venv", "lib", f"python{HERE}")]

@@ -211,8 +211,6 @@ class _WholeMetadata:
 
     @cached_property
     def _categories(self) -> tuple[NDArray[np.intp], tuple[frozenset[str], ...]]:
-        import numpy as np
-
         known: dict[frozenset[str], int] = {}
         ids = [
             known.setdefault(frozenset(categories(sample)), len(known)) for sample in self._samples
