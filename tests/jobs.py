@@ -16,29 +16,37 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks.campaign import Campaign, write_campaign
-from limbo_compress import Options
+from limbo_compress import Options, compress
 from limbo_compress.errors import nearest
 
 __all__ = [
     "REAL_SAMPLES",
+    "ROOT",
     "Command",
     "catches",
     "empty_mask_warning",
+    "error_line",
     "files",
     "job",
     "labels_below",
     "outputs",
     "remove_cryptomattes",
+    "run",
     "run_command",
     "run_on_terminal",
+    "script",
     "shadow_modules",
+    "stop_after",
     "wait_until",
     "work_in",
     "write_tiny_campaign",
 ]
 
-REAL_SAMPLES = Path(__file__).parents[2] / "shared" / "limbo-samples"
+ROOT = Path(__file__).parents[1]
+REAL_SAMPLES = ROOT.parent / "shared" / "limbo-samples"
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -53,6 +61,21 @@ def job(data: Path, folder: Path, **change: Any) -> Options:
         "workers": 1,
     }
     return Options((str(data),), **defaults | change)
+
+
+class _Interruption(Exception):  # noqa: N818  # nothing went wrong
+    """What ends a job in `stop_after`."""
+
+
+def stop_after(samples: int, options: Options) -> None:
+    """Begin a job, and end it once this number of samples is done."""
+
+    def progress(done: int, total: int) -> None:
+        if done == samples:
+            raise _Interruption
+
+    with pytest.raises(_Interruption):
+        compress(options, progress)
 
 
 def outputs(folder: Path, prefix: str = "out") -> dict[str, bytes]:
@@ -107,6 +130,40 @@ def empty_mask_warning(name: str, pattern: str, labels: set[str]) -> str:
     return f"limbo-compress: --mask {name} '{pattern}': all zeros, because {why}"
 
 
+def run(
+    *command: object, env: dict[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run any command, for which Python finds the tests, and return what it prints.
+
+    Parameters
+    ----------
+    *command : object
+    env : dict of str to str, optional
+        Variables besides those of this process.
+    **options : object
+        As `subprocess.run` takes them, such as ``cwd`` and ``check``.
+    """
+    defaults = {"capture_output": True, "text": True, "timeout": 120, "check": False}
+    variables = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        [*map(str, command)], env=variables, **defaults | options
+    )
+    return done
+
+
+def error_line(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """Check that a command failed with nothing but one line, and return it."""
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.startswith("limbo-"), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def script(name: str) -> Path:
+    """The path of an installed command."""
+    return Path(sys.executable).with_name(name)
+
+
 def run_command(
     folder: Path,
     *arguments: object,
@@ -114,29 +171,15 @@ def run_command(
     module: str = "limbo_compress",
 ) -> subprocess.CompletedProcess[str]:
     """Run the real command in `folder`, or a module of the tests that does."""
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | (env or {}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run(sys.executable, "-m", module, *arguments, cwd=folder, env=env)
 
 
 def run_on_terminal(folder: Path, *command: object) -> str:
     """Run a command whose stderr is a terminal, and return what it shows there."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
-    subprocess.run(
-        [*map(str, command)],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=theirs,
-        timeout=120,
-        check=True,
-    )
+    streams: Any = {"stdout": subprocess.DEVNULL, "stderr": theirs, "capture_output": False}
+    run(*command, cwd=folder, check=True, **streams)
     os.close(theirs)
     shown = b""
     with suppress(OSError):  # Linux, once all is read

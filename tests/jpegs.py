@@ -34,6 +34,12 @@ def segment(marker: int, contents: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(contents) + 2) + contents
 
 
+def noisy(data: bytes) -> bytes:
+    """A JPEG with bytes between its markers, which libjpeg skips with a warning."""
+    table = data.index(b"\xff\xdb")
+    return data[:table] + b"noise" + data[table:]
+
+
 def restart_marker(number: int) -> bytes:
     return bytes((0xFF, 0xD0 + number % 8))
 

@@ -8,7 +8,6 @@ import pickle
 import shutil
 import socket
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from pyarrow.parquet import read_table
 
 from limbo_compress import export_dataset, load
 from tests.frozen.record import FLAGS, MASKS, SOURCE, checksums
-from tests.jobs import Command, files, outputs
+from tests.jobs import Command, files, outputs, run, script
 
 FROZEN = Path(__file__).parent / "frozen"
 # The number of rows and of boxes of each prefix.
@@ -32,10 +31,7 @@ has_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/cwd"), reason="there
 
 def run_script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run one of the other commands where the frozen files are."""
-    command = [str(Path(sys.executable).with_name(name)), *map(str, arguments), "--quiet"]
-    return subprocess.run(
-        command, cwd=FROZEN, capture_output=True, text=True, timeout=120, check=False
-    )
+    return run(script(name), *arguments, "--quiet", cwd=FROZEN)
 
 
 def test_no_frozen_file_has_changed() -> None:

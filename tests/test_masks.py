@@ -55,14 +55,6 @@ def test_a_range_of_samples_gives_their_masks_alone(campaign: Path, tmp_path: Pa
     assert not (tmp_path / "part-images.npy").exists()
 
 
-def test_the_flag_takes_names_and_patterns(
-    command: Command, campaign: Path, tmp_path: Path
-) -> None:
-    done = command("--mask", "all", ".", "big", "^48", "--", campaign)
-    assert done.returncode == 0, done.stderr
-    assert list(masks_of(tmp_path, "compressed")) == ["all", "big"]
-
-
 def test_the_flag_may_be_repeated(command: Command, campaign: Path, tmp_path: Path) -> None:
     done = command("--mask", "all", ".", "big", "^48", "--prefix", "once", "--", campaign)
     assert done.returncode == 0, done.stderr

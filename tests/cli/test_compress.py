@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 import limbo_compress
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress.dependencies import why_not_compiled
-from tests.jobs import REAL_SAMPLES, Command, run_on_terminal
+from tests.jobs import Command, error_line, run, script
 
 
 def test_a_command_line_of_the_reference_works(
@@ -33,15 +31,10 @@ def test_a_command_line_of_the_reference_works(
     assert np.load(tmp_path / "test-images.npy").shape == (12, 224, 224, 3)
 
 
-def test_the_console_script_is_the_same_program() -> None:
-    script = Path(sys.executable).with_name("limbo-compress")
-    outputs = []
-    for program in ([str(script)], [sys.executable, "-m", "limbo_compress"]):
-        done = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
-        outputs.append(done.stdout.splitlines())
-    assert outputs[0] == outputs[1]
-    assert outputs[0][0] == f"limbo-compress {limbo_compress.__version__}"
-    assert f"other images: opencv-python-headless {version('opencv-python-headless')}" in outputs[0]
+def test_the_console_script_is_the_same_program(command: Command) -> None:
+    lines = run(script("limbo-compress"), "--version").stdout.splitlines()
+    assert lines == command("--version").stdout.splitlines()
+    assert f"other images: opencv-python-headless {version('opencv-python-headless')}" in lines
 
 
 @pytest.mark.parametrize(
@@ -147,11 +140,7 @@ def test_overlapping_directories_are_reported(command: Command, campaign: Path) 
 def test_a_usage_error_is_one_line(
     command: Command, campaign: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
-    done = command(*[campaign if word == "DATA" else word for word in arguments])
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("limbo-compress: ")
-    assert done.stderr.count("\n") == 1
+    error_line(command(*[campaign if word == "DATA" else word for word in arguments]), 2)
     assert os.listdir(tmp_path) == []
 
 
@@ -187,10 +176,8 @@ def test_a_bad_sample_is_one_line(command: Command, tmp_path: Path, workers: int
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "x.json").write_text('{"image": {"filename": "x.png"}}')
     (tmp_path / "data" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    done = command("--images", "--workers", workers, "data")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"limbo-compress: {tmp_path}/data/x.json: x.png: the image is")
-    assert done.stderr.count("\n") == 1
+    line = error_line(command("--images", "--workers", workers, "data"))
+    assert line.startswith(f"limbo-compress: {tmp_path}/data/x.json: x.png: the image is")
     assert os.listdir(tmp_path) == ["data"]
 
 
@@ -263,20 +250,3 @@ def test_a_login_node_is_reported(command: Command, campaign: Path, tmp_path: Pa
     assert message in command("--metadata", campaign, env=env).stderr
     assert message not in command("--metadata", campaign, "--workers", 2, env=env).stderr
     assert message not in command("--metadata", campaign, env=env | {"SLURM_JOB_ID": "1"}).stderr
-
-
-def test_a_terminal_shows_a_bar(campaign: Path, tmp_path: Path) -> None:
-    command = (sys.executable, "-m", "limbo_compress", "--metadata", campaign)
-    bar = run_on_terminal(tmp_path, *command)
-    assert "100%" in bar
-    assert "12/12" in bar
-
-
-@pytest.mark.skipif(not REAL_SAMPLES.is_dir(), reason="the real samples are not here")
-def test_real_samples(command: Command, tmp_path: Path) -> None:
-    done = command("--prefix", "real", "--images", "--metadata", "--", REAL_SAMPLES)
-    assert done.returncode == 0, done.stderr
-    images = np.load(tmp_path / "real-images.npy")
-    assert images.shape == (3, 224, 224, 3)
-    assert np.isfinite(images).all()
-    assert images.std(axis=(1, 2, 3)).min() > 0.01

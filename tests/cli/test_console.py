@@ -1,18 +1,18 @@
-"""What cannot be printed decides nothing: streams that are full, closed, or without a reader."""
+"""What the commands print, and what cannot be: streams that are full, closed or not read."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.jobs import Command, files
+from limbo_compress import __version__
+from tests.jobs import Command, files, run, run_on_terminal, script
+from tests.jpegs import noisy
+from tests.pictures import encoded
 
 STREAMS = {
     "stderr full": "2>/dev/full",
@@ -25,22 +25,30 @@ STREAMS = {
 }
 
 
-def run_shell(folder: Path, arguments: str, streams: str) -> int:
-    """Run the command in a shell that redirects its streams, and return its own exit code."""
-    command = f"{sys.executable} -m limbo_compress {arguments}"
-    script = f"({command}; echo $? >code) {streams}"
+def run_shell(folder: Path, command: str, streams: str) -> int:
+    """Run a command in a shell that redirects its streams, and return its own exit code."""
+    line = f"{script(command.split()[0])} {command.partition(' ')[2]}"
+    redirected = f"({line}; echo $? >code) {streams}"
     if "|" not in streams:
-        script = f"{command} {streams}; echo $? >code"
-    subprocess.run(["sh", "-c", script], cwd=folder, timeout=120, check=True, capture_output=True)
-    return int((folder / "code").read_text())
+        redirected = f"{line} {streams}; echo $? >code"
+    done = run("sh", "-c", redirected, cwd=folder, check=True)
+    assert "Traceback" not in done.stderr
+    code = int((folder / "code").read_text())
+    (folder / "code").unlink()
+    return code
 
 
 @pytest.fixture(scope="module")
 def whole(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("whole")
-    assert run_shell(folder, f"--images --metadata --image-size 8 8 {campaign}", "") == 0
-    (folder / "code").unlink()
+    job = f"limbo-compress --images --metadata --image-size 8 8 {campaign}"
+    assert run_shell(folder, job, "") == 0
     return files(folder)
+
+
+def write(folder: Path, content: dict[str, bytes]) -> None:
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
@@ -49,28 +57,62 @@ def whole(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 def test_the_job_is_published_whatever_the_streams_are(
     tmp_path: Path, campaign: Path, whole: dict[str, bytes], streams: str, workers: int
 ) -> None:
-    arguments = f"--images --metadata --image-size 8 8 --workers {workers} {campaign}"
-    assert run_shell(tmp_path, arguments, STREAMS[streams]) == 0
-    (tmp_path / "code").unlink()
+    flags = f"--images --metadata --image-size 8 8 --workers {workers}"
+    assert run_shell(tmp_path, f"limbo-compress {flags} {campaign}", STREAMS[streams]) == 0
     assert files(tmp_path) == whole
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize("streams", STREAMS)
-def test_the_exit_code_of_an_error_is_its_own(tmp_path: Path, streams: str) -> None:
-    assert run_shell(tmp_path, "--images no-such-folder", STREAMS[streams]) == 2
-    assert run_shell(tmp_path, "--help", STREAMS[streams]) == 0
+def test_streams_change_no_exit_code(tmp_path: Path, whole: dict[str, bytes], streams: str) -> None:
+    write(tmp_path, whole)
+    for command, code in (
+        ("limbo-compress --images no-such-folder", 2),
+        ("limbo-compress --help", 0),
+        ("limbo-inspect compressed", 0),
+        ("limbo-export compressed --to yolo -o out", 0),
+    ):
+        assert run_shell(tmp_path, command, STREAMS[streams]) == code
+    assert (tmp_path / "out" / "data.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("limbo-compress", "--metadata", "CAMPAIGN"),
+        ("limbo-inspect", "compressed"),
+        ("limbo-export", "compressed", "--to", "yolo", "-o", "out"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_terminal_shows_a_bar(
+    tmp_path: Path,
+    campaign: Path,
+    whole: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+) -> None:
+    """Even with nonsense for it in the environment."""
+    for name in ("TQDM_MININTERVAL", "TQDM_NO_SUCH_ARGUMENT", "TQDM_TOTAL"):
+        monkeypatch.setenv(name, "nonsense")
+    write(tmp_path, whole)
+    program, *words = (str(campaign) if word == "CAMPAIGN" else word for word in command)
+    bar = run_on_terminal(tmp_path, script(program), *words)
+    assert "100%" in bar
+    assert "12/12" in bar
+
+
+@pytest.mark.parametrize("command", ["limbo-compress", "limbo-inspect", "limbo-export"])
+def test_each_command_says_its_version(command: str) -> None:
+    first = run(script(command), "--version").stdout.splitlines()[0]
+    assert first == f"{command} {__version__}"
 
 
 def write_noisy_jpegs(folder: Path, count: int, stem: str = "") -> None:
     """Samples whose images decode, but with a warning."""
-    stream = io.BytesIO()
-    Image.new("RGB", (40, 30), (200, 10, 10)).save(stream, "JPEG")
-    data = stream.getvalue()
-    table = data.index(b"\xff\xdb")
-    noisy = data[:table] + b"noise" + data[table:]
+    data = noisy(encoded(Image.new("RGB", (40, 30), (200, 10, 10)), "JPEG"))
     for number in range(count):
-        (folder / f"{stem}{number:02}.jpg").write_bytes(noisy)
+        (folder / f"{stem}{number:02}.jpg").write_bytes(data)
         sample = {"image": {"filename": f"{stem}{number:02}.jpg"}}
         (folder / f"{stem}{number:02}.json").write_text(json.dumps(sample))
 

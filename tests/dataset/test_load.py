@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import pickle
 from pathlib import Path
 
@@ -27,24 +26,6 @@ def test_outputs_are_read_back(campaign: Path, tmp_path: Path) -> None:
         json.loads(p.read_text()) for p in sorted(campaign.rglob("*.json"))
     ]
     assert gc.isenabled()
-
-
-def test_code_in_a_pickle_is_not_executed(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return os.system, (f"touch {tmp_path}/executed",)
-
-    (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps([Evil()]))
-    with pytest.raises(InputError, match="system does not belong in metadata"):
-        load(str(tmp_path / "x"))
-    assert not (tmp_path / "executed").exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"\x80\x03]", b"\x80\x03N.", b"nonsense"])
-def test_damaged_metadata_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x-metadata.pickle").write_bytes(content)
-    with pytest.raises(InputError, match="cannot read"):
-        load(str(tmp_path / "x"))
 
 
 def write_images(prefix: Path, rows: int = 3) -> None:

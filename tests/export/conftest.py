@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from limbo_compress import compress
-from tests.jobs import Command, job, run_command
+from tests.jobs import Command, job, run, script
 
 SIZE = (64, 48)
 
@@ -24,4 +24,4 @@ def prefix(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def export(tmp_path: Path) -> Command:
     """The real command, which runs in `tmp_path`."""
-    return partial(run_command, tmp_path, module="tests.export.command")
+    return partial(run, script("limbo-export"), cwd=tmp_path)

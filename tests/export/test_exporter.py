@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,6 @@ import pytest
 import yaml
 from pycocotools.coco import COCO
 
-import limbo_compress
 from limbo_compress import (
     InputError,
     OutputError,
@@ -39,7 +37,7 @@ from tests.export.sources import (
     visible_boxes,
     write_sample,
 )
-from tests.jobs import Command, files, job, run_command, run_on_terminal, wait_until
+from tests.jobs import Command, error_line, files, job, run, run_command, script, wait_until
 
 FORMATS = ("coco", "yolo", "yolo-seg", "parquet", "webdataset", "imagefolder")
 HOSTILE = (
@@ -52,12 +50,8 @@ HARMLESS = {text: text.encode("utf-8", "backslashreplace").decode() for text in 
 
 def failed(done: subprocess.CompletedProcess[str], code: int, folder: Path) -> str:
     """Check that a command failed with one line and left nothing; return the line."""
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    assert done.stderr.startswith("limbo-export: ")
-    assert done.stderr.count("\n") == 1
     assert not list(folder.glob(".export*"))
-    return done.stderr
+    return error_line(done, code)
 
 
 def rows(folder: Path, count: int, width: int = 224) -> Path:
@@ -430,7 +424,7 @@ def test_sources_on_another_filesystem_are_copied(
             expected = Path(path).parent / json.loads(Path(path).read_text())["image"]["filename"]
             assert found.read_bytes() == expected.read_bytes()
     finally:
-        subprocess.run(["rm", "-rf", str(out)], check=True)
+        shutil.rmtree(out, ignore_errors=True)
 
 
 def change_source(path: Path, how: str) -> None:
@@ -546,14 +540,8 @@ def test_metadata_of_any_kind_are_no_obstacle(tmp_path: Path) -> None:
 def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """The command in the middle of a long export."""
     prefix = rows(tmp_path, 50_000)
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "tests.export.command", prefix),
-            *("--to", "imagefolder", "-o", str(tmp_path / "out"), "--workers", "2"),
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = (script("limbo-export"), prefix, "--to", "imagefolder", "-o", tmp_path / "out")
+    process = subprocess.Popen([*command, "--workers", "2"], stderr=subprocess.PIPE, text=True)
     wait_until(lambda: bool(list(tmp_path.glob(".export-*/images/*"))), "the first picture")
     yield process
     process.kill()
@@ -562,52 +550,21 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.stderr.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_nothing(
-    running: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
-) -> None:
-    running.send_signal(number)
+def test_a_signal_leaves_nothing(running: subprocess.Popen[str], tmp_path: Path) -> None:
+    running.send_signal(signal.SIGTERM)
     _, errors = running.communicate(timeout=60)
-    assert running.returncode == 128 + number
-    assert errors == f"limbo-export: stopped by {number.name}\n"
+    assert running.returncode == 143
+    assert errors == "limbo-export: stopped by SIGTERM\n"
     assert os.listdir(tmp_path) == ["x-images.npy"]
 
 
 def test_a_full_disk_leaves_nothing(prefix: Path, tmp_path: Path) -> None:
-    script = f"ulimit -f 1; exec {sys.executable} -m tests.export.command {prefix} --to coco -o out"
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    line = f"ulimit -f 1; exec {script('limbo-export')} {prefix} --to coco -o out"
+    done = run("bash", "-c", line, cwd=tmp_path, env={"PYTHONDONTWRITEBYTECODE": "1"})
     assert "cannot write it: File too large (ulimit -f allows 1,024 bytes)" in failed(
         done, 1, tmp_path
     )
     assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("streams", [">&- 2>&-", ">/dev/full 2>/dev/full", "| true"])
-def test_closed_or_full_streams_do_not_matter(prefix: Path, tmp_path: Path, streams: str) -> None:
-    command = f"{sys.executable} -m tests.export.command {prefix} --to yolo -o {tmp_path}/out"
-    shell = ["bash", "-o", "pipefail", "-c", f"{command} {streams}"]
-    subprocess.run(shell, timeout=120, check=True)
-    assert (tmp_path / "out" / "data.yaml").exists()
-
-
-def test_a_terminal_shows_a_bar(prefix: Path, tmp_path: Path) -> None:
-    arguments = (prefix, "--to", "yolo", "-o", "out")
-    bar = run_on_terminal(tmp_path, sys.executable, "-m", "tests.export.command", *arguments)
-    assert "12/12" in bar
-
-
-def test_the_console_script_is_the_same_program() -> None:
-    script = Path(sys.executable).with_name("limbo-export")
-    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[0] == f"limbo-export {limbo_compress.__version__}"
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:

@@ -178,14 +178,6 @@ def test_contours_keep_their_holes_and_pieces(tmp_path: Path) -> None:
     assert layout.parts["train"]["000001.png"] == []
 
 
-def test_contours_end_at_the_edges(tmp_path: Path) -> None:
-    diamond = [[32, -16], [72, 24], [32, 64], [-8, 24]]
-    write_sample(tmp_path / "data", "a", [contour(diamond)])
-    export_dataset(load(compressed(tmp_path)), "yolo-seg", tmp_path / "out", workers=1)
-    ((_, found),) = Layout(tmp_path / "out").parts["train"]["000000.png"]
-    check_mask(filled(found), raster([diamond], (64, 48), (64, 48)))
-
-
 def test_contours_of_the_campaign(prefix: Path, tmp_path: Path) -> None:
     dataset = load(prefix)
     report = export_dataset(dataset, "yolo-seg", tmp_path / "out", workers=1)

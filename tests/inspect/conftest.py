@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from limbo_compress import compress
-from tests.jobs import Command, job
+from tests.jobs import Command, job, run, script
 
 MASKS = (("all", "."), ("big", "^48"))
-
-
-def run_inspect(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the real ``limbo-inspect`` in `folder`."""
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("limbo-inspect")), *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture
 def inspect(tmp_path: Path) -> Command:
     """The real ``limbo-inspect``, which runs in `tmp_path`."""
-    return partial(run_inspect, tmp_path)
+    return partial(run, script("limbo-inspect"), cwd=tmp_path)
 
 
 @pytest.fixture(scope="session")

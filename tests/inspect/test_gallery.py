@@ -6,9 +6,6 @@ import json
 import os
 import pickle
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from limbo_compress import InputError, OutputError, compress, load
 from limbo_compress.inspect.selection import choose
 from limbo_compress.inspect.views.gallery import write_gallery
 from tests.inspect.sets import HOSTILE, write_set
-from tests.jobs import Command, job, wait_until
+from tests.jobs import Command, job
 
 Image = pytest.importorskip("PIL.Image", reason="galleries need Pillow")
 
@@ -210,14 +207,3 @@ def test_a_gallery_replaces_a_gallery_and_nothing_else(prefix: Path, tmp_path: P
     with pytest.raises(OutputError, match=r"missing/g: cannot write it: No such file"):
         written(prefix, tmp_path / "missing" / "g")
     assert sorted(os.listdir(folder)) == ["data", "gallery.css", "gallery.js", "index.html"]
-
-
-def test_a_signal_leaves_nothing(tmp_path: Path) -> None:
-    write_set(tmp_path / "x", np.zeros((30_000, 8, 8, 3)))
-    command = [str(Path(sys.executable).with_name("limbo-inspect")), "x", "--html", "g"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: any(tmp_path.glob(".g.*.partial/new/data/thumbs/*")), "a sprite")
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (143, "limbo-inspect: stopped by SIGTERM\n")
-    assert os.listdir(tmp_path) == ["x-images.npy"]

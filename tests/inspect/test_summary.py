@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
 import sys
 from collections import Counter
 from itertools import combinations
@@ -14,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from limbo_compress import compress
 from limbo_compress.inspect.pixels import duplicates
 from limbo_compress.inspect.selection import choose
 from limbo_compress.inspect.summary import Summary, summarize
-from tests.jobs import REAL_SAMPLES, Command, job
+from tests.inspect.sets import write_set
+from tests.jobs import REAL_SAMPLES, Command, job, run
 
 
 def summary_of(*prefixes: Path, **chosen: Any) -> Summary:
@@ -36,11 +35,6 @@ def summary(prefix: Path) -> Summary:
 def samples(prefix: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = pickle.loads(Path(f"{prefix}-metadata.pickle").read_bytes())
     return found
-
-
-def write(folder: Path, images: NDArray[Any]) -> Path:
-    np.save(folder / "x-images.npy", images.astype(np.float16))
-    return folder / "x"
 
 
 def test_files(summary: Summary, prefix: Path) -> None:
@@ -135,7 +129,7 @@ def test_odd_rows(tmp_path: Path) -> None:
     images[9, 0, 0, 0] = -np.inf
     images[[30, 12, 35]] = images[11]
     images[20] = images[2]
-    summary = summary_of(write(tmp_path, images))
+    summary = summary_of(write_set(tmp_path / "x", images))
     assert summary.odd == {"black": [3, 4], "constant": [7], "not finite": [8, 9]}
     assert summary.duplicates == [[2, 20], [11, 12, 30, 35]]
     assert summary.channels is not None
@@ -147,7 +141,7 @@ def test_odd_rows(tmp_path: Path) -> None:
 
 
 def test_no_finite_value_has_no_mean(tmp_path: Path) -> None:
-    summary = summary_of(write(tmp_path, np.full((2, 3, 4, 3), np.nan)))
+    summary = summary_of(write_set(tmp_path / "x", np.full((2, 3, 4, 3), np.nan)))
     assert summary.channels is None
     assert summary.odd["not finite"] == [0, 1]
 
@@ -155,7 +149,7 @@ def test_no_finite_value_has_no_mean(tmp_path: Path) -> None:
 def test_many_rows_are_counted_in_several_processes(tmp_path: Path) -> None:
     images = np.random.default_rng(1).random((700, 6, 5, 3)).astype(np.float16)
     images[650] = images[20]
-    summary = summary_of(write(tmp_path, images))
+    summary = summary_of(write_set(tmp_path / "x", images))
     assert summary.duplicates == [[20, 650]]
     assert summary.channels is not None
     exact = images.astype(np.float64).mean(axis=(0, 1, 2))
@@ -266,13 +260,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         )
         images[:] = np.linspace(0, 1, 128, dtype=np.float16)[:, None]
         del images
-        done = subprocess.run(
-            [sys.executable, "-c", PEAK, str(tmp_path / f"x{rows}")],
-            env=os.environ | {"SLURM_CPUS_PER_TASK": "1"},  # so that it starts no workers
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        )
+        env = {"SLURM_CPUS_PER_TASK": "1"}  # so that it starts no workers
+        done = run(sys.executable, "-c", PEAK, tmp_path / f"x{rows}", env=env, check=True)
         peaks.append(int(done.stdout) / 1000)
     assert peaks[1] - peaks[0] < 40, peaks  # the files have 25 MB and 400 MB

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.jobs import Command
+from tests.jobs import Command, run, script
 from tests.programs.workfuzz import WorkFuzzer
 
 
@@ -29,14 +27,7 @@ def test_a_pipe_under_an_output_s_name_is_named(
     done = command("--prefix", "out", other, campaign)
     assert done.returncode == 1
     assert "it is not a regular file" in done.stderr
-    inspected = subprocess.run(
-        [Path(sys.executable).with_name("limbo-inspect"), "out"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    inspected = run(script("limbo-inspect"), "out", cwd=tmp_path)
     assert inspected.returncode == 1
     assert "it is not a regular file" in inspected.stderr
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from limbo_compress.errors import OutputError
 from limbo_compress.output import lock as lock_module
 from limbo_compress.output.lock import Lock
-from tests.jobs import wait_until
+from tests.jobs import run, wait_until
 from tests.run.refused import UTIMENSAT
 
 
@@ -66,17 +67,10 @@ ANOTHER_USER = (
 def run_in(bed: tuple[str, ...], program: str, folder: Path) -> list[str]:
     """Run a program in a test bed, and return the lines that it prints."""
     try:
-        subprocess.run([*bed, "true"], check=True, capture_output=True)
+        run(*bed, "true", check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"this needs root, and a kernel that can do it: {error}")
-    done = subprocess.run(
-        [*bed, sys.executable, "-c", program, str(folder), TAKE],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    done = run(*bed, sys.executable, "-c", program, folder, TAKE, check=True)
     return done.stdout.splitlines()
 
 
@@ -211,41 +205,40 @@ def test_a_time_in_the_future_expires_once_it_was_looked_at_for_long(
         assert not list(folder.glob("partition-*"))
 
 
-def test_a_run_whose_clock_is_set_right_is_alive(
-    folder: Path, caplog: pytest.LogCaptureFixture
+def touch(lock: Path) -> None:
+    os.utime(lock)
+
+
+def beat(lock: Path) -> None:
+    """Show life where the time is not seen to change, as by a client that believes its cache."""
+    process, touched = json.loads(lock.read_text()), lock.stat().st_mtime
+    draft = lock.parents[1].with_name("beat")
+    draft.write_text(json.dumps(process | {"beats": process["beats"] + 1}))
+    os.utime(draft, (touched, touched))
+    draft.replace(lock)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "show_life"),
+    [(30, touch), (-3600, touch), (0, beat)],
+    ids=["touched", "clock set right", "time not seen to change"],
+)
+def test_a_run_on_another_machine_that_shows_life_is_alive(
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    seconds: float,
+    show_life: Callable[[Path], None],
 ) -> None:
+    """Once someone has looked, and waits to see it."""
     path = leave_lock(folder, host="elsewhere")
-    age(path, -3600)
-    with ThreadPoolExecutor(1) as thread:
-        touched = thread.submit(live, path, caplog)
-        with pytest.raises(OutputError, match="another run is at work"):
-            Lock(str(folder), "b", wait=3600).__enter__()
-        touched.result()
+    age(path, seconds)
 
-
-def live(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Let the process of another machine show life, once someone has looked and waits to see it."""
-    wait_until(lambda: "waiting up to" in caplog.text, "another run")
-    os.utime(path)
-
-
-def test_a_run_whose_time_is_not_seen_to_change_shows_life(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As by a client of a network filesystem that believes its own cache."""
-    path = leave_lock(folder, host="elsewhere")
-    touched = path.stat().st_mtime
-    process = json.loads(path.read_text())
-
-    def beat() -> None:
+    def live() -> None:
         wait_until(lambda: "waiting up to" in caplog.text, "another run")
-        draft = folder.with_name("beat")
-        draft.write_text(json.dumps(process | {"beats": process["beats"] + 1}))
-        os.utime(draft, (touched, touched))
-        draft.replace(path)
+        show_life(path)
 
     with ThreadPoolExecutor(1) as thread:
-        shown = thread.submit(beat)
+        shown = thread.submit(live)
         with pytest.raises(OutputError, match="another run is at work"):
             Lock(str(folder), "b", wait=3600).__enter__()
         shown.result()
@@ -259,18 +252,6 @@ def test_a_run_on_another_machine_that_shows_no_life_is_waited_for(folder: Path)
     with Lock(str(folder), "b", wait=60):
         assert not path.exists()
     assert time.monotonic() - begun > 1
-
-
-def test_a_run_on_another_machine_that_shows_life_is_alive(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = leave_lock(folder, host="elsewhere")
-    os.utime(path, (path.stat().st_mtime - 30,) * 2)
-    with ThreadPoolExecutor(1) as thread:
-        touched = thread.submit(live, path, caplog)
-        with pytest.raises(OutputError, match="another run is at work"):
-            Lock(str(folder), "b", wait=3600).__enter__()
-        touched.result()
 
 
 def test_a_run_on_another_machine_may_release_its_lock_while_another_waits(folder: Path) -> None:
@@ -359,7 +340,7 @@ def test_a_run_shows_life_where_times_or_writes_are_refused(folder: Path, refuse
     program = """
 import errno, os, platform, resource, sys
 from limbo_compress.output import lock
-from tests.jobs import wait_until
+from tests.jobs import run, wait_until
 from tests.run.refused import UTIMENSAT, refuse
 lock._BEAT_SECONDS = 0.02
 path = os.path.join(sys.argv[1], "lock", "a")
@@ -373,8 +354,7 @@ with lock.Lock(sys.argv[1], "a"):
         wait_until(lambda: list(lock.holders(sys.argv[1], "lock")) != [before], "a touch")
         assert before.process["pid"] == os.getpid()
 """
-    command = [sys.executable, "-c", program, str(folder), refused]
-    subprocess.run(command, cwd=Path(__file__).parents[2], timeout=120, check=True)
+    run(sys.executable, "-c", program, folder, refused, check=True)
 
 
 @pytest.mark.parametrize("dead", [False, True])

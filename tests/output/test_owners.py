@@ -8,77 +8,21 @@ import shutil
 import stat
 import struct
 import subprocess
-import sys
-import tempfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.campaign import Campaign, write_campaign
-from limbo_compress import OutputError, compress
+from limbo_compress import compress
 from limbo_compress.formats.shard_record import ShardRecord, read_shard_records, write_shard_record
 from tests import jobs
-
-NOBODY, DAEMON = 65534, 1
-
-
-class InterruptionError(Exception):
-    """What these tests stop a run with."""
-
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("setpriv") is None,
-    reason="only root may run a command as another user, with setpriv",
-)
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A folder with samples, and a folder to which anyone may write."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        write_campaign(folder / "data", Campaign(samples=3, size=(40, 30)))
-        (folder / "out").mkdir()
-        (folder / "out").chmod(0o1777)
-        yield folder
-
-
-def run_as(
-    user: int, shared: Path, *arguments: str, group: int | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run the real command in the shared folder as some user."""
-    as_user = ("setpriv", f"--reuid={user}", f"--regid={group or user}", "--clear-groups")
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*as_user, sys.executable, *words],
-            cwd=shared / "out",
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    if run("-c", "import limbo_compress, cv2").returncode:
-        pytest.skip("this Python is closed to other users")
-    words = ("-m", "limbo_compress", "--metadata", "--workers", "1", "--prefix", "test")
-    return run(*words, *arguments, str(shared / "data"))
+from tests.output.users import DAEMON, NOBODY, give, needs_root, run_as
 
 
 def is_refused(done: subprocess.CompletedProcess[str], *texts: str) -> None:
     assert done.returncode == 1, done.stderr
     (line,) = done.stderr.splitlines()
     assert all(text in line for text in texts), line
-
-
-def give(path: Path, user: int) -> None:
-    """Give a file or folder, and all that is in it, to a user."""
-    for each in (path, *path.rglob("*")):
-        os.chown(each, user, user, follow_symlinks=False)
 
 
 def plant_work(shared: Path, user: int) -> Path:
@@ -94,20 +38,8 @@ def plant_work(shared: Path, user: int) -> Path:
 
 def stop_before_publication(shared: Path) -> None:
     """Leave a work folder in which all samples are done."""
-    options = jobs.job(
-        shared / "data",
-        shared / "out",
-        prefix=str(shared / "out" / "test"),
-        images=False,
-        image_size=(224, 224),
-    )
-
-    def progress(done: int, total: int) -> None:
-        if done == total:
-            raise InterruptionError
-
-    with pytest.raises(InterruptionError):
-        compress(options, progress)
+    change = {"prefix": str(shared / "out" / "test"), "images": False, "image_size": (224, 224)}
+    jobs.stop_after(3, jobs.job(shared / "data", shared / "out", **change))
 
 
 @needs_root
@@ -262,28 +194,23 @@ def test_a_mount_that_gives_all_to_one_user_is_used_by_everyone(shared: Path) ->
     """As `uid=` and root squashing do: there, owners tell nothing apart."""
     if shutil.which("bindfs") is None:
         pytest.skip("bindfs is not installed")
-    out = str(shared / "out")
-    mount = ["bindfs", "--force-user=daemon", "--perms=a+rwX", out, out]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
+    out = shared / "out"
+    mount = ("bindfs", "--force-user=daemon", "--perms=a+rwX", out, out)
+    if jobs.run(*mount).returncode:
         pytest.skip("mounting is not possible here")
     try:
         for _ in range(2):
             done = run_as(NOBODY, shared)
             assert done.returncode == 0, done.stderr
     finally:
-        subprocess.run(["umount", str(shared / "out")], check=True)
+        jobs.run("umount", out, check=True)
 
 
 @pytest.mark.parametrize("run", ["../../elsewhere", "x/../rows-000000000-000000012-x", "", 7, []])
 def test_a_part_whose_run_is_no_plain_name_is_ignored(
     campaign: Path, tmp_path: Path, run: object
 ) -> None:
-    def progress(done: int, total: int) -> None:
-        if done:
-            raise InterruptionError
-
-    with pytest.raises(InterruptionError):
-        compress(jobs.job(campaign, tmp_path), progress)
+    jobs.stop_after(3, jobs.job(campaign, tmp_path))
     folder = str(jobs.work_in(tmp_path))
     before = list(read_shard_records(folder))
     write_shard_record(folder, ShardRecord(0, 12, "x"))
@@ -293,10 +220,3 @@ def test_a_part_whose_run_is_no_plain_name_is_ignored(
     assert list(read_shard_records(folder)) == before
     report = compress(jobs.job(campaign, tmp_path))
     assert (report.samples, report.resumed) == (12, sum(p.stop - p.start for p in before))
-
-
-def test_a_work_folder_that_is_a_link_is_refused(campaign: Path, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / ".out.partial").symlink_to("folder")
-    with pytest.raises(OutputError, match="the work folder is a symbolic link"):
-        compress(jobs.job(campaign, tmp_path))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,28 +10,21 @@ from typing import Any
 
 import pytest
 
-from benchmarks.campaign import Campaign, write_campaign
-from limbo_compress import OutputError, compress
+from limbo_compress import Options, OutputError, compress
 from tests import jobs
 from tests.jobs import outputs
+from tests.output.users import NOBODY, needs_root, run_as
 
-NOBODY = 65534
 NAMES = ("images.npy", "masks-m.npy", "metadata.pickle")
 
 
-class InterruptionError(Exception):
-    """What these tests stop a run with."""
+def job(campaign: Path, folder: Path, **change: Any) -> Options:
+    return jobs.job(campaign, folder, **{"masks": (("m", "."),)} | change)
 
 
-def run(campaign: Path, folder: Path, stop_after: int | None = None, **change: Any) -> int:
-    """Run a job with masks, perhaps not to its end; return how many samples were resumed."""
-
-    def progress(done: int, total: int) -> None:
-        if done == stop_after:
-            raise InterruptionError
-
-    options = jobs.job(campaign, folder, **{"masks": (("m", "."),)} | change)
-    return compress(options, progress).resumed
+def run(campaign: Path, folder: Path, **change: Any) -> int:
+    """Run a job with masks, and return how many samples were resumed."""
+    return compress(job(campaign, folder, **change)).resumed
 
 
 def is_refused(campaign: Path, folder: Path, problem: str, **change: Any) -> OutputError:
@@ -44,9 +34,8 @@ def is_refused(campaign: Path, folder: Path, problem: str, **change: Any) -> Out
     def progress(done: int, total: int) -> None:
         raise AssertionError("work has begun")
 
-    options = jobs.job(campaign, folder, **{"masks": (("m", "."),)} | change)
     with pytest.raises(OutputError, match=problem) as caught:
-        compress(options, progress)
+        compress(job(campaign, folder, **change), progress)
     assert sorted(os.listdir(folder)) == before
     return caught.value
 
@@ -123,8 +112,7 @@ def test_a_linked_output_is_resumed_beside_its_file(
     campaign: Path, tmp_path: Path, elsewhere: Path, expected: dict[str, bytes]
 ) -> None:
     (tmp_path / "out-images.npy").symlink_to(elsewhere / "real")
-    with pytest.raises(InterruptionError):
-        run(campaign, tmp_path, stop_after=6)
+    jobs.stop_after(6, job(campaign, tmp_path))
     (unfinished,) = elsewhere.glob(".real.*.partial/work-*/images.npy")
     assert unfinished.stat().st_size == len(expected["images.npy"])
     assert run(campaign, tmp_path) == 6
@@ -136,8 +124,7 @@ def test_a_linked_output_of_a_job_that_fails_leaves_nothing(
     campaign: Path, tmp_path: Path, elsewhere: Path
 ) -> None:
     (tmp_path / "out-images.npy").symlink_to(elsewhere / "real")
-    with pytest.raises(InterruptionError):
-        run(campaign, tmp_path, stop_after=0)
+    jobs.stop_after(0, job(campaign, tmp_path))
     assert os.listdir(elsewhere) == []
     assert os.listdir(tmp_path) == ["out-images.npy"]
 
@@ -147,8 +134,7 @@ def test_two_prefixes_linked_to_one_file_work_apart(
 ) -> None:
     for prefix in ("a", "b"):
         (tmp_path / f"{prefix}-images.npy").symlink_to(tmp_path / "real")
-        with pytest.raises(InterruptionError):
-            run(campaign, tmp_path, stop_after=6, prefix=str(tmp_path / prefix))
+        jobs.stop_after(6, job(campaign, tmp_path, prefix=str(tmp_path / prefix)))
     for prefix in ("a", "b"):
         assert run(campaign, tmp_path, prefix=str(tmp_path / prefix)) == 6
         assert outputs(tmp_path, prefix) == expected
@@ -215,87 +201,54 @@ def test_an_obstacle_that_comes_later_lets_nothing_be_published(
             (tmp_path / "out-masks-m.npy").unlink()
             (tmp_path / "out-masks-m.npy").mkdir()
 
-    options = jobs.job(campaign, tmp_path, masks=(("m", "."),), strip_regions=True)
     with pytest.raises(OutputError, match="a folder stands where"):
-        compress(options, progress)
+        compress(job(campaign, tmp_path, strip_regions=True), progress)
     (tmp_path / "out-masks-m.npy").rmdir()
     assert outputs(tmp_path) == {n: before[n] for n in ("images.npy", "metadata.pickle")}
     assert run(campaign, tmp_path, strip_regions=True) == 12
     assert outputs(tmp_path)["images.npy"] == expected["images.npy"]
 
 
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A folder with samples, for a command that runs as another user."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        write_campaign(folder / "data", Campaign(samples=3, size=(40, 30)))
-        (folder / "out").mkdir()
-        yield folder
-
-
-def run_as_nobody(shared: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the real command as a user without rights."""
-    if os.geteuid() or shutil.which("setpriv") is None:
-        pytest.skip("only root may run a command as another user, with setpriv")
-    user = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*user, sys.executable, *arguments],
-            cwd=shared / "out",
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    if run("-c", "import limbo_compress, cv2").returncode:
-        pytest.skip("this Python is closed to other users")
-    return run("-m", "limbo_compress", "--images", "--metadata", *map(str, arguments))
-
-
+@needs_root
 def test_a_foreign_file_in_a_sticky_folder_keeps_the_work(shared: Path) -> None:
     """It cannot be replaced, which the rename says; then the work is resumed."""
-    (shared / "out").chmod(0o1777)
-    foreign = shared / "out" / "compressed-images.npy"
+    foreign = shared / "out" / "test-metadata.pickle"
     foreign.write_bytes(b"of root")
-    done = run_as_nobody(shared, shared / "data")
+    done = run_as(NOBODY, shared)
     assert done.returncode == 1
     line = done.stderr.splitlines()[-1]
-    assert "compressed-images.npy: cannot write it: Operation not permitted" in line
+    assert "test-metadata.pickle: cannot write it: Operation not permitted" in line
     assert "finished work is kept" in line
     foreign.unlink()
-    done = run_as_nobody(shared, shared / "data")
+    done = run_as(NOBODY, shared)
     assert done.returncode == 0
     assert "resuming: 3 of 3 samples were already done" in done.stderr
 
 
+@needs_root
 def test_an_own_file_in_a_sticky_folder_is_replaced(shared: Path) -> None:
-    (shared / "out").chmod(0o1777)
     for _ in range(2):
-        done = run_as_nobody(shared, shared / "data")
+        done = run_as(NOBODY, shared)
         assert done.returncode == 0, done.stderr
 
 
+@needs_root
 def test_a_foreign_file_in_an_open_folder_is_replaced(shared: Path) -> None:
     (shared / "out").chmod(0o777)
-    (shared / "out" / "compressed-images.npy").write_bytes(b"of root")
-    (shared / "out" / "compressed-images.npy").chmod(0o444)
-    done = run_as_nobody(shared, shared / "data")
+    (shared / "out" / "test-metadata.pickle").write_bytes(b"of root")
+    (shared / "out" / "test-metadata.pickle").chmod(0o444)
+    done = run_as(NOBODY, shared)
     assert done.returncode == 0, done.stderr
 
 
+@needs_root
 def test_a_link_into_a_folder_that_cannot_be_written(shared: Path) -> None:
     (shared / "out").chmod(0o777)
     (shared / "closed").mkdir()
-    link = shared / "out" / "compressed-images.npy"
+    link = shared / "out" / "test-metadata.pickle"
     link.symlink_to(shared / "closed" / "real")
-    if os.geteuid() == 0:
-        os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
-    done = run_as_nobody(shared, shared / "data")
+    os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
+    done = run_as(NOBODY, shared)
     assert done.returncode == 1
     assert f"{shared}/closed: cannot write to the folder of an output" in done.stderr
-    assert os.listdir(shared / "out") == ["compressed-images.npy"]
+    assert os.listdir(shared / "out") == ["test-metadata.pickle"]

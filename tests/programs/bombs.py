@@ -31,7 +31,7 @@ __all__ = ["BOMBS", "Bomb", "Cost", "measure"]
 
 COMPRESS = ("-m", "limbo_compress", "--prefix", "out", "--workers", "1", "--on-error", "skip")
 INSPECT = ("-c", "import sys; from limbo_compress.cli.start import inspect; sys.exit(inspect())")
-EXPORT = ("-m", "tests.export.command")
+EXPORT = ("-c", "import sys; from limbo_compress.cli.start import export; sys.exit(export())")
 READ = """
 from limbo_compress import LimboError, load
 try:

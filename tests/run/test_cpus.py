@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from limbo_compress.run.cpus import is_login_node, usable
+from limbo_compress.run.cpus import usable
 
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -48,11 +48,3 @@ def test_a_cgroup_quota_limits_the_cpus_and_is_rounded_up(
 def test_without_a_quota_the_cgroup_does_not_limit(tmp_path: Path, quota: str) -> None:
     files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": quota}
     assert usable({}, write(tmp_path, files)) == AFFINITY
-
-
-def test_a_login_node_has_slurm_but_runs_no_job(tmp_path: Path) -> None:
-    assert not is_login_node({"PATH": str(tmp_path)})
-    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
-    (tmp_path / "sbatch").chmod(0o755)
-    assert is_login_node({"PATH": str(tmp_path)})
-    assert not is_login_node({"PATH": str(tmp_path), "SLURM_JOB_ID": "7"})
