@@ -1,8 +1,9 @@
 """Do to the real command what happens to long jobs, many times: ``make faults``.
 
 Each round ends with the same questions: are the outputs absent, or those of an undisturbed run, to
-the byte? Is no process left, and no file but the documented ones? `test_faults.py` runs one round
-of each kind.
+the byte? Is no process left, and no file but the documented ones? `test_faults.py` runs a few
+rounds of each kind. What goes wrong at a certain file call is in `enumerate`, and what happens to a
+run that is stopped, in ``tests/test_states.py``.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from glob import glob
 from pathlib import Path
@@ -29,9 +29,7 @@ import psutil
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests.hostile import write_hostile_samples
-from tests.jobs import catches, outputs, wait_until
-
-__all__ = ["ROUNDS", "Testbed"]
+from tests.jobs import ROOT, catches, outputs, run, wait_until
 
 NAMES = ("images.npy", "masks-m.npy", "metadata.pickle")
 FLAGS = ("--images", "--metadata", "--image-size", "64", "48", "--workers", "2")
@@ -41,12 +39,10 @@ EXIT_CODES = {
     signal.SIGTERM: 143,
     signal.SIGHUP: 129,
     signal.SIGUSR1: 138,
-    signal.SIGKILL: -signal.SIGKILL,
 }
 ATTEMPTS = 40
 # The longest that a run may take, on however busy a machine.
 MAX_SECONDS = 120
-ROOT = Path(__file__).parents[2]
 
 
 class Testbed:
@@ -92,17 +88,14 @@ class Testbed:
 class RunningCommand:
     """The real command, running; a mark in the environment identifies all its processes."""
 
-    def __init__(
-        self, folder: Path, *arguments: object, crash_on: str = "", host: str = ""
-    ) -> None:
-        program = ["tests.programs.crashing", crash_on] if crash_on else ["limbo_compress"]
+    def __init__(self, folder: Path, *arguments: object, host: str = "") -> None:
         self.folder = folder
         self.mark = uuid.uuid4().hex
         self.parts_before = self.parts()
         self.process = subprocess.Popen(
             [
                 *(on_host(host) if host else ()),
-                *(sys.executable, "-m", *program, "--prefix", "out", *FLAGS),
+                *(sys.executable, "-m", "limbo_compress", "--prefix", "out", *FLAGS),
                 *map(str, arguments),
             ],
             cwd=folder,
@@ -164,36 +157,13 @@ def on_host(name: str) -> list[str]:
 @cache
 def has_hosts() -> bool:
     """Whether commands can run as if on another host."""
-    tried = [*on_host("other"), "true"]
-    return bool(shutil.which("unshare")) and not subprocess.run(tried, check=False).returncode
-
-
-def kill_coordinator(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
-    """Send any signal at any moment, again and again, until a run comes through."""
-    with testbed.round() as folder:
-        for _ in range(ATTEMPTS):
-            command = RunningCommand(folder, *MASK, testbed.campaign)
-            sent = rng.choice(_signals())
-            if sent == signal.SIGKILL:
-                time.sleep(rng.uniform(0, 2))  # any moment will do
-            else:
-                command.wait_for_handlers()
-                command.wait_for_shards(rng.randrange(10))
-            command.process.send_signal(sent)
-            code = command.wait()
-            if code == 0:
-                break
-            assert code == EXIT_CODES[sent], f"{sent!r} gave {code}: {command.stderr}"
-            counts[f"coordinator: {sent.name}"] += 1
-            testbed.check(folder, finished=False)
-        else:
-            assert RunningCommand(folder, *MASK, testbed.campaign).wait() == 0
-        testbed.check(folder, finished=True)
+    return bool(shutil.which("unshare")) and not run(*on_host("other"), "true").returncode
 
 
 def send_storms(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
-    """Send all signals without a pause, from any moment until the process is gone."""
-    heeded = [number for number in _signals() if number != signal.SIGKILL]
+    """Send signals without a pause, from any moment until the process is gone."""
+    # None that is ignored here, as in a job in the background.
+    heeded = [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]
     with testbed.round() as folder:
         for _ in range(ATTEMPTS):
             command = RunningCommand(folder, *MASK, testbed.campaign)
@@ -216,12 +186,6 @@ def send_storms(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> N
         testbed.check(folder, finished=True)
 
 
-def _signals() -> list[signal.Signals]:
-    """The signals to choose from, but none that is ignored here, as in a job in the background."""
-    heeded = [number for number in EXIT_CODES if signal.getsignal(number) != signal.SIG_IGN]
-    return [*heeded, signal.SIGKILL]
-
-
 def kill_workers(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
     """Kill workers at any moment: others do their work.
 
@@ -241,21 +205,6 @@ def kill_workers(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> 
                 counts[f"worker: {sent.name}"] += 1
         assert command.wait() == 0, command.stderr
         testbed.check(folder, finished=True)
-
-
-def crash_on_samples(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
-    """Crash every worker that decodes certain samples: these are named, the others are written."""
-    with testbed.round() as folder:
-        text = f"{rng.randrange(10)}{rng.randrange(10)}.json"
-        bad = [n for n, p in enumerate(sorted(testbed.campaign.rglob("*.json"))) if text in str(p)]
-        flags = ("--on-error", "skip", testbed.campaign)
-        command = RunningCommand(folder, *flags, crash_on=text)
-        assert command.wait() == 0, command.stderr
-        lines = (folder / "out-failures.jsonl").read_text().splitlines()
-        assert [json.loads(line)["row"] for line in lines] == bad
-        assert all("SIGSEGV" in line for line in lines)
-        assert len(np.load(folder / "out-images.npy")) == 200 - len(bad)
-        counts["sample that crashes"] += len(bad)
 
 
 def damage_files(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
@@ -316,68 +265,6 @@ def read_hostile_samples(testbed: Testbed, rng: random.Random, counts: Counter[s
         counts["hostile sample"] += 1000
 
 
-def fill_disk(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
-    """Fill the disk before a run and during one; once there is space, the job is resumed."""
-    with testbed.round() as folder, _small_disk(folder) as disk:
-        if disk is None:
-            counts["full disk: NOT DONE, mounting is not possible here"] += 1
-            return
-        _run_on_full_disk(testbed, disk)
-        counts["disk full before"] += 1
-        _run_on_filling_disk(testbed, disk, rng.randrange(300_000, 900_000))
-        counts["disk full meanwhile"] += 1
-        # Both workers may have filled it at once, with none of their shards done.
-        some_done = any(disk.glob(".*.partial/work-*/*.part"))
-        command = RunningCommand(disk, *MASK, testbed.campaign)
-        assert command.wait() == 0, command.stderr
-        assert ("were already done" in command.stderr) == some_done
-        testbed.check(disk, finished=True)
-
-
-def _run_on_full_disk(testbed: Testbed, disk: Path) -> None:
-    """Run where not even the arrays fit: nothing is written."""
-    with _free_space(disk, 4 << 20):
-        command = RunningCommand(disk, *MASK, testbed.campaign)
-        assert command.wait() == 1
-        assert "bytes needed" in command.stderr
-        assert command.stderr.count("\n") == 1
-        assert os.listdir(disk) == ["ballast"]
-
-
-def _run_on_filling_disk(testbed: Testbed, disk: Path, metadata_bytes: int) -> None:
-    """Run where the arrays fit, which are reserved, but only some of the metadata does."""
-    arrays = sum(len(testbed.expected[name]) for name in NAMES[:2])
-    with _free_space(disk, arrays + metadata_bytes):
-        command = RunningCommand(disk, *MASK, testbed.campaign)
-        assert command.wait() == 1, command.stderr
-        assert "No space left on device" in command.stderr
-        assert command.stderr.count("\n") == 1, command.stderr
-        assert outputs(disk) == {}
-
-
-@contextmanager
-def _free_space(disk: Path, free: int) -> Iterator[None]:
-    """Leave only so many bytes of a disk free."""
-    ballast = disk / "ballast"
-    ballast.write_bytes(bytes(shutil.disk_usage(disk).free - free))
-    yield
-    ballast.unlink()
-
-
-@contextmanager
-def _small_disk(folder: Path) -> Iterator[Path | None]:
-    disk = folder / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        yield None
-        return
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
 def start_at_once(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
     """Start runs on one prefix at once, equal ones or not, on one host or as if on two.
 
@@ -410,63 +297,14 @@ def start_at_once(testbed: Testbed, rng: random.Random, counts: Counter[str]) ->
         counts["run that won beside others"] += len(winners)
 
 
-def suspend_and_take_over(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
-    """Stop a run, as if on another host, let another one take over and publish, and wake it."""
-    if not has_hosts():
-        counts["run taken over: NOT DONE, a host name cannot be changed here"] += 1
-        return
-    flags = rng.choice([(), ("--fresh", "--start", 40, "--end", 52)])
-    with testbed.round() as folder:
-        late = RunningCommand(folder, *MASK, testbed.campaign, host="other")
-        late.wait_for_shards(rng.randrange(1, 6))
-        processes = late.processes()
-        for process in processes:
-            process.suspend()
-        (lock,) = folder.glob(".out.partial/lock/*")
-        os.utime(lock, (0, 0))
-        assert RunningCommand(folder, *flags, *MASK, testbed.campaign).wait() == 0
-        assert outputs(folder) == testbed.expected_of(*flags)
-        for process in processes:
-            process.resume()
-        assert late.wait() == 1, late.stderr
-        assert "another run took over this prefix" in late.stderr
-        assert outputs(folder) == testbed.expected_of(*flags)
-        assert len(os.listdir(folder)) == len(NAMES), f"left: {os.listdir(folder)}"
-        counts["run taken over"] += 1
+Round = Callable[[Testbed, random.Random, Counter[str]], None]
 
-
-def wake_late_worker(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:
-    """Stop a worker, kill the coordinator, resume and publish, and wake the worker."""
-    with testbed.round() as folder:
-        dead = RunningCommand(folder, *MASK, testbed.campaign)
-        dead.wait_for_shards(rng.randrange(1, 6))
-        workers = [p for p in dead.processes() if p.pid != dead.process.pid]
-        for worker in workers:
-            worker.suspend()
-        dead.process.kill()
-        command = RunningCommand(folder, *MASK, testbed.campaign)
-        assert command.wait() == 0, command.stderr
-        testbed.check(folder, finished=True)
-        for worker in workers:
-            # The kernel may have woken it: those whose session has lost its last parent.
-            with suppress(psutil.NoSuchProcess):
-                worker.resume()
-                counts["worker woken after publication"] += 1
-        dead.wait()
-        testbed.check(folder, finished=True)
-
-
-ROUNDS: dict[Callable[[Testbed, random.Random, Counter[str]], None], int] = {
-    kill_coordinator: 25,
-    send_storms: 10,
+ROUNDS: dict[Round, int] = {
+    send_storms: 25,
     kill_workers: 25,
-    crash_on_samples: 4,
     damage_files: 6,
     read_hostile_samples: 1,
-    fill_disk: 2,
     start_at_once: 200,
-    suspend_and_take_over: 20,
-    wake_late_worker: 20,
 }
 
 

@@ -37,8 +37,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.jobs import outputs, wait_until
-from tests.programs.faults import FLAGS, MASK, MAX_SECONDS, ROOT, Testbed
+from tests.jobs import ROOT, outputs, wait_until
+from tests.programs.faults import FLAGS, MASK, MAX_SECONDS, Testbed
 from tests.programs.filesystems import SkippedError, fill, mounted, run, unmount
 
 __all__: list[str] = []

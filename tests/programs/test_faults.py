@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
-from tests.programs.faults import ROUNDS, Testbed
+from tests.programs.faults import ROUNDS, Round, Testbed, start_at_once
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +15,14 @@ def testbed(tmp_path_factory: pytest.TempPathFactory) -> Testbed:
     return Testbed(tmp_path_factory.mktemp("testbed"))
 
 
-@pytest.mark.parametrize("do_round", ROUNDS, ids=lambda function: function.__name__)
-def test_faults_are_survived(
-    testbed: Testbed, do_round: Callable[[Testbed, random.Random, Counter[str]], None]
-) -> None:
+@pytest.mark.parametrize(
+    ("do_round", "seed"),
+    [
+        *((do_round, 1) for do_round in ROUNDS if do_round is not start_at_once),
+        *((start_at_once, seed) for seed in range(6)),
+    ],
+)
+def test_faults_are_survived(testbed: Testbed, do_round: Round, seed: int) -> None:
     counts: Counter[str] = Counter()
-    do_round(testbed, random.Random(1), counts)
+    do_round(testbed, random.Random(seed), counts)
     assert counts.total() > 0
