@@ -11,11 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.jobs import wait_until
+from tests.jobs import ROOT, wait_until
 
-__all__ = ["DaskCluster", "dask_cluster"]
-
-ROOT = Path(__file__).parents[1]
 # Without the current folder on the path, as the installed command.
 DASK = (sys.executable, "-P", "-m", "dask")
 NEAR = ("--host", "127.0.0.1", "--no-dashboard")

@@ -1,15 +1,17 @@
-"""OpenEXR files with headers that OpenEXR's Python bindings do not write."""
+"""OpenEXR files, even with headers that OpenEXR's Python bindings do not write."""
 
 from __future__ import annotations
 
 import struct
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import OpenEXR
 from numpy.typing import NDArray
-
-__all__ = ["NAMED", "Part", "attribute", "exr"]
 
 _PIXEL_TYPES = {"<u4": 0, "<f2": 1, "<f4": 2}
 _MULTI_PART, _DEEP, _LONG_NAMES = 0x1000, 0x800, 0x400
@@ -91,3 +93,21 @@ def exr(*parts: Part, deep: bool = False) -> bytes:
     ]
     ends = np.cumsum([len(start) + 8 * len(chunks), *map(len, chunks)])
     return start + ends[:-1].astype("<u8").tobytes() + b"".join(chunks)
+
+
+def written(
+    planes: Mapping[str, NDArray[Any]], compression: str, is_tiled: bool = False, *others: Any
+) -> bytes:
+    """A cryptomatte as OpenEXR writes it, with other parts of OpenEXR's after it."""
+    header = {
+        "type": OpenEXR.tiledimage if is_tiled else OpenEXR.scanlineimage,
+        "compression": getattr(OpenEXR, f"{compression}_COMPRESSION"),
+        "cryptomatte/abcdef0/name": "crypto",
+    }
+    if is_tiled:
+        header["tiles"] = tiles = OpenEXR.TileDescription()
+        tiles.xSize, tiles.ySize = 4, 3
+    crypto = OpenEXR.Part(header, {name: plane.copy() for name, plane in planes.items()}, "crypto")
+    with tempfile.NamedTemporaryFile(suffix=".exr") as file:
+        OpenEXR.File([crypto, *others]).write(file.name)
+        return Path(file.name).read_bytes()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-__all__ = ["build", "calls", "fail_once", "happened", "watch"]
+from tests.jobs import run
 
 SOURCE = Path(__file__).with_suffix(".c")
 # The counters that all processes share: see `failing.c`.
@@ -22,8 +21,7 @@ def build(folder: Path) -> Path:
     if sys.platform != "linux" or shutil.which("gcc") is None:
         pytest.skip("needs Linux and gcc")
     library = folder / "failing.so"
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"]
-    subprocess.run(command, check=True)
+    run("gcc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl", check=True)
     return library
 
 

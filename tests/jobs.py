@@ -22,29 +22,6 @@ from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options, compress
 from limbo_compress.errors import nearest
 
-__all__ = [
-    "REAL_SAMPLES",
-    "ROOT",
-    "Command",
-    "catches",
-    "empty_mask_warning",
-    "error_line",
-    "files",
-    "job",
-    "labels_below",
-    "outputs",
-    "remove_cryptomattes",
-    "run",
-    "run_command",
-    "run_on_terminal",
-    "script",
-    "shadow_modules",
-    "stop_after",
-    "wait_until",
-    "work_in",
-    "write_tiny_campaign",
-]
-
 ROOT = Path(__file__).parents[1]
 REAL_SAMPLES = ROOT.parent / "shared" / "limbo-samples"
 

@@ -9,8 +9,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ARITHMETIC", "ARITHMETIC_WITH_RESTARTS", "jpeg", "restart_marker", "segment", "split"]
-
 _LOSSLESS = 0xC3
 # Code 0 has 1 bit: the end of a block.
 _END_OF_BLOCK = bytes((0x10, 1, *[0] * 15, 0))

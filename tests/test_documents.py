@@ -10,6 +10,7 @@ import tarfile
 from doctest import ELLIPSIS, OutputChecker
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sybil import Document, Example, Sybil
@@ -20,21 +21,16 @@ import limbo_compress
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import Options, compress
 from setup import pypi_readme
+from tests.jobs import ROOT, run
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 
 def run_shell(example: Example) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["bash", "-euc", example.parsed],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
-    )
+    streams: Any = {"capture_output": False, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = run("bash", "-euc", example.parsed, env={"PATH": path}, **streams, timeout=600)
     assert done.returncode == 0, done.stdout
     example.namespace["printed"] = done.stdout
 

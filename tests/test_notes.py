@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.jobs import ROOT, run
+
 CHANGELOG = """# Changelog
 
 ## Unreleased
@@ -22,7 +24,7 @@ CHANGELOG = """# Changelog
 - Old.
 """
 CITATION = "version: 0.2.0\ndate-released: 2026-01-31\n"
-SCRIPT = Path(__file__).parents[1] / ".ci" / "notes"
+SCRIPT = ROOT / ".ci" / "notes"
 
 
 def notes(folder: Path, version: str, citation: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +33,7 @@ def notes(folder: Path, version: str, citation: str) -> subprocess.CompletedProc
     shutil.copy(SCRIPT, script)
     (folder / "CHANGELOG.md").write_text(CHANGELOG)
     (folder / "CITATION.cff").write_text(citation)
-    return subprocess.run([str(script), version], capture_output=True, text=True)
+    return run(script, version)
 
 
 @pytest.mark.parametrize("version", ["0.2.0", "v0.2.0"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
+
+from tests.jobs import run
 
 _PROGRAM = """
 import os, signal
@@ -28,8 +29,7 @@ SIGNALS
 
 def printed(*lines: str) -> list[str]:
     program = _PROGRAM.replace("SIGNALS", "\n".join(lines))
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = run(sys.executable, "-c", program, check=True)
     assert done.stderr == ""
     return done.stdout.splitlines()
 

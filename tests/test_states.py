@@ -27,11 +27,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from numpy.typing import NDArray
 
 from limbo_compress import InputError, Options, Partition, compress, load, status
-from tests.jobs import files, outputs, run_command, wait_until, write_tiny_campaign
+from tests.jobs import ROOT, files, outputs, run_command, wait_until, write_tiny_campaign
 from tests.programs.faults import has_hosts, on_host
 from tests.programs.interrupted import Deed, Moment
 
-ROOT = Path(__file__).parents[1]
 # How many sequences `make states` tries.
 SEQUENCES = int(os.environ.get("STATES", "0"))
 # The longest that a run may take, on however busy a machine.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from itertools import pairwise
@@ -16,7 +15,7 @@ import pytest
 
 from benchmarks.mixed import MixedCampaign, write_mixed
 from limbo_compress import SampleError, compress, load
-from tests.jobs import files, job
+from tests.jobs import files, job, run
 
 SIZE = (64, 48)
 Sample = dict[str, Any]
@@ -139,7 +138,7 @@ def test_samples_without_an_image_are_apart(mixed: Path, tmp_path: Path) -> None
 def test_options_of_the_other_profile_are_refused(tmp_path: Path) -> None:
     command = (sys.executable, "-m", "benchmarks.campaign", tmp_path / "x", "--samples", "1")
     for arguments in (("--profile", "mixed", "--distinct", "1"), ("--imageless", "1")):
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        done = run(*command, *arguments)
         assert done.returncode == 2
         assert "does not belong to the profile" in done.stderr
     assert not (tmp_path / "x").exists()

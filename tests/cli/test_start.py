@@ -13,9 +13,8 @@ import pytest
 
 import limbo_compress
 from limbo_compress import compress
-from tests.jobs import job, outputs, run_command, shadow_modules
+from tests.jobs import error_line, job, outputs, run, run_command, shadow_modules
 
-ROOT = Path(__file__).parents[2]
 HEAVY = {"numpy", "cv2", "orjson", "OpenEXR", "mmh3"}
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 ALL_OUTPUTS = ("--images", "--metadata", "--mask", "m", ".", "--")
@@ -97,23 +96,13 @@ def run_under_shadows(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program as an installed command runs: without the current folder on its path."""
     shadow_modules(folder, HEAVY | sys.stdlib_module_names)
-    return subprocess.run(
-        [sys.executable, "-P", "-c", program, *map(str, arguments)],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run(sys.executable, "-P", "-c", program, *arguments, cwd=folder)
 
 
 def test_modules_in_the_current_folder_hide_no_others(campaign: Path, tmp_path: Path) -> None:
     # Before this package, -m itself imports a few: no package can guard these.
     list_modules = "import runpy, sys; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", list_modules], capture_output=True, text=True, check=True
-    )
+    done = run(sys.executable, "-I", "-c", list_modules, check=True)
     shadow_modules(tmp_path, (HEAVY | sys.stdlib_module_names) - set(done.stdout.split()))
     for arguments in (["--version"], ["--quiet", "--workers", "2", *ALL_OUTPUTS, campaign]):
         done = run_command(tmp_path, *arguments)
@@ -166,16 +155,13 @@ def test_without_a_current_folder_the_path_stays(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     root = Path(limbo_compress.__file__).parents[1]
     script = f"rmdir ../gone && PYTHONPATH={root} exec {sys.executable} -m limbo_compress --version"
-    done = subprocess.run(
-        ["sh", "-c", script], cwd=tmp_path / "gone", capture_output=True, text=True, check=False
-    )
+    done = run("sh", "-c", script, cwd=tmp_path / "gone")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_free_threaded_python_is_refused_in_one_line(campaign: Path, tmp_path: Path) -> None:
     done = run_command(tmp_path, "--metadata", campaign, module="tests.cli.free_threaded")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("limbo-compress: cannot start: ")
-    assert "does not run on free-threaded Python" in done.stderr
-    assert done.stderr.count("\n") == 1
+    line = error_line(done)
+    assert line.startswith("limbo-compress: cannot start: ")
+    assert "does not run on free-threaded Python" in line
     assert os.listdir(tmp_path) == []

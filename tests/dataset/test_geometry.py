@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from limbo_compress import Dataset, InputError, compress, load
+from tests.export.sources import box, contour
 from tests.jobs import REAL_SAMPLES, job
 
 
@@ -19,14 +20,6 @@ def opened(folder: Path, *samples: dict[str, Any], size: tuple[int, int] = (20, 
     (folder / "x-metadata.pickle").write_bytes(pickle.dumps(samples and list(samples)))
     np.save(folder / "x-images.npy", np.zeros((len(samples), *size[::-1], 3), np.float16))
     return load(folder / "x")
-
-
-def box(*bbox: Any, category: Any = "30B", mode: Any = "XYWH_ABS") -> dict[str, Any]:
-    return {"bbox": list(bbox), "bbox_mode": mode, "category": category}
-
-
-def contour(*lines: Any, category: str = "30B", mode: str = "XY_ABS") -> dict[str, Any]:
-    return {"contours": list(lines), "contour_mode": mode, "category": category}
 
 
 @pytest.mark.parametrize("res", [[40, 50], [[40, 50]]])

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import gc
-import io
 import json
 import logging
 import os
 import pickle
 import struct
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbo_compress import Dataset, InputError, compress, load
-from limbo_compress.formats.index import Entry, IndexWriter
 from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
 from tests import strategies
-from tests.jobs import job
+from tests.jobs import job, run
+from tests.pickles import indexed
 
 TRAILER_BYTES = 24  # see docs/format.md
 SAMPLES: list[dict[str, Any]] = [
@@ -33,20 +30,6 @@ SAMPLES: list[dict[str, Any]] = [
     {"annotations": [], "text": "é" * 150, "many": [9, 999, 99999]},
 ]
 REFERENCE_PROTOCOLS = [2, 3, 4, 5]
-
-
-def indexed(samples: list[dict[str, Any]], change: Callable[[bytes], bytes] = bytes) -> bytes:
-    """A metadata file with an index; `change` alters the fragments before they are indexed."""
-    stream = io.BytesIO()
-    writer = IndexWriter()
-    stream.write(LIST_START)
-    for row, sample in enumerate(samples):
-        data = change(fragment(sample, ""))
-        writer.add(f"/data/{row}.json", Entry.of(data, sample))
-        stream.write(data)
-    stream.write(LIST_END)
-    writer.write(stream)
-    return stream.getvalue()
 
 
 def opened(folder: Path, data: bytes) -> Dataset:
@@ -219,8 +202,7 @@ for position in range(len(data)):
 @pytest.mark.parametrize("protocol", [3, 4])
 def test_flipped_bits_of_the_reference_take_little_memory(tmp_path: Path, protocol: int) -> None:
     (tmp_path / "whole").write_bytes(pickle.dumps(SAMPLES[:3], protocol))
-    command = [sys.executable, "-c", _READ_FLIPPED, str(tmp_path), "100"]
-    subprocess.run(command, check=True, timeout=300)
+    run(sys.executable, "-c", _READ_FLIPPED, tmp_path, "100", check=True, timeout=300)
 
 
 class Evil:
@@ -241,7 +223,7 @@ def test_code_in_a_pickle_is_not_executed(tmp_path: Path, protocol: int) -> None
 
 def test_code_in_an_indexed_sample_is_not_executed(tmp_path: Path) -> None:
     evil = pickle.dumps(Evil(tmp_path / "executed"), 3)[2:-1] + pickle.APPEND
-    dataset = opened(tmp_path, indexed([{}], lambda _: evil))
+    dataset = opened(tmp_path, indexed([{}], change=lambda _: evil))
     with pytest.raises(InputError, match="opcode 0x63 does not belong in a fragment"):
         samples_of(dataset)
     assert not (tmp_path / "executed").exists()
@@ -249,7 +231,7 @@ def test_code_in_an_indexed_sample_is_not_executed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"N", b"Na", b"]a", b"}", b"}a.", b"(a", b"X\xff\xff\xff\xffa"])
 def test_a_damaged_fragment_with_a_right_checksum_is_an_error(tmp_path: Path, data: bytes) -> None:
-    dataset = opened(tmp_path, indexed([{}], lambda _: data))
+    dataset = opened(tmp_path, indexed([{}], change=lambda _: data))
     with pytest.raises(InputError, match="cannot read the metadata of row 0"):
         samples_of(dataset)
 
@@ -262,25 +244,15 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
         opened(tmp_path, content)
 
 
-def test_other_readers_read_the_file_as_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("library", "read"), [("pickle", "load"), ("pandas", "read_pickle"), ("joblib", "load")]
+)
+def test_other_readers_read_the_file(tmp_path: Path, library: str, read: str) -> None:
+    module = pytest.importorskip(library, reason=f"{library} is not installed")
     path = tmp_path / "x-metadata.pickle"
     path.write_bytes(indexed(SAMPLES))
-    with open(path, "rb") as stream:
-        assert repr(pickle.load(stream)) == repr(SAMPLES)
-
-
-def test_pandas_reads_the_file(tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    path = tmp_path / "x-metadata.pickle"
-    path.write_bytes(indexed(SAMPLES))
-    assert repr(pandas.read_pickle(path)) == repr(SAMPLES)
-
-
-def test_joblib_reads_the_file(tmp_path: Path) -> None:
-    joblib = pytest.importorskip("joblib", reason="joblib is not installed")
-    path = tmp_path / "x-metadata.pickle"
-    path.write_bytes(indexed(SAMPLES))
-    assert repr(joblib.load(path)) == repr(SAMPLES)
+    with path.open("rb") as stream:
+        assert repr(getattr(module, read)(stream)) == repr(SAMPLES)
 
 
 PUTS = [pickle.LONG_BINPUT + struct.pack("<I", 1 << 28), pickle.BINPUT + b"\0", pickle.DUP]
@@ -288,7 +260,7 @@ PUTS = [pickle.LONG_BINPUT + struct.pack("<I", 1 << 28), pickle.BINPUT + b"\0", 
 
 @pytest.mark.parametrize("put", PUTS)
 def test_opcodes_that_are_not_written_are_refused(tmp_path: Path, put: bytes) -> None:
-    dataset = opened(tmp_path, indexed([{"a": 1}], lambda data: data[:1] + put + data[1:]))
+    dataset = opened(tmp_path, indexed([{"a": 1}], change=lambda data: data[:1] + put + data[1:]))
     with pytest.raises(InputError, match="does not belong in a fragment"):
         samples_of(dataset)
 

@@ -16,22 +16,6 @@ from PIL import Image, ImageChops, ImageDraw
 from limbo_compress import compress
 from tests.jobs import job
 
-__all__ = [
-    "COCO_FILE",
-    "Mask",
-    "bounds",
-    "box",
-    "check_mask",
-    "compressed",
-    "contour",
-    "distinct",
-    "hugging_face",
-    "raster",
-    "reference",
-    "visible_boxes",
-    "write_sample",
-]
-
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]
 
@@ -47,6 +31,12 @@ def box(*bbox: Any, category: Any = "30B", mode: Any = "XYWH_ABS") -> dict[str, 
 
 def contour(*lines: Any, category: Any = "30B", mode: str = "XY_ABS") -> dict[str, Any]:
     return {"contours": list(lines), "contour_mode": mode, "category": category}
+
+
+def square(left: float, top: float, width: float, height: float) -> list[list[float]]:
+    """A contour of four corners."""
+    right, bottom = left + width, top + height
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
 
 
 def write_sample(

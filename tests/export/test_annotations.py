@@ -12,7 +12,7 @@ from pycocotools import mask as coco_masks
 
 from limbo_compress import limits
 from limbo_compress.export.annotations import find_annotations, printable
-from tests.export.sources import box, contour, raster
+from tests.export.sources import box, contour, raster, square
 
 SIZE = (40, 30)
 SOURCE = (80, 60)
@@ -128,9 +128,7 @@ def test_each_contour_gets_the_box_that_overlaps_most(
         if share > 0.5 and -i not in expected and -j not in expected.values():
             expected[-i] = -j
     annotations = [box(*found) for found in boxed]
-    annotations += [
-        contour([[x, y], [x + w, y], [x + w, y + h], [x, y + h]]) for x, y, w, h in outlined
-    ]
+    annotations += [contour(square(*found)) for found in outlined]
     found = find_annotations(metadata(annotations), SOURCE, None)
     with_contour = [annotation.box for annotation in found[: len(outlined)]]
     assert with_contour == [

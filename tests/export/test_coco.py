@@ -22,6 +22,7 @@ from tests.export.sources import (
     distinct,
     raster,
     reference,
+    square,
     visible_boxes,
     write_sample,
 )
@@ -115,11 +116,8 @@ def test_contours_end_at_the_edges_of_the_picture(tmp_path: Path) -> None:
 
 
 def test_holes_stay_holes(tmp_path: Path) -> None:
-    outer, hole = [[8, 8], [56, 8], [56, 40], [8, 40]], [[16, 16], [40, 16], [40, 32], [16, 32]]
-    island, beside = (
-        [[20, 20], [30, 20], [30, 28], [20, 28]],
-        [[58, 8], [62, 8], [62, 40], [58, 40]],
-    )
+    outer, hole = square(8, 8, 48, 32), square(16, 16, 24, 16)
+    island, beside = square(20, 20, 10, 8), square(58, 8, 4, 32)
     annotations = [contour(outer, hole, island, beside)] * 3 + [
         contour(outer, beside, category="x")
     ]
@@ -142,8 +140,8 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
 
 
 def test_a_hole_that_touches_the_edge_is_one(tmp_path: Path) -> None:
-    outer, hole = [[8, 8], [56, 8], [56, 40], [8, 40]], [[8, 8], [40, 16], [40, 32]]
-    beside = [[56, 8], [60, 8], [60, 40], [56, 40]]
+    outer, hole = square(8, 8, 48, 32), [[8, 8], [40, 16], [40, 32]]
+    beside = square(56, 8, 4, 32)
     annotations = [contour(outer, hole), contour(outer, beside, category="x")]
     write_sample(tmp_path / "data", "a", annotations)
     with_hole, pieces = exported(compressed(tmp_path), tmp_path / "coco").anns.values()
@@ -152,10 +150,9 @@ def test_a_hole_that_touches_the_edge_is_one(tmp_path: Path) -> None:
 
 
 def test_a_box_and_its_contour_are_one_object(tmp_path: Path) -> None:
-    square = [[10, 10], [20, 10], [20, 20], [10, 20]]
-    far = [[30, 30], [40, 30], [40, 40], [30, 40]]
+    near, far = square(10, 10, 10, 10), square(30, 30, 10, 10)
     annotations = [
-        *(box(10, 10, 10, 10), contour(square), contour(far)),
+        *(box(10, 10, 10, 10), contour(near), contour(far)),
         # Another category, another object of the same one, and a repetition with the same numbers.
         *(box(10, 10, 10, 10, category="48"), box(11, 11, 12, 12), box(10.0, 10.0, 10.0, 10.0)),
         *({"category": "30B"}, {"category": "synthetic"}),

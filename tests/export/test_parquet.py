@@ -15,6 +15,7 @@ from tests.export.sources import (
     contour,
     distinct,
     reference,
+    square,
     visible_boxes,
     write_sample,
 )
@@ -45,9 +46,8 @@ def test_pandas_and_duckdb_read_the_same_table(
 
 
 def test_columns(tmp_path: Path) -> None:
-    square = [[8, 12], [24, 12], [24, 36], [8, 36]]
     annotations = [
-        *(contour(square), box(8, 12, 16, 24), box(40, 10, 8, 4, category=None)),
+        *(contour(square(8, 12, 16, 24)), box(8, 12, 16, 24), box(40, 10, 8, 4, category=None)),
         {"category": "real"},
     ]
     write_sample(tmp_path / "data" / "campaign17" / "0049", "a", annotations)

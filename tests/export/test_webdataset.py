@@ -21,6 +21,7 @@ from tests.export.sources import (
     contour,
     hugging_face,
     reference,
+    square,
     visible_boxes,
     write_sample,
 )
@@ -131,7 +132,7 @@ def test_hugging_face_reads_rows_of_all_kinds(
     datasets = hugging_face(tmp_path, monkeypatch)
     for name in "abcdef":
         write_sample(tmp_path / "data", name, [])
-    outline, hole = [[8, 8], [40, 8], [40, 40], [8, 40]], [[16, 16], [32, 16], [32, 32], [16, 32]]
+    outline, hole = square(8, 8, 32, 32), square(16, 16, 16, 16)
     write_sample(tmp_path / "data", "g", [box(1, 2, 3, 4.5)], provenance={"license": "CC0"})
     write_sample(tmp_path / "data", "h", [contour(outline, hole), {"category": "synthetic"}])
     write_sample(tmp_path / "data", "i", [contour(outline)], provenance={"uri": "somewhere"})

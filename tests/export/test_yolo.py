@@ -21,6 +21,7 @@ from tests.export.sources import (
     contour,
     distinct,
     raster,
+    square,
     visible_boxes,
     write_sample,
 )
@@ -119,7 +120,7 @@ def test_a_split_has_two_folders(export: Command, prefix: Path, tmp_path: Path) 
 
 
 def test_boxes_and_contours_become_boxes(tmp_path: Path) -> None:
-    lines = [[8, 12], [24, 12], [24, 36], [8, 36]]
+    lines = square(8, 12, 16, 24)
     annotations = [
         *(contour(lines), box(40, 10, 100, 4, category="48Y"), box(40, 10, 8, 4, category=None)),
         *({"category": "synthetic"}, box(-9, -9, 3, 3, category="unseen")),
@@ -155,11 +156,6 @@ def filled(found: list[float]) -> Mask:
     cv2.fillPoly(fine, [points], 1)
     mask: Mask = fine.reshape(48, FINE, 64, FINE).mean(axis=(1, 3)) >= 0.5
     return mask
-
-
-def square(left: int, top: int, width: int, height: int) -> list[list[int]]:
-    right, bottom = left + width, top + height
-    return [[left, top], [right, top], [right, bottom], [left, bottom]]
 
 
 def test_contours_keep_their_holes_and_pieces(tmp_path: Path) -> None:

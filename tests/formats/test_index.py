@@ -17,7 +17,7 @@ from limbo_compress import compress, load
 from limbo_compress.deflate import crc32
 from limbo_compress.formats.index import Entry, Index, IndexWriter, categories, read_index
 from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
-from tests.jobs import job
+from tests.jobs import ROOT, job
 from tests.strategies import metadata
 
 TRAILER = struct.Struct("<QI8sI")  # see docs/format.md
@@ -178,7 +178,7 @@ def test_categories_are_text_in_a_list_of_objects(annotations: Any, expected: An
 
 
 def test_the_documented_reader_reads_the_index(campaign: Path, tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     reader: dict[str, Any] = {}
     exec(code, reader)

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.cli.test_console import write_noisy_jpegs
-from tests.jobs import write_tiny_campaign
+from tests.jobs import ROOT, run, write_tiny_campaign
 from tests.pictures import encoded, picture_with_alpha
 from tests.programs.faults import on_host
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 SAMPLES = HERE / "samples"
 SUMS = HERE / "SHA256SUMS"
 # Wherever the repository is, the same paths lead to the samples of a process that runs in `HERE`.
@@ -65,9 +63,9 @@ def record(version: str) -> None:
     for name, flags in (("out", MASKS), ("stripped", ("--strip-regions",))):
         prefix = str(folder / name)
         command = ["-m", "limbo_compress", "--prefix", prefix, *FLAGS, *flags, "--", SOURCE]
-        subprocess.run([sys.executable, *command], cwd=HERE, check=True)
+        run(sys.executable, *command, cwd=HERE, check=True)
     code = _KILLED.format(source=SOURCE, prefix=str(folder / "unfinished"))
-    killed = subprocess.run([*on_host("frozen"), sys.executable, "-c", code], cwd=HERE, check=False)
+    killed = run(*on_host("frozen"), sys.executable, "-c", code, cwd=HERE)
     assert killed.returncode == -9
     (folder / ".unfinished.partial").rename(folder / "unfinished")
 
@@ -82,7 +80,7 @@ def record_reference(program: str) -> None:
         ("stripped", ("--strip-regions",)),
     ):
         command = [program, "--prefix", name, "--metadata", *flags, "--", str(samples)]
-        subprocess.run(command, cwd=folder, check=True)
+        run(*command, cwd=folder, check=True)
 
 
 def checksums() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import OpenEXR
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from limbo_compress.errors import SampleError
 from limbo_compress.imaging.cryptomatte import label_id, mattes, open_cryptomatte
+from tests import exrs
 from tests.exrs import NAMED, Part, attribute, exr
 
 SHAPE = (6, 7)
@@ -69,55 +70,34 @@ def test_what_is_beside_a_cryptomatte_does_not_matter(kind: str) -> None:
 LOSSLESS = ["NO", "RLE", "ZIPS", "ZIP", "PIZ", "B44", "B44A", "HTJ2K256", "HTJ2K32", "ZSTD"]
 
 
-def written(
-    path: Path, compression: str, letters: str = "RG", tiled: bool = False, parts: int = 1
-) -> bytes:
-    """A cryptomatte, and perhaps another part, as OpenEXR writes them."""
-    header = {
-        "type": OpenEXR.scanlineimage,
-        "compression": getattr(OpenEXR, f"{compression}_COMPRESSION"),
-        "cryptomatte/abcdef0/name": "crypto",
-    }
-    if tiled:
-        tiles = OpenEXR.TileDescription()
-        tiles.xSize, tiles.ySize = 4, 3
-        header |= {"type": OpenEXR.tiledimage, "tiles": tiles}
+def written(compression: str, letters: str = "RG", *others: Any, is_tiled: bool = False) -> bytes:
     planes = {
-        f"crypto00.{letter}": plane.copy()
-        for letter, plane in zip(letters, (IDS, COVERAGE), strict=True)
+        f"crypto00.{letter}": plane for letter, plane in zip(letters, (IDS, COVERAGE), strict=True)
     }
-    beauty = OpenEXR.Part({"type": OpenEXR.scanlineimage}, {"R": COVERAGE.copy()}, "beauty")
-    crypto = OpenEXR.Part(header, planes, "crypto")
-    OpenEXR.File([crypto, beauty][:parts]).write(str(path))
-    return path.read_bytes()
+    return exrs.written(planes, compression, is_tiled, *others)
 
 
 @pytest.mark.parametrize("compression", LOSSLESS)
 @pytest.mark.parametrize("tiled", [False, True])
 @pytest.mark.parametrize("parts", [1, 2])
-def test_every_lossless_compression_is_read(
-    tmp_path: Path, compression: str, tiled: bool, parts: int
-) -> None:
-    data = written(tmp_path / "x.exr", compression, tiled=tiled, parts=parts)
+def test_every_lossless_compression_is_read(compression: str, tiled: bool, parts: int) -> None:
+    beauty = OpenEXR.Part({"type": OpenEXR.scanlineimage}, {"R": COVERAGE.copy()}, "beauty")
+    data = written(compression, "RG", *[beauty][: parts - 1], is_tiled=tiled)
     np.testing.assert_array_equal(matte(data), COVERAGE)
 
 
 @pytest.mark.parametrize("compression", ["DWAA", "DWAB"])
-def test_channels_that_dwa_keeps_are_read(tmp_path: Path, compression: str) -> None:
-    data = written(tmp_path / "x.exr", compression, "rg")
-    np.testing.assert_array_equal(matte(data), COVERAGE)
+def test_channels_that_dwa_keeps_are_read(compression: str) -> None:
+    np.testing.assert_array_equal(matte(written(compression, "rg")), COVERAGE)
 
 
 @pytest.mark.parametrize(
     ("compression", "letters"),
     [("PXR24", "RG"), ("PXR24", "rg"), ("LJ2K", "rg"), ("DWAA", "RG"), ("DWAB", "Rg")],
 )
-def test_ids_that_a_compression_changes_are_a_bad_sample(
-    tmp_path: Path, compression: str, letters: str
-) -> None:
-    data = written(tmp_path / "x.exr", compression, letters)
+def test_ids_that_a_compression_changes_are_a_bad_sample(compression: str, letters: str) -> None:
     with pytest.raises(SampleError, match=f"crypto are lost: the compression {compression}"):
-        matte(data)
+        matte(written(compression, letters))
 
 
 def half(plane: NDArray[np.float32]) -> NDArray[np.float16]:

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from limbo_compress.formats.index import Entry, IndexWriter
-from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
-
-__all__ = ["HOSTILE", "write_set"]
+from tests.pickles import indexed
 
 HOSTILE = (
     "<script>window.hacked = 1</script>",
@@ -41,14 +38,5 @@ def write_set(
     if masks is not None:
         np.save(f"{prefix}-masks-m.npy", masks.astype(np.float32))
     if samples is not None:
-        found = paths or [f"/data/{row // 1000:04}/{row}.json" for row in range(len(samples))]
-        index = IndexWriter()
-        with open(f"{prefix}-metadata.pickle", "wb") as stream:
-            stream.write(LIST_START)
-            for path, sample in zip(found, samples, strict=True):
-                data = fragment(sample, path)
-                index.add(path, Entry.of(data, sample))
-                stream.write(data)
-            stream.write(LIST_END)
-            index.write(stream)
+        Path(f"{prefix}-metadata.pickle").write_bytes(indexed(samples, paths))
     return prefix

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from limbo_compress.inspect.selection import choose
 from limbo_compress.inspect.views.gallery import write_gallery
+from tests.export.sources import square
 from tests.inspect.sets import HOSTILE, write_set
 
 if TYPE_CHECKING:
@@ -25,13 +27,12 @@ ROWS, SIZE = 5000, 32
 def sample(row: int) -> dict[str, Any]:
     """A sample whose source is ten times as large as its row, with a box and a hole."""
     left = 10.0 * (row % 10)
-    square = [[left, 40], [left + 120, 40], [left + 120, 160], [left, 160]]
-    hole = [[left + 40, 80], [left + 80, 80], [left + 80, 120], [left + 40, 120]]
+    outer, hole = square(left, 40, 120, 120), square(left + 40, 80, 40, 40)
     category = "30B" if row % 2 else "48G"
     metadata: dict[str, Any] = {
         "annotations": [
             {"category": category, "bbox": [left, 40, 120, 120], "bbox_mode": "XYWH_ABS"},
-            {"category": category, "contours": [square, hole], "contour_mode": "XY_ABS"},
+            {"category": category, "contours": [outer, hole], "contour_mode": "XY_ABS"},
             {"category": "synthetic" if row % 5 else "real"},
         ],
         "image": {"filename": f"{row}.png", "res": [320, 320]},
@@ -39,6 +40,14 @@ def sample(row: int) -> dict[str, Any]:
     if row % 5:
         metadata["synthetic"] = {"parameters": {"number": row}}
     return metadata
+
+
+def gallery(folder: Path, images: NDArray[Any], *others: Any, **masks: Any) -> Path:
+    """Write a gallery of a set, as `write_set` takes it."""
+    pytest.importorskip("PIL.Image", reason="galleries need Pillow")
+    prefix = write_set(folder / "x", images, *others, **masks)
+    write_gallery([prefix], choose([prefix]), folder / "g")
+    return folder / "g"
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +65,17 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery of 5000 rows."""
-    pytest.importorskip("PIL.Image", reason="galleries need Pillow")
-    folder = tmp_path_factory.mktemp("gallery")
     images = np.zeros((ROWS, SIZE, SIZE, 3), np.float16)
     images[:, 4:16, :, 0] = np.linspace(0, 1, ROWS)[:, None, None]
     masks = np.zeros((ROWS, SIZE, SIZE, 1), np.float32)
     masks[:, 20:28, 8:24] = 1
-    prefix = write_set(folder / "x", images, [sample(row) for row in range(ROWS)], masks=masks)
-    write_gallery([prefix], choose([prefix]), folder / "g")
-    return folder / "g"
+    samples = [sample(row) for row in range(ROWS)]
+    return gallery(tmp_path_factory.mktemp("gallery"), images, samples, masks=masks)
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery whose every text is hostile."""
-    pytest.importorskip("PIL.Image", reason="galleries need Pillow")
-    folder = tmp_path_factory.mktemp("hostile")
     samples: list[dict[str, Any]] = [
         {"annotations": [{"category": text}], "provenance": {text: text, "license": text}}
         for text in HOSTILE
@@ -81,20 +85,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for text in HOSTILE
     ]
     images = np.zeros((len(HOSTILE), SIZE, SIZE, 3))
-    prefix = write_set(folder / "x", images, samples, paths)
-    write_gallery([prefix], choose([prefix]), folder / "g")
-    return folder / "g"
+    return gallery(tmp_path_factory.mktemp("hostile"), images, samples, paths)
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery of 120 rows: two files of thumbnails, and five of details."""
-    pytest.importorskip("PIL.Image", reason="galleries need Pillow")
-    folder = tmp_path_factory.mktemp("small")
-    images = np.zeros((120, SIZE, SIZE, 3))
-    prefix = write_set(folder / "x", images, [sample(row) for row in range(120)])
-    write_gallery([prefix], choose([prefix]), folder / "g")
-    return folder / "g"
+    samples = [sample(row) for row in range(120)]
+    return gallery(tmp_path_factory.mktemp("small"), np.zeros((120, SIZE, SIZE, 3)), samples)
 
 
 class Visit:
@@ -390,7 +388,6 @@ def test_a_row_says_which_of_its_files_are_missing(
 
 
 def test_no_key_of_metadata_means_something(browser: Browser, tmp_path: Path) -> None:
-    pytest.importorskip("PIL.Image", reason="galleries need Pillow")
     values: list[Any] = [None, 1, "text", [], [1, 2], {}, {"key": 1}]
     names = ["limbo:cut", "limbo:points", "limbo:more", "limbo:deep", "limbo:number", "limbo:dict"]
     names += ["cut", "points", "more", "deep", "number", "dict", "list", "length", "…", "__proto__"]
@@ -399,9 +396,7 @@ def test_no_key_of_metadata_means_something(browser: Browser, tmp_path: Path) ->
     samples: list[dict[str, Any]] = [{key: {key: value} for key in keys} for value in values]
     samples += [dict.fromkeys(keys, value) for value in values]
     samples += [{"many": dict.fromkeys(["…", *map(str, range(2000))], 0)}]
-    prefix = write_set(tmp_path / "x", np.zeros((len(samples), SIZE, SIZE, 3)), samples)
-    write_gallery([prefix], choose([prefix]), tmp_path / "g")
-    visit = Visit(browser, tmp_path / "g")
+    visit = Visit(browser, gallery(tmp_path, np.zeros((len(samples), SIZE, SIZE, 3)), samples))
     page = visit.page
     tree = "#metadata > ul > li"
     for row in range(len(samples) - 1):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from limbo_compress import InputError, OutputError, UsageError, compress, load
 from limbo_compress.inspect.selection import choose
 from limbo_compress.inspect.views.sheet import write_sheet
+from tests.export.sources import square
 from tests.inspect.sets import HOSTILE, write_set
 from tests.jobs import REAL_SAMPLES, Command, job
 
@@ -66,10 +67,8 @@ def test_boxes_are_where_they_belong(tmp_path: Path) -> None:
 
 
 def test_holes_of_contours_stay_holes(tmp_path: Path) -> None:
-    def square(low: float, high: float) -> list[list[float]]:
-        return [[low, low], [high, low], [high, high], [low, high]]
-
-    contour = annotated(contours=[square(40, 400), square(150, 300)], contour_mode="XY_ABS")
+    lines = [square(40, 40, 360, 360), square(150, 150, 150, 150)]
+    contour = annotated(contours=lines, contour_mode="XY_ABS")
     prefix = write_set(tmp_path / "x", np.zeros((1, SIDE, SIDE, 3)), [contour])
     lit = picture(drawn(prefix, tmp_path / "s.png")).max(axis=2) > 20
     assert lit[25:70, 25:195].all()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,15 +28,15 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
     def mount_one(options: str, kind: str = "tmpfs") -> Path:
         folder = tmp_path / f"disk-{len(mounted)}"
         folder.mkdir()
-        command = ["mount", "-t", kind, "-o", options, kind, str(folder)]
-        if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        command = ("mount", "-t", kind, "-o", options, kind, folder)
+        if os.geteuid() or jobs.run(*command).returncode:
             pytest.skip("mounting is not possible here")
         mounted.append(folder)
         return folder
 
     yield mount_one
     for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
+        jobs.run("umount", folder, check=True)
 
 
 def created(folder: Path, how: str = "auto") -> Job:
@@ -107,7 +106,7 @@ def test_the_space_is_counted_on_the_filesystem_of_each_output(
     assert caught.value.path == str(disk)
     assert os.listdir(disk) == []
     assert os.listdir(tmp_path / "disk-0") == []
-    subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+    jobs.run("mount", "-o", "remount,size=1m", disk, check=True)
     compress(options)
     assert os.listdir(disk) == ["real"]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
 import re
 import struct
-import subprocess
 import sys
 import tempfile
 import zlib
@@ -20,14 +18,14 @@ from typing import Any
 import numpy as np
 import OpenEXR
 
-from limbo_compress.formats.index import Entry, IndexWriter
-from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
+from limbo_compress import compress
 from limbo_compress.imaging.cryptomatte import label_id
+from tests.export.sources import box, contour, square
 from tests.exrs import Part, exr
+from tests.jobs import job, run
 from tests.jpegs import segment
+from tests.pickles import indexed
 from tests.pictures import chunk, encoded, picture, png_header, png_of
-
-__all__ = ["BOMBS", "Bomb", "Cost", "measure"]
 
 COMPRESS = ("-m", "limbo_compress", "--prefix", "out", "--workers", "1", "--on-error", "skip")
 INSPECT = ("-c", "import sys; from limbo_compress.cli.start import inspect; sys.exit(inspect())")
@@ -86,15 +84,8 @@ sys.stderr.write(json.dumps([code, usage.ru_maxrss, usage.ru_utime + usage.ru_st
 
 def measure(bomb: Bomb, folder: Path) -> Cost:
     """Run the command; the peak is that of its largest process."""
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", _START, *bomb.command],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(root), "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    start = (sys.executable, "-S", "-c", _START)
+    done = run(*start, *bomb.command, cwd=folder, env={"OPENBLAS_NUM_THREADS": "1"}, check=True)
     code, peak, cpu = json.loads(done.stderr)
     failures = folder / "out-failures.jsonl"
     said = failures.read_text() if failures.exists() else done.stdout
@@ -224,22 +215,9 @@ def compressed_texts() -> bytes:
     return png_of(png_header((8, 8), 8, 6), *texts, chunk(b"IDAT", pixels))
 
 
-def indexed(paths: list[str], change: Callable[[bytes], bytes] = bytes) -> bytes:
-    """A metadata file with an index."""
-    stream, writer = io.BytesIO(), IndexWriter()
-    stream.write(LIST_START)
-    for path in paths:
-        data = change(fragment({"a": 1}, ""))
-        writer.add(path, Entry.of(data, {}))
-        stream.write(data)
-    stream.write(LIST_END)
-    writer.write(stream)
-    return stream.getvalue()
-
-
 def large_memo() -> bytes:
     put = pickle.LONG_BINPUT + struct.pack("<I", 1 << 28)
-    return indexed(["/d/x.json"], lambda data: data[:1] + put + data[1:])
+    return indexed([{"a": 1}], change=lambda data: data[:1] + put + data[1:])
 
 
 def shared_lists() -> bytes:
@@ -257,7 +235,7 @@ def empty_rows() -> bytes:
 
 
 def nested_folders() -> bytes:
-    return indexed([f"{'/d' * depth}/x.json" for depth in range(1, 2001)])
+    return indexed([{}] * 2000, [f"{'/d' * depth}/x.json" for depth in range(1, 2001)])
 
 
 def linked_folders(folder: Path) -> Path:
@@ -271,32 +249,19 @@ def linked_folders(folder: Path) -> Path:
 
 def annotated(folder: Path) -> Path:
     """A job's outputs, with 300 boxes and 300 contours in a sample."""
-    from limbo_compress import compress
-    from tests.export.sources import box, contour
-    from tests.jobs import job
-
     random = np.random.default_rng(0)
     corners = random.integers(0, 600, (300, 2)).tolist()
     annotations = [box(x, y, 50, 40) for x, y in corners]
-    annotations += [
-        contour([[x, y], [x + 49, y], [x + 49, y + 41], [x, y + 41]]) for x, y in corners
-    ]
+    annotations += [contour(square(x, y, 49, 41)) for x, y in corners]
     good_sample(folder / "data")
-    path = sample(
-        folder / "data",
-        "x",
-        image={"filename": "good.png", "res": [720, 720]},
-        annotations=annotations,
-    )
+    image = {"filename": "good.png", "res": [720, 720]}
+    path = sample(folder / "data", "x", image=image, annotations=annotations)
     compress(job(folder / "data", folder))
     return path
 
 
 def many_labels(folder: Path) -> Path:
     """A job's outputs, with a mask of half of 1200 labels."""
-    from limbo_compress import compress
-    from tests.jobs import job
-
     labels = [f"{'box' if number % 2 else 'cone'}/{number}" for number in range(1200)]
     ids = np.array([label_id(label) for label in labels], "<f4").reshape(30, 40)
     planes = {b"crypto00.R": ids.repeat(12, 0).repeat(12, 1)}
@@ -312,9 +277,6 @@ def many_labels(folder: Path) -> Path:
 
 def sparse_source(folder: Path) -> Path:
     """A job's outputs, of which a source has become a sparse file of 3 GB."""
-    from limbo_compress import compress
-    from tests.jobs import job
-
     good_sample(folder / "data")
     compress(job(folder / "data", folder))
     path = folder / "data" / "good.png"

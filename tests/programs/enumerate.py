@@ -49,16 +49,11 @@ from typing import NamedTuple
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests import failing
-from tests.jobs import wait_until
+from tests.jobs import ROOT, wait_until
 from tests.programs.faults import has_hosts, on_host
 
-__all__ = [
-    *("SCENARIOS", "Bed", "Call", "Case", "Counts", "Outcome", "Run", "Scenario"),
-    *("cases_of", "choose", "count", "summary"),
-]
-
-ROOT = Path(__file__).parents[2]
 SAMPLES = 4
+COMMAND = (sys.executable, "-P", "-m", "limbo_compress", "--prefix", "out", "--workers", "1")
 # Rows of more than the 64 KiB that shards share as a unit, so that rows are mapped, too.
 FLAGS = ("--images", "--metadata", "--mask", "m", "^48", "--image-size", "160", "128")
 # The longest that a run may take, on however busy a machine.
@@ -161,20 +156,7 @@ class Run:
         # Not a pipe, which would stay open while any process is left.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [
-                *(on_host(host) if host else ()),
-                *(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "limbo_compress",
-                    "--prefix",
-                    "out",
-                    "--workers",
-                    "1",
-                ),
-                *map(str, (*FLAGS, *arguments)),
-            ],
+            [*(on_host(host) if host else ()), *COMMAND, *map(str, (*FLAGS, *arguments))],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | env,
             stdin=subprocess.DEVNULL,

@@ -28,8 +28,8 @@ import numpy as np
 import psutil
 
 from benchmarks.campaign import Campaign, write_campaign
-from tests.hostile import write_hostile_samples
 from tests.jobs import ROOT, catches, outputs, run, wait_until
+from tests.programs.hostile import write_hostile_samples
 
 NAMES = ("images.npy", "masks-m.npy", "metadata.pickle")
 FLAGS = ("--images", "--metadata", "--image-size", "64", "48", "--workers", "2")

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from tests import jobs
 from tests.jobs import outputs, wait_until
 from tests.programs.faults import MASK, RunningCommand, Testbed
-
-__all__ = ["FILESYSTEMS", "SkippedError", "fill", "mounted", "run", "unmount"]
 
 Mount = Callable[[Path], AbstractContextManager[Path]]
 
@@ -34,9 +32,7 @@ class SkippedError(Exception):
 def run(*command: object) -> str:
     """Run a tool of the system; skip the filesystem if the tool is missing or fails."""
     try:
-        done = subprocess.run(
-            [*map(str, command)], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = jobs.run(*command)
     except FileNotFoundError:
         raise SkippedError(f"{command[0]} is not installed") from None
     if done.returncode:
@@ -58,11 +54,7 @@ def mounted(point: Path, *command: object) -> Iterator[Path]:
 
 def unmount(point: Path) -> None:
     """Unmount, as soon as nothing is open: a loop device is, for a moment after its end."""
-    command = ["umount", str(point)]
-    wait_until(
-        lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0,
-        f"{point} to be unmounted",
-    )
+    wait_until(lambda: jobs.run("umount", point).returncode == 0, f"{point} to be unmounted")
 
 
 def image(make: tuple[object, ...], *mount: object, megabytes: int = 64) -> Mount:
@@ -92,7 +84,7 @@ def exfat(folder: Path) -> Iterator[Path]:
         with mounted(folder / "disk", "mount.exfat-fuse", device) as disk:
             yield disk
     finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
+        jobs.run("losetup", "--detach", device, check=True)
 
 
 @contextmanager

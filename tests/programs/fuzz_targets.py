@@ -6,7 +6,6 @@ come past them. Readers of files read them from the current folder.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
@@ -21,14 +20,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import OpenEXR
 
 from limbo_compress.dataset.untrusted_pickle import DAMAGED, load_list
 from limbo_compress.errors import LimboError
 from limbo_compress.formats import npy, shard_record
 from limbo_compress.formats.filestate import FileState
-from limbo_compress.formats.index import Entry, IndexWriter, read_index
-from limbo_compress.formats.pickling import LIST_END, LIST_START, abridge, fragment, load_fragment
+from limbo_compress.formats.index import Entry, read_index
+from limbo_compress.formats.pickling import abridge, fragment, load_fragment
 from limbo_compress.imaging.cryptomatte import label_id, mattes, open_cryptomatte
 from limbo_compress.imaging.decode import decode
 from limbo_compress.imaging.image import convert
@@ -36,9 +34,7 @@ from limbo_compress.options import Options
 from limbo_compress.output.record import read_record
 from limbo_compress.samples.metadata_json import parse
 from limbo_compress.samples.schema import cryptomatte_section, strip_regions
-from tests import exrs, jpegs, pictures
-
-__all__ = ["TARGETS", "Target", "WrongResultError"]
+from tests import exrs, jpegs, pickles, pictures
 
 # Changes bytes somehow, to at most so many.
 Change = Callable[[bytes, int], bytes]
@@ -241,21 +237,13 @@ def _exrs() -> list[bytes]:
         exrs.exr(crypto, beauty),
         exrs.exr(exrs.Part(planes, (exrs.NAMED, thumbnail))),
     ]
-    for name in ("NO", "RLE", "ZIPS", "ZIP", "PIZ", "B44", "HTJ2K32", "ZSTD"):
-        for kind in (OpenEXR.scanlineimage, OpenEXR.tiledimage):
-            header = {
-                "type": kind,
-                "compression": getattr(OpenEXR, f"{name}_COMPRESSION"),
-                "cryptomatte/abcdef0/name": "crypto",
-            }
-            if kind == OpenEXR.tiledimage:
-                header["tiles"] = tiles = OpenEXR.TileDescription()
-                tiles.xSize, tiles.ySize = 4, 3
-            path = Path("seed.exr")
-            channels = {channel.decode(): plane.copy() for channel, plane in planes.items()}
-            OpenEXR.File(header, channels).write(str(path))
-            seeds.append(path.read_bytes())
-    return seeds
+    channels = {name.decode(): plane for name, plane in planes.items()}
+    compressions = ("NO", "RLE", "ZIPS", "ZIP", "PIZ", "B44", "HTJ2K32", "ZSTD")
+    return seeds + [
+        exrs.written(channels, compression, is_tiled)
+        for compression in compressions
+        for is_tiled in (False, True)
+    ]
 
 
 def _read_json(data: bytes) -> bool:
@@ -311,19 +299,11 @@ def _mutate_index(choice: random.Random, data: bytes, change: Change) -> bytes:
 
 
 def _indexes() -> list[bytes]:
-    seeds = []
-    for samples in (0, 1, 5):
-        writer, stream = IndexWriter(), io.BytesIO()
-        stream.write(LIST_START)
-        for number in range(samples):
-            metadata = {"annotations": [{"category": c} for c in "abc\ud800"[: number + 1]]}
-            pickled = fragment(metadata, "x")
-            writer.add(f"/data/{number // 2}/sub/{number}.json", Entry.of(pickled, metadata))
-            stream.write(pickled)
-        stream.write(LIST_END)
-        writer.write(stream)
-        seeds.append(stream.getvalue())
-    return seeds
+    paths = [f"/data/{number // 2}/sub/{number}.json" for number in range(5)]
+    samples = [
+        {"annotations": [{"category": c} for c in "abc\ud800"[: number + 1]]} for number in range(5)
+    ]
+    return [pickles.indexed(samples[:count], paths) for count in (0, 1, 5)]
 
 
 def _read_pickle(data: bytes) -> bool:

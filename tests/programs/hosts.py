@@ -27,9 +27,7 @@ import psutil
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests.clusters import DaskCluster
-from tests.jobs import outputs, wait_until
-
-__all__ = ["SIZES", "Hosts", "main"]
+from tests.jobs import ROOT, outputs, run, wait_until
 
 OPTIONS = (
     "cache.writeback=true,cache.files=auto-full,cache.attr=0,cache.entry=0,cache.negative_entry=0"
@@ -40,7 +38,6 @@ PARTITIONS = 4
 SAMPLES = 60
 ROUNDS = 10
 SECONDS = 120
-ROOT = Path(__file__).parents[2]
 
 
 class Hosts:
@@ -64,12 +61,11 @@ class Hosts:
         """Mount the folder once for each host."""
         try:
             for client in self._clients:
-                command = ["mergerfs", "-o", OPTIONS, str(self.backing), str(client)]
-                subprocess.run(command, check=True, capture_output=True)
+                run("mergerfs", "-o", OPTIONS, self.backing, client, check=True)
             yield self
         finally:
             for client in self._clients:
-                subprocess.run(["umount", "--lazy", client], check=False, capture_output=True)
+                run("umount", "--lazy", client)
 
     def on(self, host: int) -> list[str]:
         """What runs a command on a host, under its name."""
@@ -109,15 +105,9 @@ class Hosts:
         On both hosts: a client that writes back later believes its own times.
         """
         locks = self.locks(folder)
-        for host in (0, 1):
-            touch = [
-                "touch",
-                "--no-create",
-                f"--date=@{touched:.0f}",
-                *(str(self.share / lock) for lock in locks),
-            ]
-            if locks:
-                subprocess.run([*self.on(host), *touch], check=True)
+        touch = ("touch", "--no-create", f"--date=@{touched:.0f}")
+        for host in (0, 1) if locks else ():
+            run(*self.on(host), *touch, *(self.share / lock for lock in locks), check=True)
 
 
 def finish(process: subprocess.Popen[str], *codes: int) -> str:
@@ -197,9 +187,8 @@ def outlive_a_wrong_clock(hosts: Hosts, folder: str, flags: tuple[object, ...]) 
 def expected_outputs(folder: Path, flags: tuple[object, ...]) -> dict[str, bytes]:
     """The outputs of an undisturbed run on the local disk."""
     folder.mkdir()
-    command = [sys.executable, "-m", "limbo_compress", "--prefix", str(folder / "out"), "--quiet"]
-    command += ["--images", "--metadata", *map(str, flags)]
-    subprocess.run(command, check=True, cwd=ROOT)
+    command = (sys.executable, "-m", "limbo_compress", "--prefix", folder / "out", "--quiet")
+    run(*command, "--images", "--metadata", *flags, check=True)
     return outputs(folder)
 
 

@@ -18,8 +18,6 @@ from typing import Any, Literal
 
 from limbo_compress.cli.start import main
 
-__all__ = ["Deed", "Moment"]
-
 Moment = Literal["coordinator", "worker", "final"]
 Deed = Literal["kill", "kill coordinator", "kill group", "terminate", "stop group", "orphan"]
 

@@ -41,8 +41,6 @@ from tests.jobs import ROOT, outputs, wait_until
 from tests.programs.faults import FLAGS, MASK, MAX_SECONDS, Testbed
 from tests.programs.filesystems import SkippedError, fill, mounted, run, unmount
 
-__all__: list[str] = []
-
 SAMPLES = 96
 OLDER = ("--start", 0, "--end", 40)
 ROUNDS = 3

@@ -31,8 +31,6 @@ from limbo_compress.cli import inspect as inspect_command
 from limbo_compress.cli.start import main  # noqa: F401  # its signals are those of the command
 from tests import jobs
 
-__all__ = ["WorkFuzzer"]
-
 _SECONDS_A_ROUND = 60
 _MAX_LINE = 2100
 _NASTY = (

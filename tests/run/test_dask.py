@@ -13,6 +13,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,14 +21,7 @@ import pytest
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress.run.executor import Executor
 from tests.clusters import DaskCluster
-from tests.jobs import (
-    empty_mask_warning,
-    labels_below,
-    outputs,
-    run_command,
-    shadow_modules,
-    wait_until,
-)
+from tests.jobs import ROOT, error_line, outputs, run, run_command, shadow_modules, wait_until
 from tests.run.tasks import Numbers, double, lacks_nothing, tasks
 
 pytest.importorskip("distributed", reason="Dask is not installed")
@@ -120,23 +114,6 @@ def test_the_outputs_are_those_of_this_machine(
     assert not any(map(children, cluster.workers))
 
 
-def test_masks_without_a_hit_are_named(
-    campaign: Path, cluster: DaskCluster, tmp_path: Path
-) -> None:
-    """Also after another run has done a part of the work, here on this machine."""
-    cluster.add_worker()
-    cluster.add_worker()
-    flags = ("--mask", "m", ".", "--mask", "big", "^84", "--", campaign)
-    partition = run_command(tmp_path, *FLAGS, "--partition", "0/2", *flags)
-    assert partition.returncode == 0, partition.stderr
-    code, stderr = Run(tmp_path, cluster, *flags).wait()
-    assert code == 0, stderr
-    assert "resuming: 6 of 12 samples" in stderr
-    assert [line for line in stderr.splitlines() if "all zeros" in line] == [
-        empty_mask_warning("big", "^84", labels_below(campaign))
-    ]
-
-
 def test_a_child_runs_no_module_of_the_folder_of_its_worker(
     campaign: Path, cluster: DaskCluster, tmp_path: Path
 ) -> None:
@@ -170,10 +147,10 @@ def test_workers_come_and_go(
     cluster.add_worker()
     cluster.add_worker()
     cluster.wait_for_workers(2)
-    run = Run(tmp_path, cluster, "--", long_campaign)
-    run.wait_for_shards(2)
+    job = Run(tmp_path, cluster, "--", long_campaign)
+    job.wait_for_shards(2)
     happens(cluster)
-    code, stderr = run.wait()
+    code, stderr = job.wait()
     assert code == 0, stderr
     assert ("its work is done again" in stderr) == (happens is not add_a_worker), stderr
     assert outputs(tmp_path) == expected
@@ -186,22 +163,22 @@ def test_frozen_workers_get_no_work_until_they_answer(
     frozen, good = cluster.add_worker(), cluster.add_worker()
     cluster.wait_for_workers(2)
     frozen.send_signal(signal.SIGSTOP)
-    run = Run(tmp_path, cluster, "--", long_campaign)
-    run.wait_for_line("shows no sign of life: it gets no work until it answers")
-    run.wait_for_shards(1)
+    job = Run(tmp_path, cluster, "--", long_campaign)
+    job.wait_for_line("shows no sign of life: it gets no work until it answers")
+    job.wait_for_shards(1)
 
     good.send_signal(signal.SIGSTOP)
-    run.process.send_signal(signal.SIGSTOP)  # it must not ask before the worker is frozen
+    job.process.send_signal(signal.SIGSTOP)  # it must not ask before the worker is frozen
     joins = cluster.add_worker()
     cluster.wait_for_workers(3)
     joins.send_signal(signal.SIGSTOP)
-    run.process.send_signal(signal.SIGCONT)
-    run.wait_for_line("shows no sign of life: it gets no work until it answers")
+    job.process.send_signal(signal.SIGCONT)
+    job.wait_for_line("shows no sign of life: it gets no work until it answers")
     frozen.send_signal(signal.SIGCONT)
     wait_until(lambda: bool(children(frozen)), "work for the worker that woke up", SECONDS)
 
     good.send_signal(signal.SIGCONT)
-    code, stderr = run.wait()
+    code, stderr = job.wait()
     assert code == 0, stderr
     assert outputs(tmp_path) == expected
 
@@ -243,11 +220,11 @@ def test_a_scheduler_that_is_gone_ends_the_job_soon_and_the_work_is_kept(
     sent: signal.Signals,
 ) -> None:
     cluster.add_worker()
-    run = Run(tmp_path, cluster, "--", long_campaign)
-    run.wait_for_shards(2)
+    job = Run(tmp_path, cluster, "--", long_campaign)
+    job.wait_for_shards(2)
     cluster.scheduler.send_signal(sent)
     begun = time.monotonic()
-    code, stderr = run.wait()
+    code, stderr = job.wait()
     assert time.monotonic() - begun < 45, "on the busiest of machines"
     assert code == 1
     assert "the Dask scheduler" in stderr
@@ -268,10 +245,10 @@ def test_a_coordinator_that_ends_leaves_no_child_at_work(
     sent: signal.Signals,
 ) -> None:
     cluster.add_worker()
-    run = Run(tmp_path, cluster, "--", long_campaign)
-    run.wait_for_shards(2)
-    run.process.send_signal(sent)
-    code, stderr = run.wait()
+    job = Run(tmp_path, cluster, "--", long_campaign)
+    job.wait_for_shards(2)
+    job.process.send_signal(sent)
+    code, stderr = job.wait()
     assert code == (143 if sent == signal.SIGTERM else -sent), stderr
     if sent == signal.SIGTERM:
         wait_until(lambda: not children(cluster.workers[0]), "the child to end", SECONDS)
@@ -285,7 +262,7 @@ def test_a_worker_that_lacks_something_is_named_before_the_work(
     campaign: Path, cluster: DaskCluster, tmp_path: Path
 ) -> None:
     hide = ["unshare", "--mount", "sh", "-c"]
-    if os.geteuid() or subprocess.run([*hide, "true"], check=False).returncode:
+    if os.geteuid() or run(*hide, "true").returncode:
         pytest.skip("mount namespaces cannot be made here")
     cluster.add_worker(before=[*hide, f'mount -t tmpfs none "{campaign}" && exec "$@"', "sh"])
     code, stderr = Run(tmp_path, cluster, "--", campaign).wait()
@@ -311,14 +288,14 @@ def test_the_scheduler_file_is_waited_for(
     cluster.add_worker()
     written = cluster.file.read_text()
     cluster.file.unlink()
-    run = Run(tmp_path, cluster, "--", campaign)
-    assert run.process.stderr is not None
-    assert run.process.stderr.readline() == (
+    job = Run(tmp_path, cluster, "--", campaign)
+    assert job.process.stderr is not None
+    assert job.process.stderr.readline() == (
         f"limbo-compress: {cluster.file}: no Dask scheduler has written it yet: waiting up to 300"
         " seconds (--wait)\n"
     )
     cluster.file.write_text(written)
-    code, stderr = run.wait()
+    code, stderr = job.wait()
     assert code == 0, stderr
     assert stderr.count("\n") == 1, stderr
 
@@ -331,7 +308,7 @@ exec "$@"
 
 def test_the_script_in_the_documentation_runs(campaign: Path, tmp_path: Path) -> None:
     """Here as well, where `srun` starts one task."""
-    page = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+    page = (ROOT / "docs" / "cluster.md").read_text()
     scripts = re.findall(r"^(?:    .*\n)+", page, re.MULTILINE)
     (script,) = (textwrap.dedent(script) for script in scripts if "dask scheduler" in script)
     programs = tmp_path / "bin"
@@ -342,15 +319,9 @@ def test_the_script_in_the_documentation_runs(campaign: Path, tmp_path: Path) ->
     path = (programs, Path(sys.executable).parent, os.environ["PATH"])
     slurm = {"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2", "DATA_ROOT": str(tmp_path)}
     with tempfile.TemporaryFile("w+") as said:  # a pipe would stay open as long as the workers
-        done = subprocess.run(
-            ["bash", "-c", script],
-            cwd=tmp_path,
-            env=os.environ | slurm | {"PATH": os.pathsep.join(map(str, path))},
-            stdout=said,
-            stderr=said,
-            timeout=120,
-            check=False,
-        )
+        env = slurm | {"PATH": os.pathsep.join(map(str, path))}
+        streams: Any = {"stdout": said, "stderr": said, "capture_output": False}
+        done = run("bash", "-c", script, cwd=tmp_path, env=env, **streams)
         said.seek(0)
         assert done.returncode == 0, said.read()
     assert (tmp_path / "test-images.npy").exists()
@@ -373,10 +344,8 @@ def test_a_scheduler_file_that_does_not_come_is_one_line(
     if text is not None:
         file.write_text(text)
     flags = ("--scheduler-file", file, "--wait", 1, "--", campaign)
-    done = run_command(tmp_path, *FLAGS, *flags)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"limbo-compress: {file}: {line}")
-    assert done.stderr.count("\n") == 1, done.stderr
+    said = error_line(run_command(tmp_path, *FLAGS, *flags))
+    assert said.startswith(f"limbo-compress: {file}: {line}")
 
 
 @pytest.mark.parametrize("name", ["no-such-folder/dask.json", "."])
@@ -384,27 +353,21 @@ def test_what_cannot_be_a_scheduler_file_is_refused(
     campaign: Path, tmp_path: Path, name: str
 ) -> None:
     done = run_command(tmp_path, *FLAGS, "--scheduler-file", name, "--", campaign)
-    assert done.returncode == 2
-    assert "--scheduler-file" in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
+    assert "--scheduler-file" in error_line(done, 2)
 
 
 def test_an_address_from_the_environment_is_named_as_such(campaign: Path, tmp_path: Path) -> None:
     environ = {"DASK_SCHEDULER_ADDRESS": "tcp://127.0.0.1:9"}
     done = run_command(tmp_path, *FLAGS, "--", campaign, env=environ)
-    assert done.returncode == 1
     where = "the Dask scheduler tcp://127.0.0.1:9 (from DASK_SCHEDULER_ADDRESS)"
-    assert f"cannot reach {where}: " in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
+    assert f"cannot reach {where}: " in error_line(done)
     local = run_command(tmp_path, *FLAGS, "--workers", 1, "--", campaign, env=environ)
     assert local.returncode == 0, local.stderr
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(campaign: Path, tmp_path: Path) -> None:
     done = run_command(tmp_path, *FLAGS, "--scheduler", "tcp://127.0.0.1:9", "--", campaign)
-    assert done.returncode == 1
-    assert "cannot reach the Dask scheduler tcp://127.0.0.1:9" in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
+    assert "cannot reach the Dask scheduler tcp://127.0.0.1:9" in error_line(done)
 
 
 def test_a_scheduler_that_is_frozen_is_one_line(
@@ -439,7 +402,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     paths = (tmp_path / "certificate.pem", tmp_path / "key.pem")
     flags = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     files = ("-out", paths[0], "-keyout", paths[1])
-    subprocess.run(["openssl", "req", *flags, *files], check=True, capture_output=True)
+    run("openssl", "req", *flags, *files, check=True)
     return paths
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -12,22 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs import shadow_modules
-
-ROOT = Path(__file__).parents[2]
+from tests.jobs import ROOT, run, shadow_modules
 
 
 def run_python(folder: Path, *arguments: str, stdin: str = "", **environ: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"} | environ,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    env = {"OPENBLAS_NUM_THREADS": "1"} | environ
+    done = run(sys.executable, *arguments, cwd=folder, env=env, input=stdin)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout.splitlines()
@@ -94,15 +82,7 @@ def test_fewer_workers_are_started_where_descriptors_are_few(
     tmp_path: Path, campaign: Path
 ) -> None:
     command = f"ulimit -n 64; exec {sys.executable} -m limbo_compress --metadata {campaign}"
-    done = subprocess.run(
-        ["sh", "-c", f"{command} --workers 40"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run("sh", "-c", f"{command} --workers 40", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "starting 10 of 40 workers" in done.stderr
     assert "(12,)" in done.stdout
@@ -122,7 +102,7 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 def run_beside(tmp_path: Path, campaign: Path) -> Callable[..., list[str]]:
     """Run lines beside a thread, so that workers are fresh interpreters; return what they print."""
 
-    def run(lines: str, *flags: str, is_script: bool = True, **environ: str) -> list[str]:
+    def run_lines(lines: str, *flags: str, is_script: bool = True, **environ: str) -> list[str]:
         begin = BESIDE_A_THREAD.format(campaign=str(campaign), prefix=str(tmp_path / "p"))
         text = begin + textwrap.dedent(lines)
         script = tmp_path / "scripts" / "program.py"
@@ -131,7 +111,7 @@ def run_beside(tmp_path: Path, campaign: Path) -> Callable[..., list[str]]:
         program = [str(script)] if is_script else ["-c", text]
         return run_python(tmp_path, *flags, *program, **environ)
 
-    return run
+    return run_lines
 
 
 @pytest.mark.parametrize(

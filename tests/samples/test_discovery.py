@@ -4,7 +4,6 @@ import errno
 import glob
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from limbo_compress.errors import InputError, MachineError
 from limbo_compress.samples.discovery import find_samples
+from tests.jobs import run
 
 
 def make(root: Path, *names: str) -> None:
@@ -108,6 +108,7 @@ PROGRAM = """
 import os, sys
 from limbo_compress.errors import LimboError
 from limbo_compress.samples.discovery import find_samples
+from tests.jobs import run
 try:
     samples = find_samples(sys.argv[1:])
     print(*map(os.path.basename, samples.paths), samples.describe_unlisted(), sep="\\n")
@@ -118,13 +119,12 @@ except LimboError as error:
 
 def find_without_privileges(*folders: Path) -> list[str]:
     """Find samples in a process that is not allowed to list every folder, even if it is root."""
-    command = [sys.executable, "-c", PROGRAM, *map(str, folders)]
+    command = [sys.executable, "-c", PROGRAM, *folders]
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
             pytest.skip("root may list every folder, and setpriv (util-linux) is missing")
         command[:0] = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout.splitlines()
+    return run(*command, check=True).stdout.splitlines()
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Expected", "Object", "compare", "main", "read", "write"]
-
 # In pixels: a contour may lose points that lie within a tenth of one of a straight line.
 _TOLERANCE = 0.2
 

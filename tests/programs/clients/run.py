@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,10 @@ import numpy as np
 
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import compress, export_dataset, load
-from tests.export.sources import bounds, box, contour, distinct, raster, write_sample
-from tests.jobs import job
+from tests.export.sources import bounds, box, contour, distinct, raster, square, write_sample
+from tests.jobs import ROOT, job, run
 from tests.programs.clients.expected import Expected, Object, write
 
-ROOT = Path(__file__).parents[3]
 SIZE = (160, 120)
 SOURCE = (320, 240)
 PARTS = ("train", "val", "test")
@@ -45,11 +42,6 @@ def write_data(folder: Path, seed: int) -> None:
         write_sample(folder / "more", name, found, SOURCE)
 
 
-def square(left: int, top: int, width: int, height: int) -> list[list[int]]:
-    right, bottom = left + width, top + height
-    return [[left, top], [right, top], [right, bottom], [left, bottom]]
-
-
 def objects(metadata: dict[str, Any]) -> list[Object]:
     """Say what a sample's metadata show, without the package."""
     sizes = tuple(metadata["image"]["res"]), SIZE
@@ -59,13 +51,7 @@ def objects(metadata: dict[str, Any]) -> list[Object]:
     }
     outlines = {key: item["contours"] for key, item in found.items()}
     for item in distinct(metadata, "bbox"):
-        left, top, width, height = item["bbox"]
-        corners = [
-            [left, top],
-            [left + width, top],
-            [left + width, top + height],
-            [left, top + height],
-        ]
+        corners = square(*item["bbox"])
         key = (item["category"], *np.round(bounds([corners], *sizes), 1).tolist())
         outlines.setdefault(key, [corners])
     return [
@@ -108,10 +94,10 @@ def main() -> None:
     prepare(build)
     failed = []
     # Ultralytics keeps its settings there.
-    environment = os.environ | {"YOLO_CONFIG_DIR": str(build), "YOLO_OFFLINE": "true"}
+    env = {"YOLO_CONFIG_DIR": str(build), "YOLO_OFFLINE": "true"}
     for client in CLIENTS:
-        command = [arguments.python, "-m", f"tests.programs.clients.check_{client}", str(build)]
-        if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
+        command = (arguments.python, "-m", f"tests.programs.clients.check_{client}", build)
+        if run(*command, cwd=ROOT, env=env, capture_output=False, timeout=None).returncode:
             failed.append(client)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

@@ -6,10 +6,9 @@ import os
 import random
 import stat
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from pathlib import Path
-
-__all__ = ["write_hostile_samples"]
 
 # Metadata files, by what is wrong with them. Some name a file that `_write_targets` makes.
 _METADATA = {
@@ -45,11 +44,11 @@ def write_hostile_samples(folder: Path, count: int) -> None:
     folder.mkdir()
     _write_targets(folder)
     makers: list[Callable[[Path], object]] = [
-        make_pipe,
-        make_socket,
-        make_circular_link,
-        make_broken_link,
-        *(_writer(content) for content in _METADATA.values()),
+        os.mkfifo,
+        lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to(f"/nowhere/{path.name}"),
+        *(partial(_write, content) for content in _METADATA.values()),
     ]
     # Once only: all links to one file are one sample.
     (folder / "device.json").symlink_to("/dev/zero")
@@ -59,7 +58,7 @@ def write_hostile_samples(folder: Path, count: int) -> None:
 
 def _write_targets(folder: Path) -> None:
     """Make the files that metadata may name, and a loop of folders."""
-    make_pipe(folder / "pipe")
+    os.mkfifo(folder / "pipe")
     (folder / "folder").mkdir()
     (folder / "loop").symlink_to(folder)
     (folder / "bomb.png").write_bytes(_BOMB)
@@ -67,24 +66,5 @@ def _write_targets(folder: Path) -> None:
         stream.truncate(1 << 42)
 
 
-def make_pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def make_socket(path: Path) -> None:
-    os.mknod(path, stat.S_IFSOCK | 0o600)
-
-
-def make_circular_link(path: Path) -> None:
-    path.symlink_to(path)
-
-
-def make_broken_link(path: Path) -> None:
-    path.symlink_to(f"/nowhere/{path.name}")
-
-
-def _writer(content: bytes) -> Callable[[Path], object]:
-    def write(path: Path) -> None:
-        path.write_bytes(content)
-
-    return write
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)

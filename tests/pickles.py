@@ -1,0 +1,28 @@
+"""Metadata files with an index, of any samples."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from limbo_compress.formats.index import Entry, IndexWriter
+from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
+
+
+def indexed(
+    samples: Sequence[dict[str, Any]],
+    paths: Sequence[str] | None = None,
+    change: Callable[[bytes], bytes] = bytes,
+) -> bytes:
+    """A metadata file of samples; `change` alters their fragments before they are indexed."""
+    stream, writer = io.BytesIO(), IndexWriter()
+    stream.write(LIST_START)
+    for row, sample in enumerate(samples):
+        path = paths[row] if paths else f"/data/{row // 1000:04}/{row}.json"
+        data = change(fragment(sample, path))
+        writer.add(path, Entry.of(data, sample))
+        stream.write(data)
+    stream.write(LIST_END)
+    writer.write(stream)
+    return stream.getvalue()
