@@ -17,7 +17,7 @@ from pyarrow.parquet import read_table
 
 from limbo_compress import export_dataset, load
 from tests.frozen.record import FLAGS, MASKS, SOURCE, checksums
-from tests.jobs import Command, files, outputs, run, script
+from tests.jobs import Command, error_line, files, outputs, run, script
 
 FROZEN = Path(__file__).parent / "frozen"
 # The number of rows and of boxes of each prefix.
@@ -64,8 +64,7 @@ def test_frozen_outputs_are_as_their_sources(prefix: str) -> None:
 
 def test_outputs_of_the_reference_do_not_say_what_their_sources_are() -> None:
     done = run_script("limbo-inspect", *REFERENCE, "--verify")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert "it does not say the paths of its samples" in done.stderr
+    assert "it does not say the paths of its samples" in error_line(done)
 
 
 @pytest.mark.parametrize("prefix", [*OURS, *REFERENCE, *WITHOUT_IMAGES])
@@ -121,13 +120,12 @@ def test_unfinished_work_of_an_older_version_is_refused(
     work: Path, command: Command, flags: tuple[str, ...]
 ) -> None:
     before = files(work)
-    done = command(*COMMAND, *flags, "--", SOURCE)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
-    assert f"{work}: unfinished work of an older version" in done.stderr
-    assert "`format`" not in done.stderr
+    line = error_line(command(*COMMAND, *flags, "--", SOURCE), 2)
+    assert f"{work}: unfinished work of an older version" in line
+    assert "`format`" not in line
     # Both ways out; a partition must not discard what others did.
-    assert "finish it with that version" in done.stderr
-    assert "--fresh" in done.stderr
+    assert "finish it with that version" in line
+    assert "--fresh" in line
     assert outputs(work.parent) == {}
     kept = files(work)
     assert {name: kept[name] for name in before if not name.startswith("lock/")} == {
@@ -175,11 +173,10 @@ def test_a_living_run_of_an_older_version_keeps_others_out(
     else:
         os.utime(lock)
     before = files(work)
-    done = command(*COMMAND, *flags, "--", SOURCE)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    line = error_line(command(*COMMAND, *flags, "--", SOURCE))
     holder = json.loads(lock.read_text())
     who = f"process {holder['pid']} on {holder['host']}"
     verb, way_out = ("is", "wait for it") if place == "here" else ("may be", "set --wait to 60")
-    assert f"another run {verb} at work on this prefix: {who}; {way_out}" in done.stderr
+    assert f"another run {verb} at work on this prefix: {who}; {way_out}" in line
     assert files(work) == before
     assert outputs(work.parent) == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 from limbo_compress import Options, SampleError, UsageError, compress
-from tests.jobs import Command, empty_mask_warning, job, labels_below, remove_cryptomattes
+from tests.jobs import (
+    Command,
+    empty_mask_warning,
+    error_line,
+    job,
+    labels_below,
+    remove_cryptomattes,
+)
 
 
 def masks_of(folder: Path, prefix: str = "out") -> dict[str, NDArray[np.float32]]:
@@ -68,9 +76,10 @@ def test_the_flag_may_be_repeated(command: Command, campaign: Path, tmp_path: Pa
         np.testing.assert_array_equal(array, twice[name])
 
 
-def warnings_of(stderr: str) -> list[str]:
-    """All that the command prints but its progress."""
-    return [line for line in stderr.splitlines() if " samples, " not in line]
+def warnings_of(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """All that the command, which did its job, prints but its progress."""
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stderr.splitlines() if " samples, " not in line]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -79,8 +88,7 @@ def test_a_mask_without_a_hit_is_named_with_the_nearest_labels(
 ) -> None:
     words = ("--mask", "all", ".", "big", "^84")
     done = command(*words, "--workers", workers, "--", campaign)
-    assert done.returncode == 0, done.stderr
-    assert warnings_of(done.stderr) == [empty_mask_warning("big", "^84", labels_below(campaign))]
+    assert warnings_of(done) == [empty_mask_warning("big", "^84", labels_below(campaign))]
     assert not masks_of(tmp_path, "compressed")["big"].any()
     quiet = command(*words, "--quiet", "--", campaign)
     assert (quiet.returncode, quiet.stderr) == (0, "")
@@ -90,8 +98,7 @@ def test_several_masks_without_a_hit_share_a_warning(
     command: Command, campaign: Path, tmp_path: Path
 ) -> None:
     done = command("--mask", "big", "^84", "--mask", "small", "30b", "--", campaign)
-    assert done.returncode == 0, done.stderr
-    (line,) = warnings_of(done.stderr)
+    (line,) = warnings_of(done)
     assert line.startswith("limbo-compress: --mask big '^84', small '30b': all zeros, because no ")
     assert "nearest labels: 30B/" in line
 
@@ -116,8 +123,7 @@ def change_manifest(path: Path, *more: str) -> None:
 def test_a_label_that_covers_nothing_is_no_hit(command: Command, data: Path) -> None:
     change_manifest(renders(data)[2], "84/0")
     done = command("--mask", "big", "^84", "--", data)
-    assert done.returncode == 0, done.stderr
-    assert warnings_of(done.stderr) == [empty_mask_warning("big", "^84", labels_below(data))]
+    assert warnings_of(done) == [empty_mask_warning("big", "^84", labels_below(data))]
     assert "nearest labels: 84/0, 48" in done.stderr
 
 
@@ -126,8 +132,7 @@ def test_at_most_twenty_labels_are_named(command: Command, data: Path) -> None:
         change_manifest(path, *(f"84{letter}/{number}" for letter in "ABCDEFGH"))
     change_manifest(renders(data)[0], "84" + 1000 * "x")
     done = command("--mask", "big", "^84[A-Z]", "--", data)
-    assert done.returncode == 0, done.stderr
-    assert warnings_of(done.stderr) == [empty_mask_warning("big", "^84[A-Z]", labels_below(data))]
+    assert warnings_of(done) == [empty_mask_warning("big", "^84[A-Z]", labels_below(data))]
     assert done.stderr.partition("nearest labels: ")[2].count(", 84") == 19
 
 
@@ -135,15 +140,13 @@ def test_one_hit_is_enough(data: Path, command: Command) -> None:
     """One sample, in the last shard, has a cryptomatte with a label that matches."""
     remove_cryptomattes(renders(data)[:-1])
     done = command("--mask", "m", ".", "--workers", "1", "--", data)
-    assert done.returncode == 0, done.stderr
-    assert warnings_of(done.stderr) == []
+    assert warnings_of(done) == []
 
 
 def test_without_any_cryptomatte_the_warning_says_so(data: Path, command: Command) -> None:
     remove_cryptomattes(renders(data))
     done = command("--mask", "m", ".", "--", data)
-    assert done.returncode == 0, done.stderr
-    assert warnings_of(done.stderr) == [
+    assert warnings_of(done) == [
         "limbo-compress: --mask m '.': all zeros, because no sample has a cryptomatte with labels"
     ]
 
@@ -151,8 +154,7 @@ def test_without_any_cryptomatte_the_warning_says_so(data: Path, command: Comman
 def test_arguments_after_two_dashes_are_directories(command: Command, campaign: Path) -> None:
     """As in the reference."""
     done = command("--mask", "all", ".", "--", campaign, "--workers", 2)
-    assert done.returncode == 2
-    assert "--workers: no such directory" in done.stderr
+    assert "--workers: no such directory" in error_line(done, 2)
 
 
 def test_masks_alone_need_no_image(data: Path, tmp_path: Path) -> None:
@@ -168,30 +170,23 @@ def test_masks_alone_need_no_image(data: Path, tmp_path: Path) -> None:
         ({"filename": "gone.exr", "manifest": []}, "gone.exr: cannot read it"),
         ({"filename": "../x.exr", "manifest": []}, "not a plain file name"),
         ({"filename": "x.exr"}, "manifest is neither a list nor"),
-        (
-            {"filename": "x.exr", "manifest": [1]},
-            "manifest is neither a list nor",
-        ),
+        ({"filename": "x.exr", "manifest": [1]}, "manifest is neither a list nor"),
         ([], "manifest is neither a list nor"),
         ({"manifest": []}, r"no synthetic\.cryptomatte\.filename"),
     ],
 )
 def test_a_bad_cryptomatte_is_a_bad_sample(tmp_path: Path, section: Any, reason: str) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"synthetic": {"cryptomatte": section}}))
-    options = Options((str(tmp_path),), str(tmp_path / "out"), masks=(("m", "."),), workers=1)
     with pytest.raises(SampleError, match=reason):
-        compress(options)
+        compress(job(tmp_path, tmp_path, masks=(("m", "."),), images=False, metadata=False))
     assert os.listdir(tmp_path) == ["x.json"]
 
 
 @pytest.mark.parametrize("synthetic", [{}, {"synthetic": {}}, {"synthetic": {"cryptomatte": None}}])
 def test_a_sample_without_cryptomatte_has_zeros(tmp_path: Path, synthetic: Any) -> None:
     (tmp_path / "x.json").write_text(json.dumps(synthetic))
-    options = Options(
-        (str(tmp_path),), str(tmp_path / "out"), masks=(("m", "."),), image_size=(7, 3), workers=1
-    )
-    compress(options)
-    np.testing.assert_array_equal(np.load(tmp_path / "out-masks-m.npy"), np.zeros((1, 3, 7, 1)))
+    compress(job(tmp_path, tmp_path, masks=(("m", "."),), images=False, metadata=False))
+    np.testing.assert_array_equal(np.load(tmp_path / "out-masks-m.npy"), np.zeros((1, 24, 32, 1)))
 
 
 @pytest.mark.parametrize(
@@ -210,10 +205,7 @@ def test_a_sample_without_cryptomatte_has_zeros(tmp_path: Path, synthetic: Any) 
 def test_invalid_mask_arguments_are_refused(
     command: Command, campaign: Path, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    done = command("--mask", *words, "--", campaign)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert message in error_line(command("--mask", *words, "--", campaign), 2)
     assert os.listdir(tmp_path) == []
 
 
@@ -235,8 +227,7 @@ def test_without_the_extra_the_error_says_what_to_install(
 ) -> None:
     arguments = ("OpenEXR", "main", "--mask", "all", ".", "--", campaign)
     done = command(*arguments, module="tests.programs.without")
-    assert done.returncode == 2
-    assert done.stderr == (
+    assert error_line(done, 2) == (
         "limbo-compress: --mask needs OpenEXR and mmh3; pip install 'limbo-compress[masks]'\n"
     )
     assert os.listdir(tmp_path) == []

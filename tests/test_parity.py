@@ -9,20 +9,18 @@ import numpy as np
 import pytest
 
 from benchmarks.parity import ulps
-from limbo_compress import Options, compress
+from limbo_compress import compress
+from tests.jobs import job
 
 REFERENCE = Path(__file__).parent / "reference"
-SAMPLES = (str(REFERENCE / "samples"),)
+SAMPLES = REFERENCE / "samples"
 RECORDED = np.load(REFERENCE / "images.npz")
 
 
 @pytest.mark.parametrize("size", sorted(RECORDED))
 def test_images_match_the_reference(tmp_path: Path, size: str) -> None:
     width, height = map(int, size.split("x"))
-    options = Options(
-        SAMPLES, str(tmp_path / "out"), images=True, image_size=(width, height), workers=1
-    )
-    compress(options)
+    compress(job(SAMPLES, tmp_path, image_size=(width, height)))
     ours = np.load(tmp_path / "out-images.npy")
     assert ours.shape == (12, height, width, 3)
     apart = ulps(ours, RECORDED[size])
@@ -31,7 +29,7 @@ def test_images_match_the_reference(tmp_path: Path, size: str) -> None:
 
 
 def test_metadata_matches_the_reference(tmp_path: Path) -> None:
-    compress(Options(SAMPLES, str(tmp_path / "out"), metadata=True, workers=1))
+    compress(job(SAMPLES, tmp_path))
     ours = pickle.loads((tmp_path / "out-metadata.pickle").read_bytes())
     expected = pickle.loads((REFERENCE / "metadata.pickle").read_bytes())
     assert ours == expected
@@ -39,8 +37,7 @@ def test_metadata_matches_the_reference(tmp_path: Path) -> None:
 
 
 def test_stripped_metadata_matches_the_reference(tmp_path: Path) -> None:
-    options = Options(SAMPLES, str(tmp_path / "out"), metadata=True, strip_regions=True, workers=1)
-    compress(options)
+    compress(job(SAMPLES, tmp_path, strip_regions=True))
     ours = pickle.loads((tmp_path / "out-metadata.pickle").read_bytes())
     expected = pickle.loads((REFERENCE / "stripped.pickle").read_bytes())
     assert len(ours) == len(expected) == 12

@@ -13,7 +13,7 @@ import pytest
 import limbo_compress
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress.dependencies import why_not_compiled
-from tests.jobs import Command, error_line, run, script
+from tests.jobs import Command, error_line, outputs, run, script
 
 
 def test_a_command_line_of_the_reference_works(
@@ -37,21 +37,19 @@ def test_the_console_script_is_the_same_program(command: Command) -> None:
     assert f"other images: opencv-python-headless {version('opencv-python-headless')}" in lines
 
 
+def wheel(version: str) -> dict[str, str]:
+    return {"__init__": "from . import version\n__version__ = '1'", "version": version}
+
+
 @pytest.mark.parametrize(
     ("module", "shown"),
     [
         (
-            {
-                "__init__": "from . import version\n__version__ = '4.10.0'",
-                "version": "opencv_version = '4.10.0.84'\ncontrib = False\nheadless = False",
-            },
+            wheel("opencv_version = '4.10.0.84'\ncontrib = False\nheadless = False"),
             "opencv-python 4.10.0.84",
         ),
         (
-            {
-                "__init__": "from . import version\n__version__ = '5.0.0'",
-                "version": "opencv_version = '5.0.0.93'\ncontrib = headless = True",
-            },
+            wheel("opencv_version = '5.0.0.93'\ncontrib = headless = True"),
             "opencv-contrib-python-headless 5.0.0.93",
         ),
         ({"__init__": "__version__ = '4.6.0'"}, "OpenCV 4.6.0, {file}"),
@@ -152,23 +150,18 @@ def test_a_forgotten_end_of_the_masks_is_explained(
 ) -> None:
     """All words after --mask are its own, and so may be the directories."""
     done = command("--mask", *[campaign if word == "DATA" else word for word in words])
-    assert done.returncode == 2
-    assert done.stderr == (
+    assert error_line(done, 2) == (
         "limbo-compress: name at least one directory of Limbo data; --mask takes every word up to"
         " the next option: write -- before the directories\n"
     )
-    odd = command("--mask", "m", "^48", campaign, "--metadata", campaign)
-    assert odd.returncode == 2
-    assert "names and patterns go in pairs; --mask takes every word up to the next" in odd.stderr
+    odd = error_line(command("--mask", "m", "^48", campaign, "--metadata", campaign), 2)
+    assert "names and patterns go in pairs; --mask takes every word up to the next" in odd
 
 
 def test_finding_no_sample_is_one_line(command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = command("--images", "empty")
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"limbo-compress: no sample (no *.json file) found below {tmp_path / 'empty'}\n"
-    )
+    line = f"limbo-compress: no sample (no *.json file) found below {tmp_path / 'empty'}\n"
+    assert error_line(command("--images", "empty")) == line
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -182,13 +175,10 @@ def test_a_bad_sample_is_one_line(command: Command, tmp_path: Path, workers: int
 
 
 def test_the_hash_seed_changes_no_byte(command: Command, campaign: Path, tmp_path: Path) -> None:
-    outputs = []
     for seed in ("1", "2"):
         flags = ["--prefix", seed, "--images", "--metadata", "--strip-regions", "--workers", "2"]
         assert command(*flags, campaign, env={"PYTHONHASHSEED": seed}).returncode == 0
-        names = [tmp_path / f"{seed}-images.npy", tmp_path / f"{seed}-metadata.pickle"]
-        outputs.append([name.read_bytes() for name in names])
-    assert outputs[0] == outputs[1]
+    assert outputs(tmp_path, "1") == outputs(tmp_path, "2")
 
 
 @pytest.fixture
@@ -207,8 +197,7 @@ def test_without_compiled_code_the_bytes_are_the_same(
     flags = ["--images", "--image-size", 64, 50, "--workers", 2]
     assert command(*flags, "--prefix", "compiled", campaign).returncode == 0
     assert command(*flags, "--prefix", "other", campaign, env=not_compiled).returncode == 0
-    outputs = [tmp_path / f"{name}-images.npy" for name in ("compiled", "other")]
-    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    assert outputs(tmp_path, "compiled") == outputs(tmp_path, "other")
 
 
 def test_without_compiled_code_the_version_and_a_large_job_say_so(

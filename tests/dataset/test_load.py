@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limbo_compress import InputError, Options, compress, load
+from limbo_compress import InputError, compress, load
 from tests.jobs import job
 
 
 def test_outputs_are_read_back(campaign: Path, tmp_path: Path) -> None:
     prefix = str(tmp_path / "a[b]")
-    masks = (("all", "."), ("big", "^48"))
-    options = Options((str(campaign),), prefix, images=True, metadata=True, masks=masks, workers=1)
-    compress(options)
+    compress(job(campaign, tmp_path, prefix=prefix, masks=(("all", "."), ("big", "^48"))))
     dataset = load(prefix)
     assert dataset.images is not None
     np.testing.assert_array_equal(dataset.images, np.load(f"{prefix}-images.npy"))

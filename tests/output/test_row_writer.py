@@ -13,6 +13,7 @@ from limbo_compress import Options, OutputError, compress
 from limbo_compress.output.allocate import create_files, open_files
 from limbo_compress.output.row_writer import RowWriter
 from limbo_compress.plan import Job, plan
+from tests.jobs import job, outputs
 
 PAGE = 1 << 16
 
@@ -91,16 +92,10 @@ def test_a_row_that_is_left_by_an_exception_is_not_written(tmp_path: Path) -> No
 
 
 def test_mmap_and_pwrite_write_the_same_bytes(campaign: Path, tmp_path: Path) -> None:
-    outputs = []
     for how in ("mmap", "pwrite"):
-        prefix = str(tmp_path / how)
-        masks = (("m", "."),)
-        options = Options(
-            (str(campaign),), prefix, images=True, masks=masks, write_rows=how, workers=2
-        )
-        compress(options)
-        outputs.append([Path(f"{prefix}-{n}.npy").read_bytes() for n in ("images", "masks-m")])
-    assert outputs[0] == outputs[1]
+        change = {"prefix": str(tmp_path / how), "write_rows": how, "workers": 2}
+        compress(job(campaign, tmp_path, masks=(("m", "."),), **change))
+    assert outputs(tmp_path, "mmap") == outputs(tmp_path, "pwrite")
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
