@@ -51,33 +51,33 @@ def samples(prefix: Path) -> list[dict[str, Any]]:
     return found
 
 
-def check_rows(
-    found: Dataset,
-    rows: Any,
-    images: NDArray[np.float16],
-    samples: list[dict[str, Any]],
-    prefix: Path,
-) -> None:
-    """Check that a data set has these rows in all outputs."""
-    assert len(found) == len(rows)
-    assert found.images is not None
-    np.testing.assert_array_equal(np.asarray(found.images), images[rows])
-    for mask in found.masks:
-        expected = np.load(f"{prefix}-masks-{mask}.npy")[rows]
-        np.testing.assert_array_equal(np.asarray(found.masks[mask]), expected)
-    assert found.metadata is not None
-    assert list(found.metadata) == [samples[row] for row in rows]
-    folder = [os.path.basename(path) for path in found.paths]
-    assert folder == [samples[row]["image"]["filename"][:-4] + ".json" for row in rows]
-    assert list(found.categories) == [
-        {annotation["category"] for annotation in samples[row]["annotations"]} for row in rows
-    ]
+Check = Callable[[Dataset, Any], None]
 
 
-def test_all_rows(
-    dataset: Dataset, images: NDArray[np.float16], samples: list[dict[str, Any]], prefix: Path
-) -> None:
-    check_rows(dataset, range(12), images, samples, prefix)
+@pytest.fixture(scope="module")
+def check_rows(prefix: Path, images: NDArray[np.float16], samples: list[dict[str, Any]]) -> Check:
+    """Check that a data set has certain rows in all outputs."""
+
+    def check(found: Dataset, rows: Any) -> None:
+        assert len(found) == len(rows)
+        assert found.images is not None
+        np.testing.assert_array_equal(np.asarray(found.images), images[rows])
+        for mask in found.masks:
+            expected = np.load(f"{prefix}-masks-{mask}.npy")[rows]
+            np.testing.assert_array_equal(np.asarray(found.masks[mask]), expected)
+        chosen = [samples[row] for row in rows]
+        assert found.metadata is not None
+        assert list(found.metadata) == chosen
+        files = [os.path.basename(path) for path in found.paths]
+        assert files == [sample["image"]["filename"][:-4] + ".json" for sample in chosen]
+        categories = [{each["category"] for each in sample["annotations"]} for sample in chosen]
+        assert list(found.categories) == categories
+
+    return check
+
+
+def test_all_rows(dataset: Dataset, check_rows: Check) -> None:
+    check_rows(dataset, range(12))
     assert isinstance(dataset.images, np.memmap)
     assert isinstance(dataset.masks["big"], np.memmap)
     assert list(dataset.masks) == ["all", "big"]
@@ -97,19 +97,12 @@ def test_all_rows(
         (range(4, 6), [4, 5]),
     ],
 )
-def test_selected_rows(
-    dataset: Dataset,
-    images: NDArray[np.float16],
-    samples: list[dict[str, Any]],
-    prefix: Path,
-    rows: Any,
-    expected: list[int],
-) -> None:
+def test_selected_rows(dataset: Dataset, check_rows: Check, rows: Any, expected: list[int]) -> None:
     selected = dataset.select(rows)
-    check_rows(selected, expected, images, samples, prefix)
-    check_rows(pickle.loads(pickle.dumps(selected)), expected, images, samples, prefix)
+    check_rows(selected, expected)
+    check_rows(pickle.loads(pickle.dumps(selected)), expected)
     again = selected.select(slice(None, None, -1))
-    check_rows(again, expected[::-1], images, samples, prefix)
+    check_rows(again, expected[::-1])
 
 
 def test_selecting_reads_nothing(dataset: Dataset) -> None:
@@ -137,7 +130,7 @@ def test_selected_rows_calculate_like_an_array(
 
 
 def test_a_data_set_is_indexed_and_iterated(
-    dataset: Dataset, images: NDArray[np.float16], samples: list[dict[str, Any]], prefix: Path
+    dataset: Dataset, images: NDArray[np.float16], samples: list[dict[str, Any]], check_rows: Check
 ) -> None:
     sample = dataset[-1]
     np.testing.assert_array_equal(sample.image, images[-1])
@@ -145,7 +138,7 @@ def test_a_data_set_is_indexed_and_iterated(
     assert sample.metadata == samples[-1]
     assert [found.metadata for found in dataset] == samples
     for rows in (slice(2, 5), [2, 3, 4], np.arange(12) // 3 == 1):
-        check_rows(dataset[rows], np.arange(12)[rows].tolist(), images, samples, prefix)
+        check_rows(dataset[rows], np.arange(12)[rows].tolist())
     with pytest.raises(IndexError):
         dataset[12]
 
@@ -331,18 +324,16 @@ def test_an_impossible_split_is_refused(dataset: Dataset, arguments: Any) -> Non
         dataset.split(*arguments)
 
 
-def test_prefixes_are_joined(
-    dataset: Dataset, images: NDArray[np.float16], samples: list[dict[str, Any]], prefix: Path
-) -> None:
+def test_prefixes_are_joined(dataset: Dataset, prefix: Path, check_rows: Check) -> None:
     expected = [*range(12), *range(12)]
     for joined in (load([prefix, str(prefix)]), concat([dataset, dataset])):
-        check_rows(joined, expected, images, samples, prefix)
+        check_rows(joined, expected)
         assert joined.count()["synthetic"] == 2 * dataset.count()["synthetic"]
     part = concat([dataset.select([3, 1]), dataset.select(slice(8, None)), dataset])
     rows = [3, 1, 8, 9, 10, 11, *range(12)]
-    check_rows(part, rows, images, samples, prefix)
-    check_rows(pickle.loads(pickle.dumps(part)), rows, images, samples, prefix)
-    check_rows(part.select([-1, 2]), [11, 8], images, samples, prefix)
+    check_rows(part, rows)
+    check_rows(pickle.loads(pickle.dumps(part)), rows)
+    check_rows(part.select([-1, 2]), [11, 8])
 
 
 def test_prefixes_that_do_not_match_say_so_where_it_matters(

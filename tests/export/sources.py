@@ -19,8 +19,6 @@ from tests.jobs import job
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]
 
-COCO_FILE = Path("annotations", "instances_default.json")
-
 # So many pixels in each direction stand for one.
 _FINE = 8
 

@@ -30,7 +30,6 @@ from limbo_compress import (
     load,
 )
 from tests.export.sources import (
-    COCO_FILE,
     box,
     compressed,
     reference,
@@ -52,6 +51,11 @@ def failed(done: subprocess.CompletedProcess[str], code: int, folder: Path) -> s
     """Check that a command failed with one line and left nothing; return the line."""
     assert not list(folder.glob(".export*"))
     return error_line(done, code)
+
+
+def coco_of(out: Path, part: str = "default") -> Any:
+    path = out / "annotations" / f"instances_{part}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def rows(folder: Path, count: int, width: int = 224) -> Path:
@@ -97,7 +101,7 @@ def test_progress_counts_the_rows(prefix: Path, tmp_path: Path) -> None:
 def test_a_view_is_exported_in_its_order(prefix: Path, tmp_path: Path) -> None:
     dataset = load(prefix).select([7, 2, 5])
     export_dataset(dataset, "coco", tmp_path / "out", workers=1)
-    images = json.loads((tmp_path / "out" / COCO_FILE).read_text())["images"]
+    images = coco_of(tmp_path / "out")["images"]
     assert [image["path"] for image in images] == list(dataset.paths)
     assert [image["id"] for image in images] == [0, 1, 2]
 
@@ -110,7 +114,7 @@ def test_several_prefixes_with_the_same_names(export: Command, tmp_path: Path) -
     for to in FORMATS:
         done = export(*prefixes, "--to", to, "-o", to, "--quiet")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    coco = COCO(tmp_path / "coco" / COCO_FILE)
+    coco = COCO(tmp_path / "coco" / "annotations" / "instances_default.json")
     found = [
         (coco.imgs[a["image_id"]]["path"], coco.cats[a["category_id"]]["name"])
         for a in coco.anns.values()
@@ -165,7 +169,7 @@ def test_limits_are_in_pixels_of_the_picture(tmp_path: Path) -> None:
         for source in (False, True)
     ]
     assert [(report.boxes, report.dropped) for report in reports] == [(1, 1), (2, 0)]
-    images = json.loads((tmp_path / "False" / COCO_FILE).read_text())
+    images = coco_of(tmp_path / "False")
     assert [annotation["bbox"] for annotation in images["annotations"]] == [[30, 30, 5, 5]]
     assert images["images"][0]["tags"] == []
 
@@ -186,20 +190,9 @@ def test_given_parts_keep_their_rows(tmp_path: Path, to: str) -> None:
     report = export_dataset(views[0], to, tmp_path / "out", val=views[1], test=test, workers=1)
     assert report.rows == 4
     if to == "coco":
-        paths = {
-            part: [
-                image["path"]
-                for image in json.loads(
-                    (tmp_path / "out" / "annotations" / f"instances_{part}.json").read_text()
-                )["images"]
-            ]
-            for part in ("train", "val", "test")
-        }
-        assert paths == {
-            "train": [*views[0].paths],
-            "val": [*views[1].paths],
-            "test": [*test.paths],
-        }
+        for part, dataset in {"train": views[0], "val": views[1], "test": test}.items():
+            images = coco_of(tmp_path / "out", part)["images"]
+            assert [image["path"] for image in images] == list(dataset.paths)
     elif to == "parquet":
         table = pd.read_parquet(tmp_path / "out")
         expected = [(0, "train"), (1, "train"), (2, "val"), (3, "test")]
@@ -404,7 +397,7 @@ def test_sources_are_linked(export: Command, tmp_path: Path) -> None:
     done = export(prefix, "--to", "coco", "-o", "out", "--from", "source", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out/images/000000.png").samefile(path.with_suffix(".png"))
-    coco = json.loads((tmp_path / "out" / COCO_FILE).read_text())
+    coco = coco_of(tmp_path / "out")
     assert coco["annotations"][0]["bbox"] == [32, 24, 64, 48]
     assert (coco["images"][0]["width"], coco["images"][0]["height"]) == (128, 96)
 
@@ -473,7 +466,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_hostile_categories_are_names(hostile: Path, tmp_path: Path) -> None:
     for to in ("coco", "yolo", "parquet", "webdataset"):
         export_dataset(load(hostile), to, tmp_path / to, workers=1)
-    coco = json.loads((tmp_path / "coco" / COCO_FILE).read_text(encoding="utf-8"))
+    coco = coco_of(tmp_path / "coco")
     expected = [HARMLESS[text] for text in load(hostile).classes]
     assert [category["name"] for category in coco["categories"]] == expected
     by_id = {category["id"]: category["name"] for category in coco["categories"]}
@@ -529,7 +522,7 @@ def test_metadata_of_any_kind_are_no_obstacle(tmp_path: Path) -> None:
     ]
     for to in FORMATS:
         export_dataset(load(reference(tmp_path, *samples)), to, tmp_path / to, workers=1)
-    coco = json.loads((tmp_path / "coco" / COCO_FILE).read_text())
+    coco = coco_of(tmp_path / "coco")
     assert (len(coco["images"]), coco["annotations"], coco["licenses"]) == (5, [], [])
 
 
@@ -589,7 +582,7 @@ def test_a_category_has_one_number_in_exports_of_all_views(prefix: Path, tmp_pat
         coco, yolo = tmp_path / f"coco-{number}", tmp_path / f"yolo-{number}"
         export_dataset(view, "coco", coco, workers=1)
         export_dataset(view, "yolo", yolo, workers=1)
-        written = json.loads((coco / "annotations" / "instances_default.json").read_text())
+        written = coco_of(coco)
         categories = {found["id"]: found["name"] for found in written["categories"]}
         assert categories == dict(enumerate(dataset.classes, 1))
         names = yaml.safe_load((yolo / "data.yaml").read_text())["names"]

@@ -91,8 +91,10 @@ def test_damaged_metadata_are_told_by_the_exit_code(
     done = inspect("x")
     assert done.returncode == 1
     assert "the metadata of 1 rows are DAMAGED, such as row 7" in done.stdout
-    found = json.loads(inspect("x", "--json").stdout)["summary"]["damaged"]
-    assert list(found) == ["7"]
+    summary = json.loads(inspect("x", "--json").stdout)["summary"]
+    assert list(summary["damaged"]) == ["7"]
+    assert "damaged" in summary["damaged"]["7"]
+    assert summary["parts"]["image"] == 11
 
 
 def test_without_pillow_one_line_says_what_to_install(prefix: Path, tmp_path: Path) -> None:

@@ -160,19 +160,6 @@ def test_duplicates_of_nothing() -> None:
     assert duplicates(np.array([], np.uint64)) == []
 
 
-@pytest.mark.uniform
-def test_a_damaged_sample_is_counted_as_such(campaign: Path, tmp_path: Path) -> None:
-    compress(job(campaign, tmp_path))
-    path = tmp_path / "out-metadata.pickle"
-    data = bytearray(path.read_bytes())
-    data[data.index(b"image_0000007") + 8] ^= 1
-    path.write_bytes(data)
-    summary = summary_of(tmp_path / "out")
-    assert list(summary.damaged) == [7]
-    assert "damaged" in summary.damaged[7]
-    assert summary.parts["image"] == 11
-
-
 @pytest.mark.parametrize(
     "what",
     [{"images": False}, {"metadata": False}, {"strip_regions": True}, {"masks": (("m", "."),)}],
