@@ -25,7 +25,7 @@ settings.load_profile("untimed")
 # Their tests look at what samples say and show. For all others, the first profile does.
 _ON_BOTH_PROFILES = {
     *("dataset", "export", "inspect"),
-    *("test_coordinator.py", "test_masks.py", "test_partitions.py", "test_resume.py"),
+    *("test_coordinator.py", "test_masks.py", "test_partition.py", "test_resume.py"),
 }
 
 

@@ -67,6 +67,15 @@ def work_in(folder: Path, prefix: str = "out") -> Path:
     return place
 
 
+def leave_partition(folder: Path, index: int, seconds: float) -> Path:
+    """Leave the lock of a partition on another host that was touched some seconds ago."""
+    lock = folder / ".out.partial" / f"partition-{index}" / "dead"
+    lock.parent.mkdir()
+    lock.write_text(json.dumps({"pid": 1, "host": "elsewhere", "job": "SLURM 7_1"}))
+    os.utime(lock, (time.time() - seconds,) * 2)
+    return lock
+
+
 def files(folder: Path) -> dict[str, bytes]:
     """All files of a folder and below it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
