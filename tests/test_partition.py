@@ -29,7 +29,7 @@ from tests.jobs import (
     remove_cryptomattes,
     work_in,
 )
-from tests.programs.faults import RunningCommand
+from tests.running import RunningCommand
 
 WORK_DIR = ".out.partial"
 

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 
 from limbo_compress import InputError, Options, Partition, compress, load, status
 from tests.jobs import ROOT, files, outputs, run_command, wait_until, write_tiny_campaign
-from tests.programs.faults import has_hosts, on_host
 from tests.programs.interrupted import Deed, Moment
+from tests.running import has_hosts, on_host
 
 # How many sequences `make states` tries.
 SEQUENCES = int(os.environ.get("STATES", "0"))

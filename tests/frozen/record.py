@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.cli.test_console import write_noisy_jpegs
 from tests.jobs import ROOT, run, write_tiny_campaign
 from tests.pictures import encoded, picture_with_alpha
-from tests.programs.faults import on_host
+from tests.running import on_host
 
 HERE = Path(__file__).parent
 SAMPLES = HERE / "samples"

@@ -26,7 +26,7 @@ from tests.jobs import (
     stop_after,
     work_in,
 )
-from tests.programs.faults import RunningCommand
+from tests.running import RunningCommand
 
 WORK_DIR = ".out.partial"
 

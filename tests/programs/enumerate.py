@@ -50,7 +50,7 @@ from typing import NamedTuple
 from benchmarks.campaign import Campaign, write_campaign
 from tests import failing
 from tests.jobs import ROOT, wait_until
-from tests.programs.faults import has_hosts, on_host
+from tests.running import has_hosts, on_host
 
 SAMPLES = 4
 COMMAND = (sys.executable, "-P", "-m", "limbo_compress", "--prefix", "out", "--workers", "1")

@@ -13,26 +13,22 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from glob import glob
 from pathlib import Path
 
 import numpy as np
 import psutil
 
 from benchmarks.campaign import Campaign, write_campaign
-from tests.jobs import ROOT, catches, outputs, run, wait_until
+from tests.jobs import outputs
 from tests.programs.hostile import write_hostile_samples
+from tests.running import RunningCommand, has_hosts
 
 NAMES = ("images.npy", "masks-m.npy", "metadata.pickle")
-FLAGS = ("--images", "--metadata", "--image-size", "64", "48", "--workers", "2")
 MASK = ("--mask", "m", "^48", "--")
 EXIT_CODES = {
     signal.SIGINT: 130,
@@ -41,8 +37,6 @@ EXIT_CODES = {
     signal.SIGUSR1: 138,
 }
 ATTEMPTS = 40
-# The longest that a run may take, on however busy a machine.
-MAX_SECONDS = 120
 
 
 class Testbed:
@@ -83,81 +77,6 @@ class Testbed:
             assert tuple(found) == NAMES, f"missing outputs in {folder}"
         left = set(os.listdir(folder)) - {f"out-{name}" for name in NAMES}
         assert left <= (set() if finished else {".out.partial"}), f"left in {folder}: {left}"
-
-
-class RunningCommand:
-    """The real command, running; a mark in the environment identifies all its processes."""
-
-    def __init__(self, folder: Path, *arguments: object, host: str = "") -> None:
-        self.folder = folder
-        self.mark = uuid.uuid4().hex
-        self.parts_before = self.parts()
-        self.process = subprocess.Popen(
-            [
-                *(on_host(host) if host else ()),
-                *(sys.executable, "-m", "limbo_compress", "--prefix", "out", *FLAGS),
-                *map(str, arguments),
-            ],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "FAULT_MARK": self.mark},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.stderr = ""
-
-    def wait(self) -> int:
-        """Wait for the end; no process may be left, and no traceback be on stderr."""
-        _, self.stderr = self.process.communicate(timeout=MAX_SECONDS)
-        wait_until(lambda: not self.processes(), "all processes to end", MAX_SECONDS)
-        assert "Traceback" not in self.stderr, self.stderr
-        return self.process.returncode
-
-    def is_running(self) -> bool:
-        return self.process.poll() is None
-
-    def processes(self) -> list[psutil.Process]:
-        """All processes of the run."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("FAULT_MARK") == self.mark:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
-
-    def parts(self) -> set[str]:
-        """The names of the shard records, each a shard that is done."""
-        return set(glob(".out.partial/work-*/*.part", root_dir=self.folder))
-
-    def wait_for_handlers(self) -> None:
-        """Wait until signals are caught, or the run has ended."""
-        wait_until(
-            lambda: not self.is_running() or catches(self.process.pid, signal.SIGUSR1),
-            "signal handlers",
-            MAX_SECONDS,
-        )
-
-    def wait_for_shards(self, count: int) -> None:
-        """Wait until this many more shards are done, or the run has ended."""
-        wait_until(
-            lambda: not self.is_running() or len(self.parts() - self.parts_before) >= count,
-            f"{count} shards",
-            MAX_SECONDS,
-        )
-        self.parts_before = self.parts()
-
-
-def on_host(name: str) -> list[str]:
-    """What runs a command as on a host of this name, as far as names go."""
-    return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
-
-
-@cache
-def has_hosts() -> bool:
-    """Whether commands can run as if on another host."""
-    return bool(shutil.which("unshare")) and not run(*on_host("other"), "true").returncode
 
 
 def send_storms(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> None:

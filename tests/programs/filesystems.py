@@ -17,7 +17,8 @@ from pathlib import Path
 
 from tests import jobs
 from tests.jobs import outputs, wait_until
-from tests.programs.faults import MASK, RunningCommand, Testbed
+from tests.programs.faults import MASK, Testbed
+from tests.running import RunningCommand
 
 Mount = Callable[[Path], AbstractContextManager[Path]]
 

@@ -38,8 +38,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.jobs import ROOT, outputs, wait_until
-from tests.programs.faults import FLAGS, MASK, MAX_SECONDS, Testbed
+from tests.programs.faults import MASK, Testbed
 from tests.programs.filesystems import SkippedError, fill, mounted, run, unmount
+from tests.running import FLAGS, MAX_SECONDS
 
 SAMPLES = 96
 OLDER = ("--start", 0, "--end", 40)
