@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from limbo_compress import Dataset, InputError, compress, load
-from tests.export.sources import box, contour
+from tests.annotations import box, contour
 from tests.jobs import REAL_SAMPLES, job
 
 

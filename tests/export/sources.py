@@ -23,20 +23,6 @@ Size = tuple[int, int]
 _FINE = 8
 
 
-def box(*bbox: Any, category: Any = "30B", mode: Any = "XYWH_ABS") -> dict[str, Any]:
-    return {"bbox": list(bbox), "bbox_mode": mode, "category": category}
-
-
-def contour(*lines: Any, category: Any = "30B", mode: str = "XY_ABS") -> dict[str, Any]:
-    return {"contours": list(lines), "contour_mode": mode, "category": category}
-
-
-def square(left: float, top: float, width: float, height: float) -> list[list[float]]:
-    """A contour of four corners."""
-    right, bottom = left + width, top + height
-    return [[left, top], [right, top], [right, bottom], [left, bottom]]
-
-
 def write_sample(
     folder: Path,
     name: str,

@@ -12,7 +12,8 @@ from pycocotools import mask as coco_masks
 
 from limbo_compress import limits
 from limbo_compress.export.annotations import find_annotations, printable
-from tests.export.sources import box, contour, raster, square
+from tests.annotations import box, contour, square
+from tests.export.sources import raster
 
 SIZE = (40, 30)
 SOURCE = (80, 60)

@@ -13,16 +13,14 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from limbo_compress import compress, export_dataset, load
+from tests.annotations import box, contour, square
 from tests.export.sources import (
     bounds,
-    box,
     check_mask,
     compressed,
-    contour,
     distinct,
     raster,
     reference,
-    square,
     visible_boxes,
     write_sample,
 )

@@ -29,13 +29,8 @@ from limbo_compress import (
     export_dataset,
     load,
 )
-from tests.export.sources import (
-    box,
-    compressed,
-    reference,
-    visible_boxes,
-    write_sample,
-)
+from tests.annotations import box
+from tests.export.sources import compressed, reference, visible_boxes, write_sample
 from tests.jobs import Command, error_line, files, job, run, run_command, script, wait_until
 
 FORMATS = ("coco", "yolo", "yolo-seg", "parquet", "webdataset", "imagefolder")

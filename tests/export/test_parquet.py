@@ -9,16 +9,8 @@ import duckdb
 import pandas as pd
 
 from limbo_compress import export_dataset, load
-from tests.export.sources import (
-    box,
-    compressed,
-    contour,
-    distinct,
-    reference,
-    square,
-    visible_boxes,
-    write_sample,
-)
+from tests.annotations import box, contour, square
+from tests.export.sources import compressed, distinct, reference, visible_boxes, write_sample
 from tests.jobs import Command
 
 

@@ -15,16 +15,8 @@ import webdataset
 from PIL import Image
 
 from limbo_compress import export_dataset, load
-from tests.export.sources import (
-    box,
-    compressed,
-    contour,
-    hugging_face,
-    reference,
-    square,
-    visible_boxes,
-    write_sample,
-)
+from tests.annotations import box, contour, square
+from tests.export.sources import compressed, hugging_face, reference, visible_boxes, write_sample
 from tests.jobs import Command
 
 # WebDataset leaves its shards to the garbage collector.

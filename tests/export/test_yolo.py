@@ -13,15 +13,13 @@ import yaml
 from PIL import Image
 
 from limbo_compress import export_dataset, load
+from tests.annotations import box, contour, square
 from tests.export.sources import (
     Mask,
-    box,
     check_mask,
     compressed,
-    contour,
     distinct,
     raster,
-    square,
     visible_boxes,
     write_sample,
 )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from limbo_compress.inspect.selection import choose
 from limbo_compress.inspect.views.gallery import write_gallery
-from tests.export.sources import square
+from tests.annotations import square
 from tests.inspect.sets import HOSTILE, write_set
 
 if TYPE_CHECKING:

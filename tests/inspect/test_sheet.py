@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from limbo_compress import InputError, OutputError, UsageError, compress, load
 from limbo_compress.inspect.selection import choose
 from limbo_compress.inspect.views.sheet import write_sheet
-from tests.export.sources import square
+from tests.annotations import square
 from tests.inspect.sets import HOSTILE, write_set
 from tests.jobs import REAL_SAMPLES, Command, job
 

@@ -20,7 +20,7 @@ import OpenEXR
 
 from limbo_compress import compress
 from limbo_compress.imaging.cryptomatte import label_id
-from tests.export.sources import box, contour, square
+from tests.annotations import box, contour, square
 from tests.exrs import Part, exr
 from tests.jobs import job, run
 from tests.jpegs import segment

@@ -17,7 +17,8 @@ import numpy as np
 
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import compress, export_dataset, load
-from tests.export.sources import bounds, box, contour, distinct, raster, square, write_sample
+from tests.annotations import box, contour, square
+from tests.export.sources import bounds, distinct, raster, write_sample
 from tests.jobs import ROOT, job, run
 from tests.programs.clients.expected import Expected, Object, write
 
