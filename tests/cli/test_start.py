@@ -13,15 +13,29 @@ import pytest
 
 import limbo_compress
 from limbo_compress import compress
-from tests.jobs import error_line, job, outputs, run, run_command, shadow_modules
+from tests.jobs import job, outputs, run, run_command, shadow_modules
 
 HEAVY = {"numpy", "cv2", "orjson", "OpenEXR", "mmh3"}
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 ALL_OUTPUTS = ("--images", "--metadata", "--mask", "m", ".", "--")
 
 
-def loaded_modules(folder: Path, *arguments: object, exit_code: int) -> set[str]:
-    done = run_command(folder, *arguments, module="tests.cli.loaded")
+# A command that prints which modules its own process has loaded when it ends.
+PROGRAM = """
+import sys
+from limbo_compress.cli.start import {command} as command
+{before}
+code = command(sys.argv[1:])
+print("loaded:", *sys.modules)
+sys.exit(code)
+"""
+
+
+def loaded_modules(
+    folder: Path, *arguments: object, command: str = "main", exit_code: int = 0
+) -> set[str]:
+    program = PROGRAM.format(command=command, before="")
+    done = run(sys.executable, "-c", program, *arguments, cwd=folder)
     assert done.returncode == exit_code, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("loaded: "))
     return set(line.split()[1:])
@@ -37,9 +51,18 @@ def test_a_folder_without_samples_loads_nothing_heavy(tmp_path: Path) -> None:
 def test_a_job_loads_nothing_heavy_in_the_coordinator(
     campaign: Path, tmp_path: Path, workers: int
 ) -> None:
-    loaded = loaded_modules(tmp_path, "--workers", workers, *ALL_OUTPUTS, campaign, exit_code=0)
+    loaded = loaded_modules(tmp_path, "--workers", workers, *ALL_OUTPUTS, campaign)
     assert "limbo_compress.coordinator" in loaded
     assert not loaded & HEAVY
+
+
+def test_a_summary_loads_neither_pillow_nor_torch_nor_opencv(
+    campaign: Path, tmp_path: Path
+) -> None:
+    compress(job(campaign, tmp_path))
+    loaded = loaded_modules(tmp_path, "out", command="inspect")
+    assert "numpy" in loaded
+    assert not {"PIL", "torch", "cv2", "OpenEXR"} & loaded
 
 
 def run_signalled(
@@ -160,8 +183,10 @@ def test_without_a_current_folder_the_path_stays(tmp_path: Path) -> None:
 
 
 def test_free_threaded_python_is_refused_in_one_line(campaign: Path, tmp_path: Path) -> None:
-    done = run_command(tmp_path, "--metadata", campaign, module="tests.cli.free_threaded")
-    line = error_line(done)
+    program = PROGRAM.format(command="main", before='sys.abiflags += "t"')
+    done = run(sys.executable, "-c", program, "--metadata", campaign, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
     assert line.startswith("limbo-compress: cannot start: ")
     assert "does not run on free-threaded Python" in line
     assert os.listdir(tmp_path) == []
