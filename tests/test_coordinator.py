@@ -22,7 +22,7 @@ def test_a_range_of_samples_gives_their_rows(campaign: Path, tmp_path: Path) -> 
     images = np.load(tmp_path / "out-images.npy")
     assert images.shape == (12, 24, 32, 3)
     assert images.dtype == np.float16
-    for row in range(12):
+    for row in (0, 5, 11):
         compress(job(campaign, tmp_path, prefix=str(tmp_path / "one"), start=row, end=row + 1))
         np.testing.assert_array_equal(np.load(tmp_path / "one-images.npy")[0], images[row])
 
