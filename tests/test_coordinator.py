@@ -49,10 +49,6 @@ def test_progress_counts_to_the_end(campaign: Path, tmp_path: Path) -> None:
     assert seen == sorted(seen)
 
 
-def remove_image(sample: Path) -> None:
-    sample.with_suffix(".png").unlink()
-
-
 def replace_image(content: bytes) -> Callable[[Path], object]:
     return lambda sample: sample.with_suffix(".png").write_bytes(content)
 
