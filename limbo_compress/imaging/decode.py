@@ -65,18 +65,11 @@ def read_header(data: bytes, path: str) -> ImageHeader:
         depth, colour_type = data[24], data[25]
         return ImageHeader(width, height, grey=colour_type == 0 and depth in (2, 4, 8))
     if data.startswith(jpeg.SIGNATURE):
-        frame = _read_jpeg_header(data, path)
+        frame = jpeg.read_header(data, path)
         return ImageHeader(frame.width, frame.height, grey=len(frame.sampling) == 1)
     if data.startswith(png.SIGNATURE):
         raise SampleError("the image is truncated or damaged: its header is incomplete", path)
     raise SampleError("the image is neither a PNG nor a JPEG", path)
-
-
-def _read_jpeg_header(data: bytes, path: str) -> jpeg.JpegHeader:
-    header = jpeg.read_header(data)
-    if header is None:
-        raise SampleError("the image is truncated or damaged: its header is incomplete", path)
-    return header
 
 
 def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
@@ -121,7 +114,7 @@ def _decode_png(data: bytes, path: str, decoder: str) -> Pixels:
 
 
 def _decode_jpeg(data: bytes, path: str) -> Pixels:
-    header = _read_jpeg_header(data, path)
+    header = jpeg.read_header(data, path)
     if not header.is_supported:
         raise SampleError(f"the image is of an unsupported kind: {header.description}", path)
     if header.precision != 8:

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-
 from .. import limits
+from ..errors import SampleError
 
 __all__ = [
     "SIGNATURE",
@@ -49,12 +48,10 @@ _KINDS = {
 _UNSUPPORTED = frozenset(("arithmetic-coded lossless", "hierarchical", "JPEG-LS"))
 
 _END = bytes((0xFF, _EOI))
-_MARKER = re.compile(rb"\xff[^\x00]")
-_FILL = re.compile(rb"\xff*")
+# FF 00 is data or junk, FF FF a fill byte; the rest of a file may be fill bytes.
+_MARKER = re.compile(rb"\xff(?:[^\x00\xff]|\xff++(?:[^\xff]|\Z))")
 # Markers that are not part of a scan's data.
 _AFTER_DATA = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
-# In how much of the data to look for restart markers at once, in bytes.
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -119,18 +116,20 @@ class JpegHeader:
         return (units - 1) // self.restart_interval
 
 
-def read_header(data: bytes) -> JpegHeader | None:
+def read_header(data: bytes, path: str) -> JpegHeader:
     """Read the header of a JPEG as libjpeg does, junk between the markers included.
 
     Parameters
     ----------
     data : bytes
         The whole file, which begins with `SIGNATURE`.
+    path : str
+        Its path, for errors.
 
-    Returns
-    -------
-    JpegHeader or None
-        None if it has no frame header, an incomplete one, or too much before it.
+    Raises
+    ------
+    SampleError
+        If it has no frame header, an incomplete one, or too much before it.
 
     Notes
     -----
@@ -150,7 +149,7 @@ def read_header(data: bytes) -> JpegHeader | None:
         elif marker == _DRI:
             restart_interval = int.from_bytes(data[start + 2 : stop], "big")
     if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
-        return None
+        raise SampleError("the image is truncated or damaged: its header is incomplete", path)
     return JpegHeader(
         kind=kind,
         precision=frame[0],
@@ -215,8 +214,6 @@ def find_stray_marker(data: bytes, header: JpegHeader) -> int | None:
     """
     if not header.has_one_scan:
         return None
-    if _is_intact(data, header):
-        return None
     at = header.data_start
     for number in range(header.restarts):
         at = _pass_restart(data, at, number % 8)
@@ -226,24 +223,6 @@ def find_stray_marker(data: bytes, header: JpegHeader) -> int | None:
         if marker not in _SKIPPED:
             return marker
     return None
-
-
-def _is_intact(data: bytes, header: JpegHeader) -> bool:
-    """Whether the data have the restart markers that they should have, and then the end."""
-    scan = np.frombuffer(data, np.uint8)[header.data_start :]
-    expected = _RESTARTS.start + np.arange(header.restarts + 1) % 8
-    expected[-1] = _EOI
-    found = 0
-    for at in range(0, scan.size, _BLOCK):  # not all at once: a file may be full of markers
-        block = scan[at : at + _BLOCK + 1]
-        after_ff = block[np.flatnonzero(block[:-1] == 0xFF) + 1]
-        markers = after_ff[after_ff != 0][: expected.size - found]
-        if not np.array_equal(markers, expected[found : found + markers.size]):
-            return False
-        found += markers.size
-        if found == expected.size:
-            break
-    return found == expected.size
 
 
 def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
@@ -257,15 +236,11 @@ def _segments(data: bytes, at: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _find_marker(data: bytes, at: int) -> tuple[int, int] | None:
-    """Return the next marker and where it ends. FF 00 is data or junk, FF FF a fill byte."""
-    while (match := _MARKER.search(data, at)) is not None:
-        at = match.end()
-        if data[at - 1] == 0xFF:
-            at = _FILL.match(data, at).end() + 1  # type: ignore[union-attr]  # it always matches
-            if at > len(data):
-                break
-        if data[at - 1]:
-            return data[at - 1], at
+    """Return the next marker and where it ends."""
+    for match in _MARKER.finditer(data, at):
+        marker = data[match.end() - 1]
+        if marker not in (0x00, 0xFF):
+            return marker, match.end()
     return None
 
 
