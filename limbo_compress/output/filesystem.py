@@ -159,14 +159,12 @@ def lock_for_writing(file: int) -> bool:
 
 
 def is_written_elsewhere(file: int) -> bool:
-    """Whether another process holds `lock_for_writing`, or may; this one gives its own back."""
+    """Whether another process holds `lock_for_writing`, or may; this one holds it afterwards."""
     deadline = time.monotonic() + _LATE_SECONDS
-    while not _flock(file, fcntl.LOCK_EX):
-        if time.monotonic() > deadline:
-            return True
+    while not (is_alone := _flock(file, fcntl.LOCK_EX)) and time.monotonic() < deadline:
         time.sleep(_PAUSE_SECONDS)
-    _flock(file, fcntl.LOCK_UN)
-    return False
+    lock_for_writing(file)
+    return not is_alone
 
 
 def _flock(file: int, how: int) -> bool:

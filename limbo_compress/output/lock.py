@@ -204,18 +204,20 @@ class Lock:
         """
         with writing(self._folder):
             now = self._write_draft()
-            names = partition_locks(self._folder)
-            self._bury([holder for name in names for holder in holders(self._folder, name)], now)
-            for name in names:
+            self._bury(self._partition_holders(), now)
+            for name in partition_locks(self._folder):
                 with suppress(OSError):
                     os.rmdir(os.path.join(self._folder, name))
 
     def has_other_partitions(self) -> bool:
         """Whether a run is alive that holds the lock of another partition."""
         now = self._write_draft()
+        return any(holder.is_alive(now) for holder in self._partition_holders())
+
+    def _partition_holders(self) -> list[Holder]:
+        """Read who holds the locks of other partitions, dead or alive."""
         names = set(partition_locks(self._folder)) - {self._name}
-        found = (holder for name in names for holder in holders(self._folder, name))
-        return any(holder.is_alive(now) for holder in found)
+        return [holder for name in names for holder in holders(self._folder, name)]
 
     def _bury(self, found: list[Holder], now: float) -> None:
         """Remove the files of runs that are dead, or turn out to be.

@@ -42,7 +42,7 @@ def read_record(folder: str) -> dict[str, Any]:
     """
     # Listed: a name that is looked up before it is there is missing for a while on a network.
     names = record_names(folder)
-    return _read(os.path.join(folder, max(names, key=_number))) if names else {}
+    return _read(os.path.join(folder, names[-1])) if names else {}
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def write_record(job: Job, folder: str, record: dict[str, Any]) -> list[str]:
     OSError
         If it cannot be written.
     """
-    older = sorted(record_names(folder), key=_number)
+    older = record_names(folder)
     earlier = (run for name in older for run in runs_of(_read(os.path.join(folder, name))))
     runs = [*dict.fromkeys(earlier), job.run]
     draft = os.path.join(folder, f"{job.run}-{_RECORD}")
@@ -86,8 +86,8 @@ def write_record(job: Job, folder: str, record: dict[str, Any]) -> list[str]:
 
 
 def record_names(folder: str) -> list[str]:
-    """Return the names of the records in a folder; there may be older ones beside the last."""
-    return [name for name in os.listdir(folder) if _RECORD_NAME.fullmatch(name)]
+    """Return the names of the records in a folder, from the oldest to the one that counts."""
+    return sorted(filter(_RECORD_NAME.fullmatch, os.listdir(folder)), key=_number)
 
 
 def last_record(folder: str) -> int:

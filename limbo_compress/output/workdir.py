@@ -17,7 +17,7 @@ from ..oserrors import writing
 from ..plan import PLACE, Job
 from ..renaming import rename_folder
 from .allocate import check_space, create_files, is_there, open_files
-from .filesystem import is_written_elsewhere, lock_for_writing, sync_folders, write_synced
+from .filesystem import is_written_elsewhere, sync_folders, write_synced
 from .lock import Lock, partition_locks
 from .owners import opened_work_folder
 from .publication import Publication, is_interrupted
@@ -151,8 +151,7 @@ class WorkDir:
     def clear(self) -> None:
         """Remove all work. On leaving, the folder goes, too."""
         self._close_files()
-        self._discard_all()
-        self._remove_all_but(set())
+        self._remove_all_but()
 
     def _open(self) -> list[str]:
         """Make the place of work this run's, and return all runs whose records are in it."""
@@ -170,7 +169,7 @@ class WorkDir:
         if found:
             runs = write_record(job, job.folder, found | wanted)
         else:
-            self._discard_all()
+            self._remove_all_but()
             runs = [job.run]
             self._build(wanted)
         self._is_claimed = True
@@ -187,7 +186,7 @@ class WorkDir:
         self._take_over(publication.job.linked_roots)
         if publication.settle():
             _log.warning("the publication of an earlier run was complete: this one starts anew")
-            self._discard_all()
+            self._remove_all_but()
         else:
             _log.warning("the publication of an earlier run was interrupted: it is taken back")
 
@@ -195,13 +194,17 @@ class WorkDir:
         """Give the place of an earlier run's work the name of this run's, wherever it has files."""
         if not (name := place_in(self._job.root)):
             return
-        self._ask()  # what was listed may be a successor's
-        _rename(self._job.root, name, self._job.place)
+        self._make_own(self._job.root, name)
         for root in linked_roots:
             places = _places(root)
-            self._ask()
             if name in places or len(places) == 1:
-                _rename(root, name if name in places else places[0], self._job.place)
+                self._make_own(root, name if name in places else places[0])
+
+    def _make_own(self, root: str, name: str) -> None:
+        """Give a place in a work folder the name of this run's."""
+        self._ask()  # what was listed may be a successor's
+        if name != self._job.place:
+            rename_folder(os.path.join(root, name), self._own_place(root))
 
     def _read_record(self) -> dict[str, Any]:
         """Read the record of what is there; empty if there is nothing, or it may go.
@@ -214,7 +217,7 @@ class WorkDir:
         job = self._job
         folder = job.folder if os.path.isdir(job.folder) else job.root
         found, wanted = read_record(folder), fingerprint(job, self._paths)
-        has_parts, others = _has_parts(folder), self._lock.has_other_partitions()
+        has_parts, others = _has_records(folder), self._lock.has_other_partitions()
         if job.options.fresh or not (has_parts or others):
             return {}
         if not found and has_parts:
@@ -250,9 +253,8 @@ class WorkDir:
                         os.mkdir(os.path.join(root, draft.place))
                 create_files(draft)
                 write_record(draft, draft.folder, record)
-                self._ask()
                 for root in reversed(roots):
-                    _rename(root, draft.place, self._job.place)
+                    self._make_own(root, draft.place)
         except BaseException:
             for root in roots:
                 shutil.rmtree(os.path.join(root, draft.place), ignore_errors=True)
@@ -263,11 +265,8 @@ class WorkDir:
         """Find out who may still write to the arrays, and let others know that this run does."""
         job, own = self.job, _WRITING + self.job.run
         if job.partition is None:
-            names = os.listdir(job.folder)
-            has_marks = any(name.startswith(_WRITING) for name in names)
+            has_marks = any(name.startswith(_WRITING) for name in _names(job.folder))
             self.has_late_writers = has_marks or self.may_be_written()
-            for file in self.files.values():
-                lock_for_writing(file)
         if self.has_late_writers:
             _log.warning("processes of an earlier run may still write: copies will be published")
             check_space(job)
@@ -290,7 +289,7 @@ class WorkDir:
     def _keep_or_clear(self) -> None:
         job = self._job
         has_arrays = all(is_there(job, array) for array in job.arrays)
-        self.is_kept = _has_parts(job.folder) and (has_arrays or is_interrupted(job.folder))
+        self.is_kept = _has_records(job.folder) and (has_arrays or is_interrupted(job.folder))
         if not self.has_late_writers:
             with suppress(FileNotFoundError):
                 os.unlink(job.work_path(_WRITING + job.run))
@@ -304,51 +303,47 @@ class WorkDir:
     def _roots(self) -> tuple[str, ...]:
         return (self._job.root, *self._job.linked_roots)
 
-    def _discard_all(self) -> None:
-        """Remove all places, so that half of one is never taken for one."""
+    def _own_place(self, root: str) -> str:
+        return os.path.join(root, self._job.place)
+
+    def _remove_all_but(self, kept: str = "") -> None:
+        """Remove what is neither kept nor a lock from the work folders."""
+        all_kept = {Lock.NAME, *partition_locks(self._job.root), kept}
         for root in self._roots():
-            for name in filter(_is_place, self._names_in(root)):
-                old = _OLD + secrets.token_hex(4)
-                _rename(root, name, old)
-                _remove(os.path.join(root, old))
+            for name in self._names_in(root):
+                if name in all_kept:
+                    continue
+                path = os.path.join(root, name)
+                if name.startswith(PLACE):  # else half of it could be taken for a place
+                    path = os.path.join(root, _OLD + secrets.token_hex(4))
+                    rename_folder(os.path.join(root, name), path)
+                _remove(path)
 
     def _remove_other_files(self) -> None:
-        """Remove what this run does not go on with, as far as it cannot be another partition's."""
+        """Remove what this run does not continue, unless it may be another partition's."""
         job = self._job
         kept = {os.path.basename(record.path(job.folder)) for record in self.done}
-        if job.partition:
-            names = os.listdir(job.folder)
-            self._ask()
-            for name in names:
-                if is_within(rows_of(name), job.rows) and name not in kept:
-                    _remove(os.path.join(job.folder, name))
-            return
         kept.update(record_names(job.folder), (array.file_name for array in job.arrays))
-        self._remove_all_but({job.place})
+        if job.partition is None:
+            self._remove_all_but(job.place)
         for root in self._roots():
-            folder = os.path.join(root, job.place)
-            for name in os.listdir(folder):
-                if name not in kept and job.run not in name and not name.startswith(_WRITING):
-                    _remove(os.path.join(folder, name))
+            for name in self._names_in(self._own_place(root)):
+                if job.partition:
+                    is_left = is_within(rows_of(name), job.rows)
+                else:
+                    is_left = job.run not in name and not name.startswith(_WRITING)
+                if is_left and name not in kept:
+                    _remove(os.path.join(self._own_place(root), name))
 
-    def _remove_all_but(self, kept: set[str]) -> None:
-        """Remove what is neither kept nor a lock from the work folders."""
-        kept = {Lock.NAME, *partition_locks(self._job.root), *kept}
-        for root in self._roots():
-            for name in self._names_in(root) - kept:
-                _remove(os.path.join(root, name))
-
-    def _names_in(self, root: str) -> set[str]:
-        """List a work folder of this run.
+    def _names_in(self, folder: str) -> list[str]:
+        """List a folder of this run.
 
         Raises
         ------
         OutputError
             If another run had taken it over, so that the names may be that one's.
         """
-        names: set[str] = set()
-        with suppress(FileNotFoundError):
-            names = set(os.listdir(root))
+        names = _names(folder)
         self._ask()
         return names
 
@@ -367,31 +362,24 @@ def place_in(root: str) -> str:
         If there are two.
     """
     places = _places(root)
-    used = [name for name in places if _has_parts(os.path.join(root, name))]
+    used = [name for name in places if _has_records(os.path.join(root, name))]
     if len(used) > 1:
         raise OutputError(f"{' and '.join(used)} both hold work", root, "move one away")
     return max(used or places, key=lambda name: last_record(os.path.join(root, name)), default="")
 
 
 def _places(root: str) -> list[str]:
+    return [name for name in _names(root) if name.startswith(PLACE)]
+
+
+def _has_records(folder: str) -> bool:
+    return any(map(rows_of, _names(folder)))
+
+
+def _names(folder: str) -> list[str]:
     with suppress(FileNotFoundError):
-        return sorted(filter(_is_place, os.listdir(root)))
+        return sorted(os.listdir(folder))
     return []
-
-
-def _is_place(name: str) -> bool:
-    return name.startswith(PLACE)
-
-
-def _has_parts(folder: str) -> bool:
-    with suppress(FileNotFoundError):
-        return any(map(rows_of, os.listdir(folder)))
-    return False
-
-
-def _rename(root: str, name: str, target: str) -> None:
-    if name != target:
-        rename_folder(os.path.join(root, name), os.path.join(root, target))
 
 
 def _remove(path: str) -> None:
