@@ -110,14 +110,14 @@ def _fork(serve: Serve, pipe: Connection, inherited: Sequence[Connection]) -> Wo
     process = get_context("fork").Process(
         target=_serve_in_fork, args=(serve, pipe, inherited), daemon=True
     )
-    with _environment(ONE_THREAD):
-        process.start()
+    process.start()
     return process
 
 
 def _serve_in_fork(serve: Serve, pipe: Connection, inherited: Sequence[Connection]) -> None:
     for other in inherited:
         other.close()
+    os.environ.update(ONE_THREAD)
     # A fork inherits the coordinator's handler.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = parent_process()
@@ -232,17 +232,3 @@ def _signals_blocked(signals: set[signal.Signals]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
