@@ -114,7 +114,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
             counter = _Counter(progress, len(job.rows), workdir)
             for record in workdir.done:
                 publisher.collect(record)
-            left = missing(workdir.done, job.rows)
+            left = missing((record.rows for record in workdir.done), job.rows)
             if not engine.is_local:
                 if left:
                     engine.prepare(_probe(job, paths))
@@ -328,12 +328,12 @@ class _Counter:
     def __init__(self, progress: Progress | None, samples: int, workdir: WorkDir) -> None:
         self._progress = progress
         self._samples = samples
-        self._done = self.resumed = sum(record.stop - record.start for record in workdir.done)
+        self._done = self.resumed = sum(len(record.rows) for record in workdir.done)
         _log_resumed(self.resumed, samples, workdir.changed)
         self._report()
 
     def count(self, record: ShardRecord) -> None:
-        self._done += record.stop - record.start
+        self._done += len(record.rows)
         self._report()
 
     def _report(self) -> None:

@@ -108,6 +108,10 @@ class ShardRecord:
     is_synced: bool = True
 
     @property
+    def rows(self) -> range:
+        return range(self.start, self.stop)
+
+    @property
     def metadata_bytes(self) -> int:
         """Length of its pickled metadata."""
         return sum(entry.size for entry in self.entries)

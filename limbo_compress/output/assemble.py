@@ -161,7 +161,7 @@ class Publisher:
     def _join(self, record: ShardRecord) -> None:
         if record.edge_bytes:
             self._write_edges(record)
-        self._rows.append((range(record.start, record.stop), record.checksums))
+        self._rows.append((record.rows, record.checksums))
         heapq.heappush(self._waiting, (record.start, record))
         while self._waiting and self._waiting[0][0] == self._joined:
             _, record = heapq.heappop(self._waiting)
@@ -182,13 +182,13 @@ class Publisher:
         for array in self._job.arrays:
             file = self._files[array.file_name]
             with writing(self._job.work_path(array.file_name)):
-                for edge in array.edges(range(record.start, record.stop)):
+                for edge in array.edges(record.rows):
                     write_at(file, memoryview(edges)[at : at + len(edge)], edge.start)
                     at += len(edge)
 
     def _add_to_index(self, record: ShardRecord) -> None:
         bad = {issue.row for issue in record.failures}
-        good = (row for row in range(record.start, record.stop) if row not in bad)
+        good = (row for row in record.rows if row not in bad)
         for row, entry in zip(good, record.entries, strict=True):
             self._index.add(self._paths[row], entry)
 

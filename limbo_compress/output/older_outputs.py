@@ -71,7 +71,7 @@ class ExistingOutputs:
         if not self._files:
             return
         bad = {issue.row for issue in record.failures}
-        for row in range(record.start, record.stop):
+        for row in record.rows:
             if (row in bad) != (row in self._left_out):
                 state = "is bad now, but not in this list" if row in bad else "is no longer bad"
                 raise self._other_failures(f"{shown(self._paths[row])} {state}")

@@ -51,14 +51,9 @@ def good_parts(
     OutputError
         If an array cannot be written to the disk; then it is removed.
     """
-    records = [
-        record
-        for record in read_shard_records(job.folder)
-        if record.run in runs and not record.failures
-    ]
-    records = [
-        record for record in records if is_within(range(record.start, record.stop), job.rows)
-    ]
+    found = read_shard_records(job.folder)
+    ours = (record for record in found if record.run in runs and is_within(record.rows, job.rows))
+    records = [record for record in ours if not record.failures]
     for array in job.arrays if records else ():
         path, file = job.work_path(array.file_name), files[array.file_name]
         with writing(path):
@@ -83,7 +78,7 @@ def good_parts(
 def _has_its_bytes(job: Job, record: ShardRecord, files: Mapping[str, int]) -> bool:
     """Whether the rows and the metadata of a record are what was written."""
     edges, at = read_edges(job.folder, record), 0
-    rows = range(record.start, record.stop)
+    rows = record.rows
     for array in job.arrays:
         head, tail = (len(edge) for edge in array.edges(rows))
         checksum = deflate.crc32(edges[at : at + head])
@@ -135,15 +130,17 @@ def is_within(rows: range | None, all_rows: range) -> bool:
     return rows is not None and all_rows.start <= rows.start and rows.stop <= all_rows.stop
 
 
-def missing(done: Iterable[ShardRecord], rows: range) -> list[range]:
-    """Ranges of rows without a record; these are disjoint, in order, and within the rows.
+def missing(done: Iterable[range], rows: range) -> list[range]:
+    """Ranges of rows that are not done. Those that are done are in order, and may overlap.
 
     Examples
     --------
-    >>> missing([ShardRecord(2, 4, "a"), ShardRecord(4, 5, "b")], range(9))
+    >>> missing([range(2, 4), range(3, 5)], range(9))
     [range(0, 2), range(5, 9)]
     """
-    inner = (edge for record in done for edge in (record.start, record.stop))
-    edges = [rows.start, *inner, rows.stop]
-    pairs = zip(edges[0::2], edges[1::2], strict=True)
-    return [range(start, stop) for start, stop in pairs if start < stop]
+    gaps, row = [], rows.start
+    for found in (*done, range(rows.stop, rows.stop)):
+        if row < found.start:
+            gaps.append(range(row, found.start))
+        row = max(row, found.stop)
+    return gaps

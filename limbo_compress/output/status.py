@@ -14,6 +14,7 @@ from ..partition import Partition
 from .lock import Holder, Lock, holders, partition_locks
 from .publication import is_interrupted
 from .record import read_record
+from .resume import missing
 from .workdir import place_in
 
 __all__ = ["Status", "read_status"]
@@ -126,7 +127,7 @@ def _read(root: str) -> Status:
     return Status(
         root,
         samples,
-        tuple(_gaps(sorted((rows.start, rows.stop) for rows in records.values()), samples)),
+        tuple(missing(sorted(records.values(), key=lambda rows: rows.start), range(samples))),
         partitions if isinstance(partitions, int) and partitions > 0 else None,
         _names(alive),
         _names(lost),
@@ -157,12 +158,3 @@ def _rate(folder: str, records: dict[str, range], at_work: list[Holder]) -> floa
     )
     seconds = now - recent[0][0] if recent else 0.0
     return sum(samples for _, samples in recent[1:]) / seconds if seconds > 0 else None
-
-
-def _gaps(done: list[tuple[int, int]], samples: int) -> Iterator[range]:
-    """Ranges of rows between others, which may overlap."""
-    row = 0
-    for start, stop in [*done, (samples, samples)]:
-        if row < start:
-            yield range(row, start)
-        row = max(row, stop)

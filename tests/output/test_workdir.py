@@ -9,18 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbo_compress import Options
-from limbo_compress.formats.shard_record import ShardRecord
 from limbo_compress.output import record
 from limbo_compress.output.filesystem import write_synced
 from limbo_compress.output.resume import missing
 from limbo_compress.plan import plan
 
 
-@given(st.lists(st.booleans(), max_size=60))
-def test_the_missing_rows_are_those_of_no_part(done: list[bool]) -> None:
-    parts = [ShardRecord(row, row + 1, "run") for row, is_done in enumerate(done) if is_done]
-    undone = [row for rows in missing(parts, range(len(done))) for row in rows]
-    assert undone == [row for row, is_done in enumerate(done) if not is_done]
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30))))
+def test_the_missing_rows_are_those_that_no_run_has_done(pairs: list[tuple[int, int]]) -> None:
+    done = sorted((range(*sorted(pair)) for pair in pairs), key=lambda rows: rows.start)
+    found = [row for rows in missing(done, range(30)) for row in rows]
+    assert found == sorted(set(range(30)).difference(*done))
 
 
 def test_a_record_that_is_written_late_disowns_no_other_run(
