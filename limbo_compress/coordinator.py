@@ -269,7 +269,7 @@ def _run(
         publisher.copy()
         return task
 
-    return Executor(engine).run(tasks, complete)
+    return Executor(engine, complete).run(tasks)
 
 
 def _probe(job: Job, paths: Sequence[str]) -> Probe:

@@ -287,7 +287,7 @@ def read_rows(
     waiting: list[tuple[int, list[Row]]] = []
     done = 0
     engine = ProcessEngine[_Shard, tuple[int, list[Row]]](partial(_read_shard, reader), workers)
-    with engine, closing(Executor(engine).run(tasks, lambda task: task)) as shards:
+    with engine, closing(Executor(engine).run(tasks)) as shards:
         for shard in shards:
             heapq.heappush(waiting, shard)
             while waiting and waiting[0][0] == done:

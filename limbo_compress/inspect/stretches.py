@@ -112,7 +112,7 @@ def _run(
         yield from map(call, stretches)
         return
     with ProcessEngine(call, workers) as engine:
-        yield from Executor(engine).run(stretches, lambda stretch: stretch)
+        yield from Executor(engine).run(stretches)
 
 
 def _has_index(selection: Selection) -> bool:

@@ -144,26 +144,28 @@ class Executor(Generic[AnyTask, Result]):
     Parameters
     ----------
     engine : Engine
+    complete : callable, optional
+        Called in this process with a task just before a worker gets it. What it returns is sent.
     """
 
-    def __init__(self, engine: Engine[AnyTask, Result]) -> None:
+    def __init__(
+        self,
+        engine: Engine[AnyTask, Result],
+        complete: Callable[[AnyTask], AnyTask] = lambda task: task,
+    ) -> None:
         self._engine = engine
+        self._complete = complete
         self._tickets = 0
         # For each task under way, how many workers it has lost.
         self._under_way: dict[int, tuple[AnyTask, int]] = {}
 
-    def run(
-        self, tasks: Sequence[AnyTask], complete: Callable[[AnyTask], AnyTask]
-    ) -> Generator[Result, None, None]:
+    def run(self, tasks: Sequence[AnyTask]) -> Generator[Result, None, None]:
         """Do each task.
 
         Parameters
         ----------
         tasks : sequence of Task
             Small picklable values.
-        complete : callable
-            Called in this process with a task just before a worker gets it. What it returns is
-            sent.
 
         Yields
         ------
@@ -180,20 +182,18 @@ class Executor(Generic[AnyTask, Result]):
         waiting = deque((task, 0) for task in tasks)
         try:
             while waiting:
-                suspects = yield from self._work(waiting, complete, _LOSSES_AMONG_OTHERS)
+                suspects = yield from self._work(waiting, _LOSSES_AMONG_OTHERS)
                 for suspect, _ in suspects:
-                    yield from self._work_alone(suspect, complete)
+                    yield from self._work_alone(suspect)
         finally:
             self._under_way.clear()
             self._engine.dismiss()
 
-    def _work_alone(
-        self, task: AnyTask, complete: Callable[[AnyTask], AnyTask]
-    ) -> Generator[Result, None, None]:
+    def _work_alone(self, task: AnyTask) -> Generator[Result, None, None]:
         """Do a suspect in a fresh worker; give it up if that fails, too."""
         for _ in range(_LOSSES_ALONE):
             self._engine.dismiss()
-            lost = yield from self._work(deque([(task, 0)]), complete, 1)
+            lost = yield from self._work(deque([(task, 0)]), 1)
             if not lost:
                 return
             ((task, ending),) = lost
@@ -202,10 +202,7 @@ class Executor(Generic[AnyTask, Result]):
         yield task.give_up(ending)
 
     def _work(
-        self,
-        waiting: deque[tuple[AnyTask, int]],
-        complete: Callable[[AnyTask], AnyTask],
-        max_losses: int,
+        self, waiting: deque[tuple[AnyTask, int]], max_losses: int
     ) -> Generator[Result, None, list[tuple[AnyTask, Ending]]]:
         """Do tasks until none is waiting, or some are lost.
 
@@ -215,7 +212,7 @@ class Executor(Generic[AnyTask, Result]):
         lost: list[tuple[AnyTask, Ending]] = []
         while self._under_way or (waiting and len(lost) < _MAX_SUSPECTS):
             if len(lost) < _MAX_SUSPECTS:
-                self._hand_out(waiting, complete)
+                self._hand_out(waiting)
             message = self._engine.next()
             if message is None:
                 continue
@@ -231,13 +228,11 @@ class Executor(Generic[AnyTask, Result]):
                 waiting.extendleft((divided, losses + 1) for divided in task.divide())
         return lost
 
-    def _hand_out(
-        self, waiting: deque[tuple[AnyTask, int]], complete: Callable[[AnyTask], AnyTask]
-    ) -> None:
+    def _hand_out(self, waiting: deque[tuple[AnyTask, int]]) -> None:
         self._engine.expect(len(waiting) + len(self._under_way))
         while waiting and self._engine.room():
             task, losses = waiting.popleft()
-            task = complete(task)
+            task = self._complete(task)
             self._tickets += 1
             self._under_way[self._tickets] = (task, losses)
             self._engine.give(self._tickets, task)

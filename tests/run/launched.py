@@ -9,7 +9,7 @@ import psutil
 from limbo_compress.run.executor import Executor
 from limbo_compress.run.processes import ProcessEngine
 from tests.run import launched
-from tests.run.tasks import Numbers, tasks, unchanged
+from tests.run.tasks import Numbers, tasks
 
 seen: list[str] = []
 
@@ -24,9 +24,7 @@ def started_and_inherited() -> tuple[int, list[int]]:
         for count in (0, 1, 2, 2):
             engine.expect(count)
         started = len(psutil.Process().children())
-        return started, [
-            item for result in Executor(engine).run(tasks(2), unchanged) for item in result
-        ]
+        return started, [item for result in Executor(engine).run(tasks(2)) for item in result]
 
 
 if __name__ == "__main__":

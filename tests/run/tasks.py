@@ -40,10 +40,6 @@ def tasks(count: int, folder: Path | str = "") -> list[Numbers]:
     return [Numbers((n, n + 1, n + 2), str(folder)) for n in range(0, 3 * count, 3)]
 
 
-def unchanged(task: Numbers) -> Numbers:
-    return task
-
-
 def double(task: Numbers) -> list[Any]:
     return [2 * number for number in task.numbers]
 

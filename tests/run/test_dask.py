@@ -206,7 +206,7 @@ def test_what_may_still_write_is_known(
 
     with DaskEngine[Numbers, list[int]](double, lacks_nothing, cluster.address, None, 60) as engine:
         engine.prepare(lacks_nothing)
-        results = [item for result in Executor(engine).run(tasks(17), complete) for item in result]
+        results = [item for result in Executor(engine, complete).run(tasks(17)) for item in result]
     assert sorted(results) == [2 * number for number in range(51)]
     assert engine.left_alive == (sent is not None)
 

@@ -33,7 +33,6 @@ from tests.run.tasks import (
     run_forever,
     stand_still,
     tasks,
-    unchanged,
 )
 
 Make = Callable[..., Engine[Numbers, list[Any]]]
@@ -78,7 +77,7 @@ def run(engine: Engine[Numbers, list[Any]], work: list[Numbers]) -> list[Any]:
     with engine:
         engine.expect(len(work))
         engine.prepare(lacks_nothing)
-        return [item for result in Executor(engine).run(work, unchanged) for item in result]
+        return [item for result in Executor(engine).run(work) for item in result]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -134,7 +133,7 @@ def test_suspects_do_not_wait_for_all_other_tasks(make: Make, tmp_path: Path) ->
     """So that a job on which everything fails can be stopped soon."""
     with make(raise_always) as engine:
         engine.prepare(lacks_nothing)
-        results = Executor(engine).run(tasks(100, tmp_path), unchanged)
+        results = Executor(engine).run(tasks(100, tmp_path))
         assert "unexpected LookupError" in next(results)[0]
         assert len(os.listdir(tmp_path)) < 60
 
@@ -166,7 +165,7 @@ def test_workers_that_do_not_start_are_an_error(make: Make) -> None:
 def test_all_workers_may_die_at_once() -> None:
     others = set(psutil.Process().children(recursive=True))
     with ProcessEngine(double, 2) as engine:
-        results = Executor(engine).run(tasks(30), unchanged)
+        results = Executor(engine).run(tasks(30))
         numbers = next(results)
         for process in set(psutil.Process().children(recursive=True)) - others:
             process.kill()
@@ -179,7 +178,7 @@ def occupy_workers(
 ) -> tuple[Iterator[Any], list[int]]:
     """Give three workers a task without end; return the results and the process ids."""
     engine.prepare(lacks_nothing)
-    results = Executor(engine).run([Numbers((n,), str(folder)) for n in (0, 1, 2, 3)], unchanged)
+    results = Executor(engine).run([Numbers((n,), str(folder)) for n in (0, 1, 2, 3)])
     assert next(results) == []
     wait_until(lambda: len(list(folder.glob("*.pid"))) == 3, "three busy workers")
     return results, [int(path.read_text()) for path in folder.glob("*.pid")]
@@ -220,7 +219,7 @@ def test_a_worker_that_stands_still_is_named(
     thread = Thread(target=go_on)
     thread.start()
     with ProcessEngine[Numbers, list[Any]](stand_still, 1) as engine:
-        results = list(Executor(engine).run(tasks(2), unchanged))
+        results = list(Executor(engine).run(tasks(2)))
     thread.join()
     assert sorted(results) == [[0, 2, 4], [6, 8, 10]]
     warnings = [message for message in caplog.messages if "has stood still" in message]

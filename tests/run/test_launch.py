@@ -177,8 +177,8 @@ def test_workers_have_the_flags_of_this_interpreter(
     lines = """
         from limbo_compress.run.executor import Executor
         from limbo_compress.run.processes import ProcessEngine
-        from tests.run.tasks import no_user_site, tasks, unchanged
+        from tests.run.tasks import no_user_site, tasks
         with ProcessEngine(no_user_site, 1) as engine:
-            print(*Executor(engine).run(tasks(1), unchanged))
+            print(*Executor(engine).run(tasks(1)))
     """
     assert run_beside(lines, "-s") == ["[1]"]
