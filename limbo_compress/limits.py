@@ -25,6 +25,7 @@ __all__ = [
     "SIDE",
     "SMALL_BYTES",
     "image_bytes",
+    "why_too_large",
 ]
 
 # The size of files, in bytes. A real metadata file has one megabyte.
@@ -64,6 +65,15 @@ OBJECTS = 2000
 # ones.
 FRAGMENT_BYTES = 1 << 28
 PATH_BYTES = 1 << 12
+
+
+def why_too_large(width: int, height: int, max_pixels: int) -> str:
+    """Say which limit an image exceeds; empty if none."""
+    if width * height > max_pixels:
+        return f"{width} x {height} pixels, the limit is {max_pixels:,}"
+    if max(width, height) > SIDE:
+        return f"{width} x {height} pixels, the limit is {SIDE:,} on a side"
+    return ""
 
 
 def image_bytes(pixels: int) -> int:

@@ -201,16 +201,11 @@ def _rank_channels(part: exr.ExrPart, name: str) -> list[tuple[str, int, str]]:
 def _check_size(part: exr.ExrPart, file_bytes: int, path: str, max_pixels: int) -> None:
     for window in (part.data_window, part.display_window):
         height, width = window.shape
-        if width < 1 or height < 1 or width * height > max_pixels:
-            raise SampleError(
-                f"the cryptomatte has {width} x {height} pixels, the limit is {max_pixels:,}", path
-            )
-        if max(width, height) > limits.SIDE:
-            raise SampleError(
-                f"the cryptomatte has {width} x {height} pixels,"
-                f" the limit is {limits.SIDE:,} on a side",
-                path,
-            )
+        why = limits.why_too_large(width, height, max_pixels)
+        if width < 1 or height < 1:
+            why = f"{width} x {height} pixels"
+        if why:
+            raise SampleError(f"the cryptomatte has {why}", path)
     height, width = part.tile_shape
     if height * width > max(_LARGEST_TILE, 4 * prod(part.data_window.shape)):
         raise SampleError(f"the cryptomatte has tiles of {width} x {height} pixels", path)

@@ -34,18 +34,8 @@ def convert(data: bytes, path: str, options: Options, out: NDArray[np.float16]) 
         If the image cannot be decoded or is too large.
     """
     header = read_header(data, path)
-    if header.width * header.height > options.max_pixels:
-        raise SampleError(
-            f"the image is too large: {header.width} x {header.height} pixels,"
-            f" the limit is {options.max_pixels:,}",
-            path,
-        )
-    if max(header.width, header.height) > limits.SIDE:
-        raise SampleError(
-            f"the image is too large: {header.width} x {header.height} pixels,"
-            f" the limit is {limits.SIDE:,} on a side",
-            path,
-        )
+    if why := limits.why_too_large(header.width, header.height, options.max_pixels):
+        raise SampleError(f"the image is too large: {why}", path)
     pixels = decode(data, path, options.decoder)
     if pixels.shape[:2] != (header.height, header.width):
         raise SampleError(
