@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 from .. import filenames
 from ..errors import OutputError, shown
@@ -77,29 +78,20 @@ class ExistingOutputs:
                 raise self._other_failures(f"{shown(self._paths[row])} {state}")
 
     def _check_rows(self, file_name: str) -> None:
-        path = self._job.final_path(file_name)
+        path, paths = self._job.final_path(file_name), None
         try:
-            with reading(path):
+            with reading(path), open_regular(path) as stream:
                 if file_name == filenames.METADATA:
-                    self._check_metadata(path)
-                else:
-                    self._check_number(path, _rows(path))
+                    paths = _read_paths(stream)
+                rows = _count_rows(stream) if paths is None else len(paths)
         except ValueError as error:
             raise OutputError(
                 f"the existing output cannot be read: {error}", path, _HINT
             ) from error
-
-    def _check_number(self, path: str, found: int) -> None:
-        if found != len(self._rows) or found == 0:
-            raise _mismatch(path, f"there are {found}, and {len(self._rows)} in this job")
-
-    def _check_metadata(self, path: str) -> None:
-        with open_regular(path) as stream:
-            index = read_index(stream.fileno())
-        if index is None:
-            raise ValueError("it has no index, so nothing says whose rows these are")
-        self._check_number(path, len(index))
-        self._check_paths(path, [index.path(row) for row in range(len(index))])
+        if rows != len(self._rows) or rows == 0:
+            raise _mismatch(path, f"there are {rows}, and {len(self._rows)} in this job")
+        if paths is not None:
+            self._check_paths(path, paths)
 
     def _check_paths(self, path: str, found: list[str]) -> None:
         """Check the path of each row, as it is below the folder that all have in common.
@@ -156,19 +148,20 @@ def _is_mask(file_name: str, path: str) -> bool:
         return False
 
 
-def _rows(path: str) -> int:
-    """Number of rows of existing images or masks.
+def _read_paths(stream: BinaryIO) -> list[str]:
+    """Read the path of each row of existing metadata."""
+    index = read_index(stream.fileno())
+    if index is None:
+        raise ValueError("it has no index, so nothing says whose rows these are")
+    return [index.path(row) for row in range(len(index))]
 
-    Raises
-    ------
-    OSError, ValueError
-        If they cannot be read.
-    """
-    with open_regular(path) as stream:
-        array = read_header(stream)
-        if not array.holds_images and not array.holds_masks:
-            raise ValueError("it is no array of images or masks")
-        array.check_size(stream)
+
+def _count_rows(stream: BinaryIO) -> int:
+    """Count the rows of existing images or masks."""
+    array = read_header(stream)
+    if not array.holds_images and not array.holds_masks:
+        raise ValueError("it is no array of images or masks")
+    array.check_size(stream)
     return array.shape[0]
 
 
