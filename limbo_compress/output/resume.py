@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from .. import deflate
-from ..formats.shard_record import ShardRecord, has_its_metadata, read_edges, read_shard_records
+from ..errors import OutputError, UsageError
+from ..formats.shard_record import (
+    ShardRecord,
+    has_its_metadata,
+    read_edges,
+    read_shard_records,
+    rows_of,
+)
 from ..oserrors import reading, writing
 from ..plan import Job
+from .allocate import is_there
 from .filesystem import forget_cached, sync_or_remove
+from .record import changes, fingerprint, made_by, read_record
 
-__all__ = ["good_parts", "is_within", "missing"]
+__all__ = ["good_records", "has_records", "is_within", "missing", "resumable_record"]
+
+_log = logging.getLogger("limbo_compress")
 
 _CHUNK = 1 << 20
 # How much of what was on the disk is read again, to see if it is what was written. Reading all rows
@@ -20,7 +34,51 @@ _CHUNK = 1 << 20
 _CHECKED_BYTES = 1 << 30
 
 
-def good_parts(
+def resumable_record(job: Job, paths: Sequence[str], has_other_partitions: bool) -> dict[str, Any]:
+    """Read the record of the work that a run resumes; empty if there is none, or it may go.
+
+    Parameters
+    ----------
+    job : Job
+    paths : sequence of str
+        The metadata files, one per row of all partitions.
+    has_other_partitions : bool
+        Whether others work on the job.
+
+    Raises
+    ------
+    OutputError, UsageError
+        If there is work that this run may neither use nor remove.
+    """
+    folder = job.folder if os.path.isdir(job.folder) else job.root
+    found, wanted = read_record(folder), fingerprint(job, paths)
+    has_work = has_records(folder)
+    if job.options.fresh or not (has_work or has_other_partitions):
+        return {}
+    if not found and has_work:
+        problem = "there is finished work, but its record is missing or damaged"
+        raise OutputError(problem, folder, "`fresh` starts over")
+    if found and found.get("format") != wanted["format"]:
+        hint = "finish it with that version, or start over with `fresh`"
+        raise UsageError(f"unfinished work of {made_by(found)}", job.root, hint)
+    if found and (differences := changes(found, wanted)):
+        hint = "`fresh` starts over"
+        if job.partition:
+            hint = "all partitions of a job need the same options and libraries"
+        problem = f"unfinished work of another job: {', '.join(differences)}"
+        raise UsageError(problem, job.root, hint)
+    lost = [array.file_name for array in job.arrays if not is_there(job, array)]
+    if lost and has_other_partitions:
+        raise OutputError("it is missing", job.work_path(lost[0]), "end all partitions")
+    if lost and not os.path.isdir(job.work_folder(lost[0])):
+        problem = "unfinished work is missing: mount its disk, or restore the link to it"
+        raise OutputError(problem, job.work_folder(lost[0]), "`fresh` starts over")
+    if lost:
+        _log.warning("unfinished work is lost: %s is missing", job.work_path(lost[0]))
+    return {} if lost else found
+
+
+def good_records(
     job: Job, paths: Sequence[str], runs: Sequence[str], files: Mapping[str, int]
 ) -> tuple[list[ShardRecord], list[str]]:
     """Read the records of a job's rows that can be trusted.
@@ -144,3 +202,10 @@ def missing(done: Iterable[range], rows: range) -> list[range]:
             gaps.append(range(row, found.start))
         row = max(row, found.stop)
     return gaps
+
+
+def has_records(folder: str) -> bool:
+    """Whether any shard is done in a folder, which may be missing."""
+    with suppress(FileNotFoundError):
+        return any(map(rows_of, os.listdir(folder)))
+    return False

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError
 from ..formats.shard_record import ShardRecord, rows_of
 from ..oserrors import writing
 from ..plan import PLACE, Job
@@ -21,17 +21,8 @@ from .filesystem import is_written_elsewhere, sync_folders, write_synced
 from .lock import Lock, partition_locks
 from .owners import opened_work_folder
 from .publication import Publication, is_interrupted
-from .record import (
-    changes,
-    fingerprint,
-    last_record,
-    made_by,
-    read_record,
-    record_names,
-    runs_of,
-    write_record,
-)
-from .resume import good_parts, is_within
+from .record import fingerprint, last_record, read_record, record_names, runs_of, write_record
+from .resume import good_records, has_records, is_within, resumable_record
 
 __all__ = ["WorkDir", "place_in"]
 
@@ -119,7 +110,7 @@ class WorkDir:
                         self._ask()
                     finally:
                         self._held.remove(claim)
-            self.done, self.changed = good_parts(self.job, self._paths, runs, self.files)
+            self.done, self.changed = good_records(self.job, self._paths, runs, self.files)
             self._remove_other_files()
             self._stack = stack.pop_all()
         return self
@@ -164,7 +155,7 @@ class WorkDir:
                 pass
         self._take_over(job.linked_roots)
         self._settle_publication()
-        found = self._read_record()
+        found = resumable_record(job, self._paths, self._lock.has_other_partitions())
         wanted = fingerprint(job, self._paths)
         if found:
             runs = write_record(job, job.folder, found | wanted)
@@ -205,42 +196,6 @@ class WorkDir:
         self._ask()  # what was listed may be a successor's
         if name != self._job.place:
             rename_folder(os.path.join(root, name), self._own_place(root))
-
-    def _read_record(self) -> dict[str, Any]:
-        """Read the record of what is there; empty if there is nothing, or it may go.
-
-        Raises
-        ------
-        OutputError, UsageError
-            If there is work that this run may neither use nor remove.
-        """
-        job = self._job
-        folder = job.folder if os.path.isdir(job.folder) else job.root
-        found, wanted = read_record(folder), fingerprint(job, self._paths)
-        has_parts, others = _has_records(folder), self._lock.has_other_partitions()
-        if job.options.fresh or not (has_parts or others):
-            return {}
-        if not found and has_parts:
-            problem = "there is finished work, but its record is missing or damaged"
-            raise OutputError(problem, folder, "`fresh` starts over")
-        if found and found.get("format") != wanted["format"]:
-            hint = "finish it with that version, or start over with `fresh`"
-            raise UsageError(f"unfinished work of {made_by(found)}", job.root, hint)
-        if found and (differences := changes(found, wanted)):
-            hint = "`fresh` starts over"
-            if job.partition:
-                hint = "all partitions of a job need the same options and libraries"
-            problem = f"unfinished work of another job: {', '.join(differences)}"
-            raise UsageError(problem, job.root, hint)
-        missing = [array.file_name for array in job.arrays if not is_there(job, array)]
-        if missing and others:
-            raise OutputError("it is missing", job.work_path(missing[0]), "end all partitions")
-        if missing and not os.path.isdir(job.work_folder(missing[0])):
-            problem = "unfinished work is missing: mount its disk, or restore the link to it"
-            raise OutputError(problem, job.work_folder(missing[0]), "`fresh` starts over")
-        if missing:
-            _log.warning("unfinished work is lost: %s is missing", job.work_path(missing[0]))
-        return {} if missing else found
 
     def _build(self, record: dict[str, Any]) -> None:
         """Make a new place, which appears with all that belongs to it."""
@@ -289,7 +244,7 @@ class WorkDir:
     def _keep_or_clear(self) -> None:
         job = self._job
         has_arrays = all(is_there(job, array) for array in job.arrays)
-        self.is_kept = _has_records(job.folder) and (has_arrays or is_interrupted(job.folder))
+        self.is_kept = has_records(job.folder) and (has_arrays or is_interrupted(job.folder))
         if not self.has_late_writers:
             with suppress(FileNotFoundError):
                 os.unlink(job.work_path(_WRITING + job.run))
@@ -362,7 +317,7 @@ def place_in(root: str) -> str:
         If there are two.
     """
     places = _places(root)
-    used = [name for name in places if _has_records(os.path.join(root, name))]
+    used = [name for name in places if has_records(os.path.join(root, name))]
     if len(used) > 1:
         raise OutputError(f"{' and '.join(used)} both hold work", root, "move one away")
     return max(used or places, key=lambda name: last_record(os.path.join(root, name)), default="")
@@ -370,10 +325,6 @@ def place_in(root: str) -> str:
 
 def _places(root: str) -> list[str]:
     return [name for name in _names(root) if name.startswith(PLACE)]
-
-
-def _has_records(folder: str) -> bool:
-    return any(map(rows_of, _names(folder)))
 
 
 def _names(folder: str) -> list[str]:
