@@ -213,7 +213,7 @@ def _warn_if_ignored(options: Options) -> None:
 
 def _empty_masks(options: Options, publisher: Publisher) -> tuple[str, ...]:
     """Return the names of the masks that are all zeros, and warn of them."""
-    empty = {name: pattern for name, pattern in options.masks if not publisher.hits[name]}
+    empty = {name: pattern for name, pattern in options.masks.items() if not publisher.hits[name]}
     if empty:
         why = "no sample has a cryptomatte with labels"
         if publisher.labels:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from operator import index
-from typing import Any
+from typing import Any, ClassVar, Literal, get_args
 
 from .errors import UsageError
 from .oserrors import is_folder
@@ -16,9 +17,18 @@ from .partition import parse_partition
 
 __all__ = ["Options", "check_prefix"]
 
+OnError = Literal["stop", "skip"]
+Decoder = Literal["auto", "opencv"]
+WriteRows = Literal["auto", "mmap", "pwrite"]
+
 _OPENCV_MAX_PIXELS = 1 << 30
 _SCHEDULER_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 _MAX_FAILURES = re.compile(r"(\d+)|(\d+(?:\.\d+)?)%")
+
+# Whether the bytes of a finished sample depend on a field. Work is resumed only with equal values
+# of those that decide. The record of a job lists its samples besides, and bad ones are done again.
+_BYTES = {"decides_bytes": True}
+_OTHER = {"decides_bytes": False}
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,9 @@ class Options:
         Whether to write the images.
     image_size : (int, int)
         Width and height of a row of the images and masks, in pixels.
-    masks : tuple of (str, str)
-        For each mask its name, and the regular expression that selects its labels.
+    masks : dict of str to str
+        For each mask its name, and the regular expression that selects its labels. Pairs of the
+        two are accepted as well.
     metadata : bool
         Whether to write the metadata.
     strip_regions : bool
@@ -78,26 +89,32 @@ class Options:
         If the options contradict each other or name a folder that does not exist.
     """
 
-    directories: tuple[str, ...]
-    prefix: str = "compressed"
-    images: bool = False
-    image_size: tuple[int, int] = (224, 224)
-    masks: tuple[tuple[str, str], ...] = ()
-    metadata: bool = False
-    strip_regions: bool = False
-    start: int | None = None
-    end: int | None = None
-    workers: int | None = None
-    on_error: str = "stop"
-    max_failures: str | None = None
-    max_pixels: int = 179_000_000
-    decoder: str = "auto"
-    fresh: bool = False
-    write_rows: str = "auto"
-    partition: str | None = None
-    scheduler: str | None = None
-    scheduler_file: str | None = None
-    wait: float = 300.0
+    directories: tuple[str, ...] = field(metadata=_OTHER)
+    prefix: str = field(default="compressed", metadata=_OTHER)
+    images: bool = field(default=False, metadata=_BYTES)
+    image_size: tuple[int, int] = field(default=(224, 224), metadata=_BYTES)
+    masks: Mapping[str, str] = field(default_factory=dict, hash=False, metadata=_BYTES)
+    metadata: bool = field(default=False, metadata=_BYTES)
+    strip_regions: bool = field(default=False, metadata=_BYTES)
+    start: int | None = field(default=None, metadata=_OTHER)
+    end: int | None = field(default=None, metadata=_OTHER)
+    workers: int | None = field(default=None, metadata=_OTHER)
+    on_error: OnError = field(default="stop", metadata=_OTHER)
+    max_failures: str | None = field(default=None, metadata=_OTHER)
+    max_pixels: int = field(default=179_000_000, metadata=_OTHER)
+    decoder: Decoder = field(default="auto", metadata=_OTHER)
+    fresh: bool = field(default=False, metadata=_OTHER)
+    write_rows: WriteRows = field(default="auto", metadata=_OTHER)
+    partition: str | None = field(default=None, metadata=_OTHER)
+    scheduler: str | None = field(default=None, metadata=_OTHER)
+    scheduler_file: str | None = field(default=None, metadata=_OTHER)
+    wait: float = field(default=300.0, metadata=_OTHER)
+
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "on_error": get_args(OnError),
+        "decoder": get_args(Decoder),
+        "write_rows": get_args(WriteRows),
+    }
 
     def __post_init__(self) -> None:
         self._normalize()
@@ -123,17 +140,17 @@ class Options:
                 "directories": tuple(map(os.fsdecode, directories)),
                 "prefix": os.fsdecode(self.prefix),
                 "image_size": tuple(map(index, self.image_size)),
-                "masks": tuple(map(_mask, self.masks)),
+                "masks": _masks(self.masks),
                 "max_pixels": index(self.max_pixels),
                 "wait": float(self.wait),
             }
-            for field in ("start", "end", "workers"):
-                value = getattr(self, field)
-                values[field] = None if value is None else index(value)
+            for name in ("start", "end", "workers"):
+                value = getattr(self, name)
+                values[name] = None if value is None else index(value)
         except (TypeError, ValueError) as error:
             raise UsageError(f"an option has a value of the wrong type: {error}") from error
-        for field, value in values.items():
-            object.__setattr__(self, field, value)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def _check_values(self) -> None:
         if len(self.image_size) != 2 or min(self.image_size) < 1:
@@ -147,13 +164,9 @@ class Options:
             )
         if not self.wait >= 0:  # which NaN is not, either
             raise UsageError(f"`wait` {self.wait:g}: must be at least 0 seconds")
-        for field, value, choices in (
-            ("on_error", self.on_error, ("stop", "skip")),
-            ("decoder", self.decoder, ("auto", "opencv")),
-            ("write_rows", self.write_rows, ("auto", "mmap", "pwrite")),
-        ):
-            if value not in choices:
-                raise UsageError(f"`{field}` {value}: must be one of {', '.join(choices)}")
+        for name, choices in self.CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise UsageError(f"`{name}` {value}: must be one of {', '.join(choices)}")
         if self.max_failures is None:
             return
         if self.on_error == "stop":
@@ -197,12 +210,9 @@ class Options:
         return bool(self.scheduler or self.scheduler_file)
 
     def _check_masks(self) -> None:
-        names = [name for name, _ in self.masks]
-        for name, pattern in self.masks:
+        for name, pattern in self.masks.items():
             if not name or "/" in name or os.sep in name or "\0" in name:
                 raise UsageError(f"`masks` {name!r}: the name becomes part of a file's name")
-            if names.count(name) > 1:
-                raise UsageError(f"`masks` {name}: the name is given twice")
             try:
                 re.compile(pattern)
             except re.error as error:
@@ -215,9 +225,9 @@ class Options:
             )
 
     def _check_range(self) -> None:
-        for field, bound in (("start", self.start), ("end", self.end)):
+        for name, bound in (("start", self.start), ("end", self.end)):
             if bound is not None and bound < 0:
-                raise UsageError(f"`{field}` {bound}: must not be negative")
+                raise UsageError(f"`{name}` {bound}: must not be negative")
         if self.end is not None and self.end <= (self.start or 0):
             raise UsageError(
                 f"`start` {self.start or 0} `end` {self.end}: the range is empty"
@@ -230,6 +240,12 @@ class Options:
         for directory in self.directories:
             if not is_folder(directory):
                 raise UsageError("no such directory", directory)
+
+    @property
+    def deciding_bytes(self) -> dict[str, Any]:
+        """The fields that decide the bytes of the outputs, by their names."""
+        names = [each.name for each in fields(self) if each.metadata["decides_bytes"]]
+        return {name: getattr(self, name) for name in names}
 
     def failure_limit(self, samples: int) -> float:
         """How many of `samples` may be bad before the job fails."""
@@ -273,10 +289,14 @@ def check_prefix(prefix: str) -> None:
         raise UsageError("no such folder for `prefix`", folder, "create it first")
 
 
-def _mask(given: Any) -> tuple[str, str]:
-    """Check a pair of str. A str of two letters, such as the key of a dict, would pass for one."""
-    if not isinstance(given, str):
-        name, pattern = given
-        if isinstance(name, str) and isinstance(pattern, str):
-            return name, pattern
-    raise TypeError(f"`masks` takes pairs of a name and a pattern, both str, not {given!r}")
+def _masks(given: Any) -> dict[str, str]:
+    """Check names and patterns. A str of two letters, such as ``"ab"``, would pass for a pair."""
+    masks: dict[str, str] = {}
+    for pair in given.items() if isinstance(given, Mapping) else given:
+        name, pattern = ("", None) if isinstance(pair, str) else pair
+        if not isinstance(name, str) or not isinstance(pattern, str):
+            raise TypeError(f"`masks` takes pairs of a name and a pattern, both str, not {pair!r}")
+        if name in masks:
+            raise UsageError(f"`masks` {name}: the name is given twice")
+        masks[name] = pattern
+    return masks

@@ -138,7 +138,7 @@ def plan(options: Options, rows: int) -> Job:
     width, height = options.image_size
     arrays = [
         ArrayFile(filenames.mask_array(mask), rows, (height, width, 1), "float32")
-        for mask, _ in options.masks
+        for mask in options.masks
     ]
     if options.images:
         arrays.insert(0, ArrayFile(filenames.IMAGES, rows, (height, width, 3), "float16"))

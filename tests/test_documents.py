@@ -114,7 +114,7 @@ PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if path != TUTORI
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run_in_order(page: Path, data: Path) -> None:
-    masks = (("big", "^48"),)
+    masks = {"big": "^48"}
     compress(Options((str(data),), prefix="test", images=True, metadata=True, masks=masks))
     run_in_order(page)
 

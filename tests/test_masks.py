@@ -210,7 +210,7 @@ def test_invalid_mask_arguments_are_refused(
 
 
 @pytest.mark.parametrize(
-    "masks", [{"ab": "^48"}, ("ab", "xy"), ("big", "^48"), [("a", re.compile("^48"))], [("a",)]]
+    "masks", [("ab", "xy"), ("big", "^48"), [("a", re.compile("^48"))], [("a",)], {"a": None}]
 )
 def test_masks_that_are_no_pairs_of_str_are_refused(tmp_path: Path, masks: Any) -> None:
     with pytest.raises(UsageError, match="wrong type"):
@@ -219,7 +219,7 @@ def test_masks_that_are_no_pairs_of_str_are_refused(tmp_path: Path, masks: Any) 
 
 def test_a_null_byte_in_a_mask_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="file's name"):
-        Options((str(tmp_path),), masks=(("a\0", "."),))
+        Options((str(tmp_path),), masks={"a\0": "."})
 
 
 def test_without_the_extra_the_error_says_what_to_install(

@@ -1,11 +1,39 @@
 from __future__ import annotations
 
+from dataclasses import Field, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from limbo_compress import Options, UsageError
+from limbo_compress.output.record import fingerprint
+from limbo_compress.plan import plan
+
+# For each field another value than in the test that goes through them; {} is its folder.
+OTHERS: dict[str, Any] = {
+    "directories": "/",
+    "prefix": "{}/y",
+    "images": False,
+    "image_size": (5, 4),
+    "masks": {"m": "b"},
+    "metadata": False,
+    "strip_regions": True,
+    "start": 1,
+    "end": 1,
+    "workers": 3,
+    "on_error": "stop",
+    "max_failures": "3%",
+    "max_pixels": 10,
+    "decoder": "opencv",
+    "fresh": True,
+    "write_rows": "mmap",
+    "partition": "1/2",
+    "scheduler": "tcp://host:1",
+    "scheduler_file": "{}/file",
+    "wait": 2,
+}
 
 
 @pytest.mark.parametrize(
@@ -52,3 +80,34 @@ def test_start_and_end_are_a_half_open_range(tmp_path: Path) -> None:
     assert rows(3, 400) == range(3, 10)
     with pytest.raises(UsageError, match="there are 10 samples"):
         rows(10, None)
+
+
+@pytest.mark.parametrize("field", fields(Options), ids=lambda field: field.name)
+def test_the_record_of_a_job_has_the_options_that_decide_bytes_and_no_others(
+    tmp_path: Path, field: Field[Any]
+) -> None:
+    if field.name.startswith("scheduler") and not find_spec("distributed"):
+        pytest.skip("Dask is not installed")
+    options = Options(
+        (str(tmp_path),),
+        str(tmp_path / "x"),
+        images=True,
+        metadata=True,
+        masks={"m": "a"},
+        on_error="skip",
+    )
+    value = OTHERS[field.name]
+    if isinstance(value, str):
+        value = value.format(tmp_path)
+    other = replace(options, **{field.name: value})
+    assert getattr(other, field.name) != getattr(options, field.name)
+    before, after = (fingerprint(plan(each, 4), ["sample"]) for each in (options, other))
+    after.pop("partitions", None)  # whose number must not change once one of them has begun
+    assert field.metadata["decides_bytes"] == (field.name in before) == (before != after)
+
+
+def test_masks_are_a_dict_or_pairs(tmp_path: Path) -> None:
+    pairs: Any = [("b", "x"), ("a", "y")]
+    options = Options((str(tmp_path),), masks=pairs)
+    assert options == Options((str(tmp_path),), masks=dict(pairs))
+    assert list(options.masks.items()) == pairs

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import Options, Partition, UsageError
 from .console import print_error, print_output
@@ -170,7 +170,7 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
     )
     how.add_argument(
         "--on-error",
-        choices=("stop", "skip"),
+        choices=Options.CHOICES["on_error"],
         default="stop",
         help="whether a bad sample stops the job, or is left out of every output (default: stop)",
     )
@@ -189,7 +189,7 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
     )
     how.add_argument(
         "--decoder",
-        choices=("auto", "opencv"),
+        choices=Options.CHOICES["decoder"],
         default="auto",
         help="auto decodes plain PNGs (8-bit RGB or RGBA) faster than OpenCV, to the same pixels"
         " (default: auto)",
@@ -197,7 +197,7 @@ def _add_run_options(how: argparse._ArgumentGroup) -> None:
     how.add_argument("--fresh", action="store_true", help="discard unfinished work and start over")
     how.add_argument(
         "--write-rows",
-        choices=("auto", "mmap", "pwrite"),
+        choices=Options.CHOICES["write_rows"],
         default="auto",
         help="how rows are written (default: auto, which is pwrite on network filesystems and FUSE,"
         " and where space cannot be reserved, else mmap)",
@@ -240,12 +240,14 @@ def _add_cluster_options(cluster: argparse._ArgumentGroup) -> None:
 def _options(arguments: argparse.Namespace) -> Options:
     if arguments.mask and not arguments.directory:
         raise UsageError("name at least one directory of Limbo data", "", _MASK_HINT)
+    # Pairs, of which `Options` refuses two with one name.
+    masks: Any = [pair for words in arguments.mask for pair in _masks(words)]
     return Options(
         directories=tuple(arguments.directory),
         prefix=arguments.prefix,
         images=arguments.images,
         image_size=tuple(arguments.image_size),
-        masks=tuple(mask for words in arguments.mask for mask in _masks(words)),
+        masks=masks,
         metadata=arguments.metadata,
         strip_regions=arguments.strip_regions,
         start=arguments.start,

@@ -170,7 +170,7 @@ def _differences(dataset: Dataset, place: int, path: str) -> Iterator[str]:
         (os.path.dirname(path),),
         images=has_images,
         metadata=True,
-        masks=(("mask", "."),) if masks else (),
+        masks={"mask": "."} if masks else {},
     )
     with SampleReader(options, [path], check_file_size) as reader:
         files = reader.next()

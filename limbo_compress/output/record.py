@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -111,15 +111,18 @@ def fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
     decoders = dependencies.decoders(options.images, bool(options.masks))
     return partitions | {
         "format": _FORMAT,
-        "images": options.images,
-        "image_size": list(options.image_size),
-        "masks": [list(mask) for mask in options.masks],
-        "metadata": options.metadata,
-        "strip_regions": options.strip_regions,
+        **{name: _as_json(value) for name, value in options.deciding_bytes.items()},
         _DECODERS: decoders,
         "number of samples": len(paths),
         "list of samples": names.hexdigest(),
     }
+
+
+def _as_json(value: Any) -> Any:
+    """Return the value of an option as reading JSON gives it; a dict keeps its order, in a list."""
+    if isinstance(value, Mapping):
+        return [list(item) for item in value.items()]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def made_by(record: dict[str, Any]) -> str:

@@ -228,7 +228,7 @@ class _Done:
 
     def labels_near_misses(self, options: Options) -> tuple[str, ...]:
         """Choose labels that resemble the patterns of the masks without a hit."""
-        misses = [pattern for name, pattern in options.masks if not self.hits[name]]
+        misses = [pattern for name, pattern in options.masks.items() if not self.hits[name]]
         return nearest_names(misses, self.labels) if misses else ()
 
 
@@ -315,17 +315,16 @@ def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[An
     """
     from ..imaging.cryptomatte import mattes, open_cryptomatte, resize_matte
 
-    masks = [rows[filenames.mask_array(mask)] for mask, _ in options.masks]
+    masks = [rows[filenames.mask_array(mask)] for mask in options.masks]
     file = files.cryptomatte
     if file is None:
         for row in masks:
             row[...] = 0
         return []
     cryptomatte = open_cryptomatte(file.data, file.path, options.max_pixels)
-    patterns = [pattern for _, pattern in options.masks]
-    found = mattes(cryptomatte, files.labels, patterns)
+    found = mattes(cryptomatte, files.labels, list(options.masks.values()))
     return [
         name
-        for (name, _), row, matte in zip(options.masks, masks, found, strict=True)
+        for name, row, matte in zip(options.masks, masks, found, strict=True)
         if resize_matte(matte, options.image_size, row)
     ]

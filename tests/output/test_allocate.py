@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from limbo_compress import Options, OutputError, compress
+from limbo_compress.options import WriteRows
 from limbo_compress.output.allocate import create_files, is_there, open_files
 from limbo_compress.plan import Job, plan
 from tests import jobs
@@ -39,7 +40,7 @@ def mount(tmp_path: Path) -> Iterator[Mount]:
         jobs.run("umount", folder, check=True)
 
 
-def created(folder: Path, how: str = "auto") -> Job:
+def created(folder: Path, how: WriteRows = "auto") -> Job:
     """Create the files of a job in a folder."""
     options = Options((str(folder),), str(folder / "out"), images=True, write_rows=how)
     job = plan(options, 10)
@@ -58,7 +59,7 @@ def opened(job: Job) -> Job:
 
 
 @pytest.mark.parametrize("how", ["mmap", "pwrite"])
-def test_rows_are_written_as_asked(tmp_path: Path, how: str) -> None:
+def test_rows_are_written_as_asked(tmp_path: Path, how: WriteRows) -> None:
     assert ("images" in created(tmp_path, how).mapped) == (how == "mmap")
 
 

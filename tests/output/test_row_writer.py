@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from limbo_compress import Options, OutputError, compress
+from limbo_compress.options import WriteRows
 from limbo_compress.output.allocate import create_files, open_files
 from limbo_compress.output.row_writer import RowWriter
 from limbo_compress.plan import Job, plan
@@ -28,7 +29,7 @@ PAGE = 1 << 16
     ],
 )
 def test_shards_write_whole_pages_and_keep_their_edges(
-    tmp_path: Path, how: str, size: tuple[int, int], cuts: list[int]
+    tmp_path: Path, how: WriteRows, size: tuple[int, int], cuts: list[int]
 ) -> None:
     options = Options(
         (str(tmp_path),), str(tmp_path / "x"), images=True, image_size=size, write_rows=how
