@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from . import deflate, filenames
+from .arrays import kind_of
 from .formats.npy import ArrayFile
 from .options import Options
 from .partition import Partition, parse_partition
@@ -135,13 +136,9 @@ def work_folder_of(prefix: str) -> str:
 def plan(options: Options, rows: int) -> Job:
     """Decide what a job over `rows` samples writes, and where."""
     target = os.path.abspath(options.prefix)
-    width, height = options.image_size
-    arrays = [
-        ArrayFile(filenames.mask_array(mask), rows, (height, width, 1), "float32")
-        for mask in options.masks
-    ]
-    if options.images:
-        arrays.insert(0, ArrayFile(filenames.IMAGES, rows, (height, width, 3), "float16"))
+    names = [filenames.IMAGES] if options.images else []
+    names += map(filenames.mask_array, options.masks)
+    arrays = (ArrayFile(name, rows, options.image_size, kind_of(name)) for name in names)
     run = os.urandom(8).hex()
     job = Job(
         options,

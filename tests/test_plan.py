@@ -13,4 +13,4 @@ def test_the_work_folder_is_beside_the_outputs(tmp_path: Path) -> None:
     assert job.work_path("images.npy") == str(
         tmp_path / ".out.partial" / f"work-{job.run}" / "images.npy"
     )
-    assert [array.row_shape for array in job.arrays] == [(2, 3, 3)]
+    assert [array.shape[1:] for array in job.arrays] == [(2, 3, 3)]

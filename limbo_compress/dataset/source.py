@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import filenames
+from ..arrays import kind_of
 from ..errors import InputError, MissingError
 from ..formats.filestate import open_regular
 from ..formats.npy import read_header
@@ -217,26 +218,25 @@ def _open_array(path: str, name: str) -> NDArray[Any] | None:
 
     Returns
     -------
-    memmap of float16 or float32, or None
-        Of shape (samples, height, width, channels).
+    memmap, shape (samples, height, width, channels), or None
 
     Raises
     ------
     InputError
         If the file cannot be read, is longer or shorter than its header says, or holds no images.
     """
+    kind = kind_of(name)
     try:
         with open_regular(path) as stream:
             found = read_header(stream)
-            is_wanted = found.holds_images if name == filenames.IMAGES else found.holds_masks
-            if is_wanted:
+            if found.is_of(kind):
                 found.check_size(stream)
                 return np.memmap(stream, found.descr, "r", found.offset, found.shape)
     except (OSError, ValueError) as error:
         problem = getattr(error, "strerror", None) or error  # without the number and the path
         raise InputError(f"cannot read it: {problem}", path) from error
     if name == filenames.IMAGES:
-        raise InputError("it is no array of float16 RGB images", path)
+        raise InputError(f"it is no array of {kind.dtype} RGB images", path)
     return None
 
 

@@ -2,6 +2,6 @@
 
 ::
 
-    PNG, JPEG ──► image: decode (png or OpenCV) ──► color ──► resample ──► float16 row
+    PNG, JPEG ──► image: decode (png or OpenCV) ──► color ──► resample ──► row
     OpenEXR ────► cryptomatte: ranks ──► mattes ────────────► resample ──► float32 rows
 """

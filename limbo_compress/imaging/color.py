@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import IMAGES
 from .decode import Pixels, opencv
 from .resample import Doubles, axis_operator, resample
 
@@ -15,7 +16,9 @@ try:
 except ImportError:  # installed without a C compiler, or for another kind of CPU
     compiled = None  # type: ignore[assignment]
 
-__all__ = ["compiled", "fill_row", "linear_light"]
+__all__ = ["ImageRow", "compiled", "fill_row", "linear_light"]
+
+ImageRow = NDArray[np.float16]  # as `IMAGES` says
 
 
 @cache
@@ -40,7 +43,7 @@ def linear_light(grey: bool) -> Doubles:
     return np.where(value <= half(0.04045), value / half(12.92), power).astype(np.float64)
 
 
-def fill_row(pixels: Pixels, light: Doubles, out: NDArray[np.float16]) -> None:
+def fill_row(pixels: Pixels, light: Doubles, out: ImageRow) -> None:
     """Convert pixels to linear light, resize them, and write them into a row.
 
     Parameters
@@ -49,14 +52,16 @@ def fill_row(pixels: Pixels, light: Doubles, out: NDArray[np.float16]) -> None:
         In C order.
     light : ndarray of float64, shape (256,)
         The linear light of each 8-bit value.
-    out : ndarray of float16, shape (height of the row, width of the row, 3)
+    out : ndarray, shape (height of the row, width of the row, 3)
         In C order. Receives the row, clipped to the range of the pixels' own linear values.
     """
     if compiled is None:
         _fill_row_with_numpy(pixels, light, out)
         return
     height, width, _ = pixels.shape
-    rows, columns = axis_operator(height, out.shape[0]), axis_operator(width, out.shape[1])
+    order = IMAGES.spline_order
+    rows = axis_operator(height, out.shape[0], order)
+    columns = axis_operator(width, out.shape[1], order)
     compiled.fill_row(
         pixels,
         height,
@@ -69,7 +74,7 @@ def fill_row(pixels: Pixels, light: Doubles, out: NDArray[np.float16]) -> None:
     )
 
 
-def _fill_row_with_numpy(pixels: Pixels, light: Doubles, out: NDArray[np.float16]) -> None:
+def _fill_row_with_numpy(pixels: Pixels, light: Doubles, out: ImageRow) -> None:
     cv2 = opencv()
     # Plane by plane: both passes of the resampling are then plain matrix products.
     size = (out.shape[1], out.shape[0])
@@ -83,4 +88,4 @@ def _resample_plane(plane: Pixels, light: Doubles, size: tuple[int, int]) -> NDA
     def strip(low: int, high: int) -> Doubles:
         return np.asarray(opencv().LUT(plane[low:high], light))
 
-    return resample(strip, plane.shape, size).astype(np.float32)
+    return resample(strip, plane.shape, size, IMAGES.spline_order).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A cryptomatte and some labels to float32 rows of coverage.
+"""A cryptomatte and some labels to rows of coverage.
 
 The format is that of the Cryptomatte specification 1.2 (Psyop): an OpenEXR file whose
 attribute ``cryptomatte/<key>/name`` names a layer, and whose channels ``<name>00.R``,
@@ -25,6 +25,7 @@ import OpenEXR
 from numpy.typing import NDArray
 
 from .. import limits
+from ..arrays import MASKS
 from ..errors import SampleError
 from . import exr
 from .resample import Doubles, resample
@@ -392,7 +393,8 @@ def resize_matte(matte: Doubles, size: tuple[int, int], out: NDArray[np.float32]
     bool
         Whether the matte covers anything.
     """
-    resized = resample(lambda low, high: matte[low:high], matte.shape, size)
+    order = MASKS.spline_order
+    resized = resample(lambda low, high: matte[low:high], matte.shape, size, order)
     least, most = matte.min(), matte.max()
     np.clip(resized, least, most, out=out[..., 0], casting="same_kind")
     return bool(least or most)

@@ -1,20 +1,17 @@
-"""The bytes of a PNG or JPEG to one float16 row of linear light."""
+"""The bytes of a PNG or JPEG to one row of linear light."""
 
 from __future__ import annotations
-
-import numpy as np
-from numpy.typing import NDArray
 
 from .. import limits
 from ..errors import SampleError
 from ..options import Options
-from .color import fill_row, linear_light
+from .color import ImageRow, fill_row, linear_light
 from .decode import decode, read_header
 
 __all__ = ["convert"]
 
 
-def convert(data: bytes, path: str, options: Options, out: NDArray[np.float16]) -> None:
+def convert(data: bytes, path: str, options: Options, out: ImageRow) -> None:
     """Decode an image, convert it to linear light, resize it, and write it into a row.
 
     Parameters
@@ -25,7 +22,7 @@ def convert(data: bytes, path: str, options: Options, out: NDArray[np.float16]) 
         Its path, for errors.
     options : Options
         `max_pixels` and `decoder` are used.
-    out : ndarray of float16, shape (height, width, 3)
+    out : ndarray, shape (height, width, 3)
         Receives the row, clipped to the range of the image's own linear values.
 
     Raises

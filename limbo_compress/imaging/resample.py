@@ -103,25 +103,28 @@ class Block(NamedTuple):
 
 
 @lru_cache(maxsize=8)  # of a long axis, each takes dozens of megabytes
-def axis_operator(n: int, m: int) -> Operator:
+def axis_operator(n: int, m: int, order: int) -> Operator:
     """Return the operator that resizes an axis.
 
     Parameters
     ----------
     n, m : int
         Its number of samples before and after, both at least 1.
+    order : int
+        That of the B-splines.
 
     Returns
     -------
     Operator
     """
-    kernel = np.convolve(_inverse_spline_kernel(), _gaussian_kernel(n / m))
+    inverse_kernel, weights_at = _SPLINES[order]
+    kernel = np.convolve(inverse_kernel(), _gaussian_kernel(n / m))
     position = (np.arange(m) + 0.5) * (n / m) - 0.5
     base = np.floor(position).astype(np.int64)
-    taps = np.zeros((m, kernel.size + 3))
-    for tap, weight in enumerate(_spline_weights(position - base)):
+    taps = np.zeros((m, kernel.size + order))
+    for tap, weight in enumerate(weights_at(position - base)):
         taps[:, tap : tap + kernel.size] += weight[:, None] * kernel
-    sources = (base - 1 - kernel.size // 2)[:, None] + np.arange(taps.shape[1])
+    sources = (base - order // 2 - kernel.size // 2)[:, None] + np.arange(taps.shape[1])
     sources = _mirror(sources, n)
     keep = np.abs(taps) >= _NEGLIGIBLE * np.abs(taps).max(axis=1, keepdims=True)
     first = np.where(keep, sources, n).min(axis=1)
@@ -135,7 +138,7 @@ def axis_operator(n: int, m: int) -> Operator:
     return Operator(starts, weights.reshape(m, width))
 
 
-def _inverse_spline_kernel() -> Doubles:
+def _inverse_cubic_kernel() -> Doubles:
     distance = np.abs(np.arange(-_REACH, _REACH + 1))
     kernel: Doubles = math.sqrt(3) * np.power(_POLE, distance)
     return kernel
@@ -151,7 +154,7 @@ def _gaussian_kernel(factor: float) -> Doubles:
     return kernel
 
 
-def _spline_weights(t: Doubles) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+def _cubic_weights(t: Doubles) -> tuple[Doubles, Doubles, Doubles, Doubles]:
     """Weights of the samples at -1, 0, 1, 2 for a point at `t` in [0, 1)."""
     return (
         (1 - t) ** 3 / 6,
@@ -161,6 +164,10 @@ def _spline_weights(t: Doubles) -> tuple[Doubles, Doubles, Doubles, Doubles]:
     )
 
 
+# By the order of the B-splines: the inverse of their collocation, and the `order` + 1 weights.
+_SPLINES = {3: (_inverse_cubic_kernel, _cubic_weights)}
+
+
 def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     if n == 1:
         return np.zeros_like(index)
@@ -168,7 +175,7 @@ def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 
 def resample(
-    strip: Callable[[int, int], Doubles], shape: tuple[int, int], size: tuple[int, int]
+    strip: Callable[[int, int], Doubles], shape: tuple[int, int], size: tuple[int, int], order: int
 ) -> Doubles:
     """Resize a plane that is given as strips of its rows.
 
@@ -183,6 +190,8 @@ def resample(
         Height and width of the plane.
     size : (int, int)
         Width and height of the result, in pixels.
+    order : int
+        That of the B-splines.
 
     Returns
     -------
@@ -191,7 +200,7 @@ def resample(
     height, width = shape
     new_width, new_height = size
     rows = np.empty((new_height, width))
-    blocks = axis_operator(height, new_height).blocks
+    blocks = axis_operator(height, new_height, order).blocks
     for at in range(0, len(blocks), _BLOCKS_A_STRIP):
         group = blocks[at : at + _BLOCKS_A_STRIP]
         low = min(block.inputs.start for block in group)
@@ -201,6 +210,6 @@ def resample(
             inputs = source[block.inputs.start - low : block.inputs.stop - low]
             np.matmul(block.weights, inputs, out=rows[block.outputs])
     result = np.empty((new_height, new_width))
-    for block in axis_operator(width, new_width).blocks:
+    for block in axis_operator(width, new_width, order).blocks:
         np.matmul(rows[:, block.inputs], block.weights.T, out=result[:, block.outputs])
     return result

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import MASKS
 from ..imaging.cryptomatte import Covered, covered, label_ids, open_cryptomatte, resize_matte
 from ..imaging.resample import Doubles, axis_operator
 
@@ -61,12 +62,11 @@ def nearest_mask(
     cryptomatte = open_cryptomatte(data, path, max_pixels)
     ids = label_ids(labels)
     columns = zip(*covered(cryptomatte, ids), strict=True)
-    system = _System(
-        Covered(*map(np.concatenate, columns)),
-        ids.size,
-        axis_operator(cryptomatte.shape[0], row.shape[0]).matrix(cryptomatte.shape[0]),
-        axis_operator(cryptomatte.shape[1], row.shape[1]).matrix(cryptomatte.shape[1]),
+    down, across = (
+        axis_operator(full, reduced, MASKS.spline_order).matrix(full)
+        for full, reduced in zip(cryptomatte.shape, row.shape[:2], strict=True)
     )
+    system = _System(Covered(*map(np.concatenate, columns)), ids.size, down, across)
     chosen, mask = None, np.empty_like(row)
     for shares in _solutions(system, row[..., 0].astype(np.float64)):
         if chosen is None or (chosen != (shares > 0.5)).any():

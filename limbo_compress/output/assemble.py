@@ -263,8 +263,8 @@ class Publisher:
                 path = self._job.work_path(array.file_name)
                 with writing(path):
                     sync_or_remove(path, self._files[array.file_name])
-            shape = (final.rows, *array.row_shape)
-            self._finish(path, array.file_name, shape, array.dtype, final.file_bytes)
+            dtype = array.kind.dtype
+            self._finish(path, array.file_name, final.shape, dtype, final.file_bytes)
 
     def _copy_good_rows(self, array: ArrayFile, final: ArrayFile, path: str) -> None:
         """Write an array without its bad rows to a new file, which nobody else has open.

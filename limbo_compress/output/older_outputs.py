@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from .. import filenames
+from ..arrays import KINDS, MASKS
 from ..errors import OutputError, shown
 from ..formats.filestate import open_regular
 from ..formats.index import read_index
@@ -143,7 +144,7 @@ def _is_mask(file_name: str, path: str) -> bool:
         return False
     try:
         with open_regular(path) as stream:
-            return read_header(stream).holds_masks
+            return read_header(stream).is_of(MASKS)
     except (OSError, ValueError):
         return False
 
@@ -159,7 +160,7 @@ def _read_paths(stream: BinaryIO) -> list[str]:
 def _count_rows(stream: BinaryIO) -> int:
     """Count the rows of existing images or masks."""
     array = read_header(stream)
-    if not array.holds_images and not array.holds_masks:
+    if not any(map(array.is_of, KINDS)):
         raise ValueError("it is no array of images or masks")
     array.check_size(stream)
     return array.shape[0]

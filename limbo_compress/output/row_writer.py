@@ -89,7 +89,7 @@ class RowWriter:
         """Yield the place of a row, to be filled. Leaving without an exception writes the row."""
         start = self._array.offset(row)
         stop = start + self._array.row_bytes
-        shape, descr = self._array.row_shape, self._array.descr
+        shape, descr = self._array.shape[1:], self._array.kind.descr
         if self._mapping and self._pages.start <= start and stop <= self._pages.stop:
             at = start - self._pages.start
             self._prepare_pages(self._mapping, at)

@@ -16,7 +16,7 @@ needs_compiled = pytest.mark.skipif(compiled is None, reason="there was no C com
 
 
 def matrix(n: int, m: int) -> NDArray[np.float64]:
-    operator = axis_operator(n, m)
+    operator = axis_operator(n, m, 3)
     dense = np.zeros((m, n))
     for row, start, weights in zip(dense, operator.starts, operator.weights, strict=True):
         row[start : start + len(weights)] = weights
@@ -31,7 +31,7 @@ def test_constants_stay_constant(n: int, m: int) -> None:
 @given(sizes, sizes)
 def test_the_blocks_add_up_to_the_operator(n: int, m: int) -> None:
     dense = np.zeros((m, n))
-    for block in axis_operator(n, m).blocks:
+    for block in axis_operator(n, m, 3).blocks:
         assert not dense[block.outputs].any()
         dense[block.outputs, block.inputs] = block.weights
     np.testing.assert_array_equal(dense, matrix(n, m))
@@ -83,7 +83,7 @@ def test_an_operator_is_the_product_of_its_three_factors() -> None:
 @given(sizes, sizes, sizes, sizes)
 def test_both_axes_are_resized(h: int, w: int, new_w: int, new_h: int) -> None:
     plane = np.random.default_rng(h * w).random((h, w))
-    result = resample(lambda low, high: plane[low:high].copy(), plane.shape, (new_w, new_h))
+    result = resample(lambda low, high: plane[low:high].copy(), plane.shape, (new_w, new_h), 3)
     expected = matrix(h, new_h) @ plane @ matrix(w, new_w).T
     np.testing.assert_allclose(result, expected, atol=1e-10)
 
@@ -123,9 +123,9 @@ def test_compiled_code_rounds_as_numpy_does() -> None:
         (1, 0),
         (1, 301),
         (2, np.zeros(255)),
-        (3, axis_operator(300, 20).starts + 300),
-        (3, axis_operator(300, 20).starts - 1),
-        (3, axis_operator(300, 20).starts[::-1].copy()),
+        (3, axis_operator(300, 20, 3).starts + 300),
+        (3, axis_operator(300, 20, 3).starts - 1),
+        (3, axis_operator(300, 20, 3).starts[::-1].copy()),
         (3, np.zeros(0, np.int64)),
         (4, np.zeros((20, 301))),
         (6, np.zeros((20, 3 * 41))),
@@ -133,7 +133,7 @@ def test_compiled_code_rounds_as_numpy_does() -> None:
     ],
 )
 def test_compiled_code_refuses_wrong_shapes(argument: int, wrong: Any) -> None:
-    rows, columns = axis_operator(300, 20), axis_operator(400, 20)
+    rows, columns = axis_operator(300, 20, 3), axis_operator(400, 20, 3)
     arguments: list[Any] = [
         np.zeros((300, 400, 3), np.uint8),
         300,

@@ -38,7 +38,7 @@ def test_shards_write_whole_pages_and_keep_their_edges(
     job = created(job)
     (array,) = job.arrays
     path = Path(job.work_path(array.file_name))
-    values = np.random.default_rng(0).random((cuts[-1], *array.row_shape)).astype(np.float16)
+    values = np.random.default_rng(0).random(array.shape).astype(np.float16)
     for start, stop in pairwise(cuts):
         before = path.read_bytes()
         with RowWriter(job, array, range(start, stop)) as writer:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from limbo_compress.arrays import KINDS
 from limbo_compress.dataset.untrusted_pickle import DAMAGED, load_list
 from limbo_compress.errors import LimboError
 from limbo_compress.formats import npy, shard_record
@@ -381,17 +382,13 @@ def _records() -> list[bytes]:
 def _read_npy(data: bytes) -> bool:
     with _stream(data) as stream:
         array = npy.read_header(stream)
-        if array.holds_images or array.holds_masks:
+        if any(map(array.is_of, KINDS)):
             array.check_size(stream)
     return True
 
 
 def _npys() -> list[bytes]:
-    arrays = [npy.ArrayFile("images", 2, (2, 3, 3), "float16")]
-    arrays += [
-        npy.ArrayFile("masks-a", 1, (2, 3, 1), "float32"),
-        npy.ArrayFile("x", 0, (), "float32"),
-    ]
+    arrays = [npy.ArrayFile("x", rows, (3, 2), kind) for kind in KINDS for rows in range(3)]
     return [array.header + bytes(array.rows * array.row_bytes) for array in arrays]
 
 

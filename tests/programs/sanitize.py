@@ -80,7 +80,7 @@ def resize_image(random: Generator) -> None:
 def call_fill_row(random: Generator) -> None:
     """Pass an image, operators and a row, one of which does not belong to the others."""
     height, width, rows, columns = (int(side) for side in random.integers(1, 30, 4))
-    down, across = axis_operator(height, rows), axis_operator(width, columns)
+    down, across = axis_operator(height, rows, 3), axis_operator(width, columns, 3)
     arguments: list[Any] = [
         random.integers(0, 256, height * width * 3, np.uint8),
         height,
