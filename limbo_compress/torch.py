@@ -19,9 +19,10 @@ from torch.utils import data
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from . import filenames
+from .arrays import IMAGES
 from .dataset.classes import Wanted, find_classes, listed, warn, warn_unseen
 from .dataset.geometry import inside
-from .dataset.row_views import srgb_levels, srgb_table
+from .dataset.srgb import srgb, srgb8, srgb_table
 from .errors import UsageError, shown
 
 try:
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .dataset.dataset import Dataset
-    from .dataset.row_views import Rows
-
-    _Array = NDArray[Any] | Rows
+    from .dataset.row_views import Array
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -162,10 +161,11 @@ class Samples(data.Dataset[Any]):
         every = range(len(self))
         wanted = [every[row] for row in rows]
         images = [self.dataset.rows(filenames.IMAGES)]
-        parts = [_read(images, wanted, self.color, self.dtype, self._buffers)]
+        to_srgb = self.color != IMAGES.color
+        parts = [_read(images, wanted, to_srgb, self.dtype, self._buffers)]
         if self.masks:
             masks = [self.dataset.rows(filenames.mask_array(name)) for name in self.masks]
-            parts.append(_read(masks, wanted, "linear", self.dtype, self._buffers))
+            parts.append(_read(masks, wanted, False, self.dtype, self._buffers))
         return [
             self._item([*pixels, *self._answer(row)])
             for row, *pixels in zip(wanted, *parts, strict=True)
@@ -333,7 +333,11 @@ _ALIGNMENT = 64
 
 
 def _read(
-    arrays: Sequence[_Array], rows: Sequence[int], color: str, dtype: torch.dtype, buffers: _Buffers
+    arrays: Sequence[Array],
+    rows: Sequence[int],
+    to_srgb: bool,
+    dtype: torch.dtype,
+    buffers: _Buffers,
 ) -> Tensor:
     """Read rows of arrays, in the order of the file, to a tensor of shape (rows, C, H, W).
 
@@ -343,31 +347,22 @@ def _read(
     batch = buffers.empty((len(rows), len(arrays), channels, height, width), dtype)
     for place in sorted(range(len(rows)), key=rows.__getitem__):
         for planes, array in zip(batch[place], arrays, strict=True):
-            _copy(array[rows[place]], color, planes)
+            _copy(array[rows[place]], to_srgb, planes)
     return batch.flatten(1, 2)
 
 
-def _copy(row: NDArray[Any], color: str, planes: Tensor) -> None:
+def _copy(row: NDArray[Any], to_srgb: bool, planes: Tensor) -> None:
     """Copy an (H, W, C) row of an array to (C, H, W) planes."""
     if compiled and row.dtype == np.float16 and planes.dtype == torch.float32:
-        table = _srgb_table_of_floats() if color == "srgb" else None
+        table = _srgb_table_of_floats() if to_srgb else None
         compiled.fill_planes(np.ascontiguousarray(row), table, planes.numpy())
         return
-    if planes.dtype == torch.uint8:
-        row = _levels(row, color)
-    elif color == "srgb":
-        # Every index is in the table: "clip" only spares numpy the check.
-        row = srgb_table().take(row.view(np.uint16), mode="clip")
+    if to_srgb:
+        row = srgb8(row) if planes.dtype == torch.uint8 else srgb(row)
+    elif planes.dtype == torch.uint8:
+        row = np.rint(row.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
     # Transposing as float16 and converting then is twice as fast as both at once.
     planes.copy_(torch.from_numpy(row.transpose(2, 0, 1).copy()))
-
-
-def _levels(row: NDArray[Any], color: str) -> NDArray[np.uint8]:
-    """Return values from 0 to 1 as 0 to 255, rounded."""
-    if color == "srgb":
-        return srgb_levels().take(row.view(np.uint16), mode="clip")
-    levels: NDArray[np.uint8] = np.rint(row.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
-    return levels
 
 
 def _check(dataset: Dataset, masks: Sequence[str], color: str, dtype: torch.dtype) -> None:
@@ -534,9 +529,7 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         If the lengths differ, if these are not labels and images, or if kornia is not installed.
     """
 
-    def __init__(
-        self, labels: ArrayLike, images: NDArray[Any] | Rows | Tensor, training: bool = True
-    ) -> None:
+    def __init__(self, labels: ArrayLike, images: Array | Tensor, training: bool = True) -> None:
         if isinstance(images, Tensor):
             given = images.detach().cpu()
             images = (given.float() if given.dtype is torch.bfloat16 else given).numpy()
@@ -568,6 +561,6 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         """Read the rows of a batch in the order of the file, and augment them together."""
         every = range(len(self))
         wanted = [every[row] for row in rows]
-        images = _read([self.images], wanted, "linear", torch.float32, self._buffers)
+        images = _read([self.images], wanted, False, torch.float32, self._buffers)
         parts = zip(images, self.augment(images), self.labels[wanted], strict=True)
         return [_BatchItem(item) for item in parts]

@@ -17,8 +17,9 @@ from . import geometry
 from .classes import Wanted, listed, matching, warn_unseen
 from .geometry import Box, Contour
 from .metadata_pickle import Metadata
-from .row_views import Ints, Items, MappedRows, Rows, locate, split, starts_of
+from .row_views import Array, Ints, Items, MappedRows, Rows, locate, starts_of
 from .source import Source
+from .splits import split_rows, strata_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "Sample", "concat"]
 
 Item = TypeVar("Item")
-Array = NDArray[Any] | Rows
 
 
 class Sample(NamedTuple):
@@ -316,7 +316,7 @@ class Dataset:
             raise UsageError(f"split takes a fraction from 0 to 1, not {fraction!r}")
         if not (isinstance(seed, Integral) and seed >= 0):
             raise UsageError(f"split takes a seed of 0 or more, not {seed!r}")
-        first, second = split(self._strata(stratify), fraction, seed)
+        first, second = split_rows(strata_of(stratify, len(self)), fraction, seed)
         return self.select(first), self.select(second)
 
     def boxes(self, row: int) -> list[Box]:
@@ -474,28 +474,6 @@ class Dataset:
             ids.append(metadata.set_ids.astype(np.intp) + len(sets))
             sets += metadata.category_sets
         return sets, np.concatenate(ids)[self._rows]
-
-    def _strata(self, labels: ArrayLike | Sequence[Hashable] | None) -> Ints:
-        if labels is None:
-            return np.zeros(len(self), np.intp)
-        try:
-            values = np.asarray(labels)
-        except ValueError as error:
-            raise UsageError(f"stratify takes labels: {error}") from error
-        if values.shape[:1] != (len(self),):
-            raise UsageError(f"stratify takes {len(self)} labels, not {values.shape}")
-        if not len(self):
-            return np.zeros(0, np.intp)
-        values = values.reshape(len(self), -1)
-        if values.dtype == object:  # sets of categories, for example, have no order
-            known: dict[Hashable, int] = {}
-            try:
-                strata = [known.setdefault(tuple(row), len(known)) for row in values]
-            except TypeError as error:
-                raise UsageError(f"stratify takes labels: {error}") from error
-            return np.array(strata, np.intp)
-        _, inverse = np.unique(values, axis=0, return_inverse=True)
-        return inverse.reshape(-1)
 
     def _geometry(
         self,

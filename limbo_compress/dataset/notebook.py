@@ -7,11 +7,10 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 import cv2
-import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LimboError
-from .row_views import srgb_levels
+from .srgb import srgb8
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -51,9 +50,8 @@ def _cell(dataset: Dataset, row: int, image: NDArray[Any]) -> str:
 
 def _png(row: NDArray[Any]) -> bytes:
     """Encode a row in 8-bit sRGB, small."""
-    levels = srgb_levels().take(np.ascontiguousarray(row).view(np.uint16))
-    height, width = levels.shape[:2]
+    height, width = row.shape[:2]
     size = _WIDTH, max(1, round(_WIDTH * height / width))
-    small = cv2.resize(levels[..., ::-1], size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(srgb8(row[..., ::-1]), size, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".png", small)
     return data.tobytes()

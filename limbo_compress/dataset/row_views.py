@@ -1,12 +1,12 @@
-"""Rows: of several parts together, selected but not read, divided at random; and their colors."""
+"""Views of rows: of several files together, and selected but not read."""
 
 from __future__ import annotations
 
 import gc
 import math
+import mmap
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence, Sized
-from functools import cache
 from itertools import accumulate
 from operator import index
 from typing import Any, TypeVar, overload
@@ -20,14 +20,13 @@ from ..formats.pickling import no_garbage_collection
 from .source import Source
 
 __all__ = [
+    "Array",
     "Ints",
     "Items",
     "MappedRows",
     "Rows",
     "locate",
-    "split",
-    "srgb_levels",
-    "srgb_table",
+    "release",
     "starts_of",
 ]
 
@@ -197,6 +196,21 @@ class Rows(NDArrayOperatorsMixin):
         return values
 
 
+def release(rows: NDArray[Any]) -> None:
+    """Release the pages of the file that rows are mapped from.
+
+    They would count as memory of this process.
+    """
+    base: Any = rows
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+Array = NDArray[Any] | Rows
+
+
 class _NotAnArrayError(UsageError, AttributeError):
     """For what only arrays have. As an AttributeError, it lets `hasattr` be false."""
 
@@ -243,43 +257,6 @@ class Items(Sequence[Item]):
         return f"<{len(self)} items, read one at a time>"
 
 
-@cache
-def srgb_table() -> NDArray[np.float16]:
-    """Every float16 value of linear light in sRGB (IEC 61966-2-1).
-
-    Returns
-    -------
-    array of float16, shape (65536,)
-        Its index is the bit pattern of the linear value. Negative values become 0.
-    """
-    bits = np.arange(1 << 16, dtype=np.uint16)
-    with np.errstate(invalid="ignore"):  # signalling NaNs stay NaNs
-        return _srgb_curve(np.maximum(bits.view(np.float16).astype(np.float64), 0)).astype(
-            np.float16
-        )
-
-
-@cache
-def srgb_levels() -> NDArray[np.uint8]:
-    """The 8-bit sRGB level of every float16 value of linear light (IEC 61966-2-1).
-
-    Returns
-    -------
-    array of uint8, shape (65536,)
-        Its index is the bit pattern of the linear value. What is no number becomes 0.
-    """
-    bits = np.arange(1 << 16, dtype=np.uint16)
-    with np.errstate(invalid="ignore"):  # signalling NaNs
-        light = np.nan_to_num(bits.view(np.float16).astype(np.float64)).clip(0, 1)
-    levels: NDArray[np.uint8] = np.rint(255 * _srgb_curve(light)).astype(np.uint8)
-    return levels
-
-
-def _srgb_curve(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    curve = 1.055 * light ** (1 / 2.4) - 0.055
-    return np.where(light <= 0.0031308, 12.92 * light, curve)
-
-
 def _mark_all_objects_old() -> None:
     """Keep the next garbage collections from visiting all objects that were made lately.
 
@@ -289,37 +266,3 @@ def _mark_all_objects_old() -> None:
     if gc.get_freeze_count() == 0:  # else a program has objects frozen that are to stay so
         gc.freeze()
         gc.unfreeze()
-
-
-def split(strata: NDArray[np.intp], fraction: float, seed: int) -> tuple[Ints, Ints]:
-    """Divide rows at random into two parts; the same seed gives the same parts.
-
-    Parameters
-    ----------
-    strata : ndarray of int, shape (rows,)
-        The stratum of each row, from 0. Of each stratum, the first part gets the fraction, rounded
-        up or down.
-    fraction : float
-        How much of all rows the first part gets, of 1.
-    seed : int
-
-    Returns
-    -------
-    (ndarray of int, ndarray of int)
-        Both ascending; together all rows.
-    """
-    generator = np.random.default_rng(seed)
-    sizes = np.bincount(strata, minlength=1)
-    wanted = fraction * sizes
-    quotas = np.floor(wanted).astype(np.intp)
-    # What is missing goes to the strata with the largest remainders, at random among equal ones.
-    missing = round(fraction * len(strata)) - quotas.sum()
-    by_remainder = np.lexsort((generator.random(len(sizes)), quotas - wanted))
-    quotas[by_remainder[:missing]] += 1
-
-    shuffled = generator.permutation(len(strata))
-    by_stratum = shuffled[np.argsort(strata[shuffled], kind="stable")]
-    ranks = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    is_first = np.empty(len(strata), bool)
-    is_first[by_stratum] = ranks < np.repeat(quotas, sizes)
-    return np.flatnonzero(is_first), np.flatnonzero(~is_first)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import mmap
 import os
 import pickle
 import shutil
@@ -22,7 +21,8 @@ from PIL import Image
 
 from .. import filenames, limits
 from ..dataset.dataset import Dataset
-from ..dataset.row_views import Ints, srgb_levels
+from ..dataset.row_views import Ints, release
+from ..dataset.srgb import srgb8
 from ..errors import InputError, MachineError, SampleError
 from ..formats.pickling import no_garbage_collection
 from ..oserrors import machine_errors
@@ -239,7 +239,7 @@ class RowReader:
             return _row_size(self.dataset), None
         row = self.dataset.rows(filenames.IMAGES)[number]
         picture = Picture(".png", _png(row))
-        _release(row)
+        release(row)
         return (row.shape[1], row.shape[0]), picture
 
 
@@ -337,29 +337,17 @@ class Spool:
 
 def _png(row: NDArray[Any]) -> bytes:
     # OpenCV takes blue first. Its defaults take half of Pillow's time, for as many bytes.
-    bgr = np.ascontiguousarray(row[..., ::-1], np.float16).view(np.uint16)
-    _, encoded = cv2.imencode(".png", srgb_levels().take(bgr))
+    _, encoded = cv2.imencode(".png", srgb8(row[..., ::-1]))
     return encoded.tobytes()
-
-
-def _release(row: NDArray[Any]) -> None:
-    """Let go of the pages of a memory map, so that memory does not grow with the rows."""
-    base: Any = row
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap):
-        base.madvise(mmap.MADV_DONTNEED)
 
 
 def _row_size(dataset: Dataset) -> Size:
     """Return the width and height of all rows."""
-    arrays = [filenames.IMAGES] if dataset.images is not None else []
-    arrays += map(filenames.mask_array, dataset.masks)
-    if not arrays:
-        problem = "without images or masks, the size of a row is not known"
-        raise InputError(problem, "", "take the size of the source images: `source`")
-    _, height, width, _ = dataset.rows(arrays[0]).shape
-    return width, height
+    try:
+        return dataset.row_size
+    except InputError as error:
+        error.add_hint("take the size of the source images: `source`")
+        raise
 
 
 def _source(path: str, metadata: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from .. import filenames
 from ..dataset.classes import Classes, find_classes, matching, unseen
 from ..dataset.dataset import Dataset, concat
 from ..dataset.row_views import Ints
-from ..dataset.row_views import split as split_rows
+from ..dataset.splits import split_rows
 from ..errors import InputError, OutputError, UsageError, shown
 from ..oserrors import machine_errors, writing
 from ..renaming import check_renaming, rename_folder

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import deflate
-from ..dataset.row_views import srgb_table
+from ..dataset.srgb import bits, linear_values, srgb_table
 from .selection import Selection
 
 __all__ = ["ODD", "Pixels", "channel_curves", "channel_statistics", "count_pixels", "duplicates"]
@@ -65,7 +65,7 @@ def count_pixels(selection: Selection) -> Pixels:
     images = selection.dataset.images
     for at in range(0, count if images is not None else 0, _BLOCK):
         assert images is not None
-        block = np.asarray(images[at : at + _BLOCK]).view(np.uint16)
+        block = bits(images[at : at + _BLOCK])
         found.histogram += _histogram(block)
         found.oddities[at : at + _BLOCK] = [_oddity(row) for row in block]
         found.digests[at : at + _BLOCK] = [_digest(row) for row in block]
@@ -143,9 +143,8 @@ def _is_finite() -> NDArray[np.bool_]:
 
 def _values(is_srgb: bool) -> NDArray[np.float64]:
     """The value of each float16, by its bits; 0 where it is not finite."""
-    linear = np.arange(_VALUES, dtype=np.uint16).view(np.float16)
-    values = srgb_table() if is_srgb else linear
-    return np.where(_is_finite(), values, np.float16(0)).astype(np.float64)
+    values = srgb_table() if is_srgb else linear_values()
+    return np.where(_is_finite(), values, 0).astype(np.float64)
 
 
 def duplicates(digests: NDArray[np.uint64]) -> list[NDArray[np.intp]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
+from ..dataset.row_views import release
 from ..errors import InputError, WorkerError
 from ..formats.pickling import no_garbage_collection
 from ..oserrors import machine_errors
@@ -89,18 +89,10 @@ def _call(
     part = selection.part(stretch.start, stretch.stop)
     with machine_errors(), no_garbage_collection():
         result = function(part, stretch.start)
-    _let_go(part)
+    for array in (part.dataset.images, *part.dataset.masks.values()):
+        if array is not None:
+            release(array[0])
     return stretch, result
-
-
-def _let_go(selection: Selection) -> None:
-    """Let go of the pages of the arrays' files, which would count as memory of this process."""
-    dataset = selection.dataset
-    arrays = [array for array in (dataset.images, *dataset.masks.values()) if array is not None]
-    for array in arrays:
-        mapping = getattr(array[0], "_mmap", None)
-        if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _run(

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from limbo_compress import Dataset, InputError, LimboError, UsageError, compress, concat, load
-from limbo_compress.dataset.row_views import split, srgb_levels
+from limbo_compress.dataset.splits import split_rows
+from limbo_compress.dataset.srgb import srgb8
 from tests.jobs import job
 
 MASKS = (("all", "."), ("big", "^48"))
@@ -155,7 +156,7 @@ def test_a_notebook_shows_a_small_sheet(dataset: Dataset, tmp_path: Path) -> Non
     )
     assert image is not None
     assert image.shape == (84, 112, 3)
-    expected = srgb_levels().take(np.asarray(dataset.images[0]).view(np.uint16))
+    expected = srgb8(dataset.images[0])
     assert abs(image.mean() - expected.mean()) < 3
     (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps([{"<b>": 1}]))
     assert "<img" not in load(tmp_path / "x")._repr_html_()
@@ -284,13 +285,13 @@ def test_a_split_keeps_the_balance(
     strata: list[int], fraction: float, seed: int, data: st.DataObject
 ) -> None:
     ids = np.array(strata, np.intp)
-    first, second = split(ids, fraction, seed)
+    first, second = split_rows(ids, fraction, seed)
     assert len(first) == round(fraction * len(ids))
     assert sorted([*first, *second]) == list(range(len(ids)))
     for stratum in set(strata):
         wanted = fraction * strata.count(stratum)
         assert abs(np.count_nonzero(ids[first] == stratum) - wanted) < 1 + 1e-9
-    again = split(ids, fraction, seed)
+    again = split_rows(ids, fraction, seed)
     np.testing.assert_array_equal(first, again[0])
 
 

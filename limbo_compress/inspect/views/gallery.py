@@ -36,7 +36,7 @@ from ..metadata_counts import is_synthetic
 from ..selection import Selection
 from ..stretches import Progress, in_stretches
 from ..summary import Summary, summarize
-from .pictures import Row, colours, import_pillow, picture, read_row, row_size
+from .pictures import Row, check_rows, colours, import_pillow, picture, read_row
 from .unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def write_gallery(
         If the folder holds something else, or cannot be written.
     """
     import_pillow()
-    row_size(selection.dataset)
+    check_rows(selection.dataset)
     path = os.path.realpath(folder)
     _check_target(path)
     summary = summarize(prefixes, selection)
@@ -139,7 +139,7 @@ def _write_data(folder: str, name: str, value: Any) -> None:
 def _describe_rows(selection: Selection, summary: Summary, kinds: Sequence[int]) -> dict[str, Any]:
     """What the page needs to know of every row."""
     dataset = selection.dataset
-    width, height = row_size(dataset)
+    width, height = dataset.row_size
     known = colours(dataset.count() if dataset.metadata is not None else ())
     numbers = {category: number for number, category in enumerate(known)}
     sets: dict[frozenset[str], int] = {}
@@ -190,7 +190,7 @@ def _write_rows(final: str, data: str, selection: Selection, first: int) -> list
 def _write_stretch(data: str, selection: Selection, first: int) -> list[int]:
     kinds, details = [], []
     sprite, cv2 = None, opencv()
-    size = _thumb_size(row_size(selection.dataset))
+    size = _thumb_size(selection.dataset.row_size)
     for place in range(len(selection.rows)):
         row = read_row(selection, place)
         pixels = picture(selection.dataset, place)

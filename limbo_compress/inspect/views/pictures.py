@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from ...dataset import geometry
 from ...dataset.dataset import Dataset
 from ...dataset.geometry import Box, Contour
-from ...dataset.row_views import srgb_levels
+from ...dataset.srgb import srgb8
 from ...errors import InputError, UsageError, shown
 from ...imaging.decode import opencv
 from ..selection import Selection
 
-__all__ = ["Colour", "Row", "colours", "import_pillow", "picture", "read_row", "row_size"]
+__all__ = ["Colour", "Row", "check_rows", "colours", "import_pillow", "picture", "read_row"]
 
 Floats = NDArray[np.float32]
 Colour = tuple[int, int, int]
@@ -73,19 +73,16 @@ def import_pillow() -> None:
         raise UsageError(f"pictures need Pillow: {error}", hint=hint) from error
 
 
-def row_size(dataset: Dataset) -> tuple[int, int]:
-    """Return the width and height of a row.
+def check_rows(dataset: Dataset) -> None:
+    """Check that there are images or masks.
 
     Raises
     ------
     InputError
-        If there are neither images nor masks.
+        If there are neither.
     """
-    arrays = [dataset.images] if dataset.images is not None else list(dataset.masks.values())
-    if not arrays:
+    if dataset.images is None and not dataset.masks:
         raise InputError("there are no images or masks, so there is nothing to show")
-    height, width = arrays[0].shape[1:3]
-    return width, height
 
 
 def picture(dataset: Dataset, place: int) -> NDArray[np.uint8]:
@@ -97,7 +94,7 @@ def picture(dataset: Dataset, place: int) -> NDArray[np.uint8]:
         sRGB. Values that are not numbers are black.
     """
     if dataset.images is not None:
-        return srgb_levels().take(np.asarray(dataset.images[place]).view(np.uint16))
+        return srgb8(dataset.images[place])
     mask = np.asarray(next(iter(dataset.masks.values()))[place])
     return np.repeat(np.clip(255 * mask + 0.5, 0, 255).astype(np.uint8), 3, axis=2)
 
@@ -120,7 +117,7 @@ def read_row(selection: Selection, place: int) -> Row:
     except InputError as error:
         return Row(number, masks=masks, problem=shown(error.problem))
     try:
-        size = row_size(dataset)
+        size = dataset.row_size
         with np.errstate(over="ignore"):  # what is far outside may be infinitely far
             boxes = geometry.boxes(metadata, size)
             contours = geometry.contours(metadata, size)

@@ -15,7 +15,7 @@ from ...errors import UsageError, shown
 from ...oserrors import machine_errors, writing
 from ..selection import Selection
 from ..stretches import Progress, in_stretches
-from .pictures import Colour, Row, colours, import_pillow, picture, read_row, row_size
+from .pictures import Colour, Row, check_rows, colours, import_pillow, picture, read_row
 from .unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def write_sheet(
     stem, suffix = os.path.splitext(os.fsdecode(path))
     if suffix.lower() not in _SUFFIXES:
         raise UsageError("a sheet is a .png or .jpg file", os.fsdecode(path))
-    row_size(selection.dataset)
+    check_rows(selection.dataset)
     count = len(selection.rows)
     per_page = _COLUMNS * _ROWS
     pages = math.ceil(count / per_page)
@@ -106,7 +106,7 @@ def _write_page(
 def _draw_page(selection: Selection, first: int, count: int, known: dict[str, Colour]) -> Image:
     from PIL import Image, ImageDraw
 
-    width, height = _picture_size(row_size(selection.dataset))
+    width, height = _picture_size(selection.dataset.row_size)
     rows = len(selection.rows)
     columns = min(_COLUMNS, max(4, math.ceil(math.sqrt(rows))))
     step_x, step_y = _SIDE + _GAP, height + _CAPTION_LINES * _LINE + _GAP
