@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import filenames
-
-__all__ = ["IMAGES", "KINDS", "MASKS", "ArrayKind", "kind_of"]
+__all__ = ["IMAGES", "KINDS", "MASKS", "ArrayKind"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,7 @@ class ArrayKind:
         return int(self.descr[2:])
 
 
+# With a change here, raise `_FORMAT` in output/record.py: older work must not be resumed.
 IMAGES = ArrayKind("float16", "<f2", channels=3, color="linear", spline_order=3)
 MASKS = ArrayKind("float32", "<f4", channels=1, color=None, spline_order=3)
 KINDS = (IMAGES, MASKS)
-
-
-def kind_of(array: str) -> ArrayKind:
-    """Return what an array is, by its name."""
-    return IMAGES if array == filenames.IMAGES else MASKS

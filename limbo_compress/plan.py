@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from . import deflate, filenames
-from .arrays import kind_of
-from .formats.npy import ArrayFile
+from .formats.npy import ArrayFile, kind_of
 from .options import Options
 from .partition import Partition, parse_partition
 

@@ -79,14 +79,7 @@ def find_classes(
 
 
 def matching(wanted: Wanted, known: Iterable[str]) -> list[frozenset[str]]:
-    """Return the categories that each label means.
-
-    Parameters
-    ----------
-    wanted : set of str, or dict of str to str
-        Categories, which make a single label; or for each label a regular expression that is
-        searched for in the known categories.
-    known : iterable of str
+    """Return the categories that each label means, which are as in `find_classes`.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,6 @@ from ..errors import InputError, UsageError
 from . import geometry
 from .classes import Wanted, listed, matching, warn_unseen
 from .geometry import Box, Contour
-from .metadata_pickle import Metadata
 from .row_views import Array, Ints, Items, MappedRows, Rows, locate, starts_of
 from .source import Source
 from .splits import split_rows, strata_of
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Dataset", "Sample", "concat"]
 
 Item = TypeVar("Item")
+# Methods of `Metadata` that read something of a row.
+_Read = Literal["sample", "abridged", "path", "categories"]
 
 
 class Sample(NamedTuple):
@@ -55,8 +56,9 @@ class Dataset:
     `limbo_compress.load` makes one. It is cheap to pickle, as it holds prefixes and numbers of
     rows, and each process opens the files for itself.
 
-    If a file has been replaced since it was opened, as by compressing again under the same prefix,
-    whatever needs it raises an `InputError`: rows of two jobs are never mixed.
+    Whatever needs an output that is not there, such as metadata, raises an `InputError`. So it does
+    if a file has been replaced since it was opened, as by compressing again under the same prefix:
+    rows of two jobs are never mixed.
 
     Parameters
     ----------
@@ -135,7 +137,7 @@ class Dataset:
     @property
     def metadata(self) -> Items[dict[str, Any]] | None:
         """Metadata of each row; None if there are none. An item is read when it is asked for."""
-        return self._items(_sample) if self._has_metadata else None
+        return self._items("sample") if self._has_metadata else None
 
     @property
     def abridged(self) -> Items[dict[str, Any]]:
@@ -143,48 +145,24 @@ class Dataset:
 
         Several times as fast as `metadata`. A checksum of each 1000 points stands in their place.
         Metadata without an index come in full.
-
-        Raises
-        ------
-        InputError
-            By its items, if there are no metadata.
         """
-        return self._items(_abridged)
+        return self._items("abridged")
 
     @property
     def paths(self) -> Items[str]:
         """Absolute path of the metadata file of each row's sample, as it was found.
 
-        Raises
-        ------
-        InputError
-            By its items, if there are no metadata, or they have no index.
+        Metadata without an index do not say it.
         """
-        return self._items(_path)
+        return self._items("path")
 
     @property
     def categories(self) -> Items[frozenset[str]]:
-        """Distinct categories of the annotations of each row.
-
-        Raises
-        ------
-        InputError
-            By its items, if there are no metadata.
-        """
-        return self._items(_categories)
+        """Distinct categories of the annotations of each row."""
+        return self._items("categories")
 
     def count(self) -> dict[str, int]:
-        """Count the rows of each category, in the order of their names.
-
-        Returns
-        -------
-        dict of str to int
-
-        Raises
-        ------
-        InputError
-            If there are no metadata.
-        """
+        """Count the rows of each category, in the order of their names."""
         sets, ids = self._category_sets()
         counts: Counter[str] = Counter()
         for categories, rows in zip(sets, np.bincount(ids, minlength=len(sets)), strict=True):
@@ -197,11 +175,6 @@ class Dataset:
 
         They do not depend on the chosen rows, so a category has one number in all views of the
         same prefixes, in exports of them, and in every process.
-
-        Raises
-        ------
-        InputError
-            If there are no metadata.
         """
         found = (source.metadata.category_sets for source in self._sources)
         return tuple(sorted(frozenset().union(*(names for sets in found for names in sets))))
@@ -224,8 +197,6 @@ class Dataset:
 
         Raises
         ------
-        InputError
-            If there are no metadata.
         UsageError
             If an expression is not valid, or these are not categories.
         """
@@ -246,11 +217,6 @@ class Dataset:
         Returns
         -------
         ndarray of float32, shape (rows, labels)
-
-        Raises
-        ------
-        InputError
-            If there are no metadata.
         """
         sets, ids = self._category_sets()
         table = [[not label.isdisjoint(categories) for label in labels] for categories in sets]
@@ -332,7 +298,7 @@ class Dataset:
             If the metadata do not say them in the way that Limbo does, or there are no images or
             masks, which give the size of a row.
         """
-        return self._geometry(geometry.boxes, _abridged, row)
+        return self._geometry(geometry.boxes, self.abridged, row)
 
     def contours(self, row: int) -> list[Contour]:
         """Return the distinct contours of a row with their holes, in pixels of the row.
@@ -346,7 +312,7 @@ class Dataset:
         InputError
             As by `boxes`.
         """
-        return self._geometry(geometry.contours, _sample, row)
+        return self._geometry(geometry.contours, self._items("sample"), row)
 
     def rows(self, array: str) -> Rows:
         """Return the rows of an array, which are read in batches: ``rows("images")[[7, 3, 5]]``.
@@ -458,12 +424,12 @@ class Dataset:
         found.origin = self, name, found.ctypes.data
         return found
 
-    def _items(self, read: Callable[[Metadata, int], Item]) -> Items[Item]:
-        return Items(self._rows, partial(self._item, read))
+    def _items(self, what: _Read) -> Items[Any]:
+        return Items(self._rows, partial(self._item, what))
 
-    def _item(self, read: Callable[[Metadata, int], Item], row: int) -> Item:
-        part, row = locate(self._starts, row)
-        return read(self._sources[part].metadata, row)
+    def _item(self, what: _Read, row: int) -> Any:
+        source, row = locate(self._starts, row)
+        return getattr(self._sources[source].metadata, what)(row)
 
     def _category_sets(self) -> tuple[list[frozenset[str]], Ints]:
         """Return sets of categories, and the number of the one that belongs to each row."""
@@ -478,14 +444,21 @@ class Dataset:
     def _geometry(
         self,
         find: Callable[[dict[str, Any], tuple[int, int]], list[Item]],
-        read: Callable[[Metadata, int], dict[str, Any]],
+        metadata: Items[dict[str, Any]],
         row: int,
     ) -> list[Item]:
-        metadata = self._items(read)[row]
+        sample = metadata[row]
         try:
-            return find(metadata, self.row_size)
+            return find(sample, self.row_size)
         except ValueError as error:
-            raise InputError(f"row {row}: {error}", self._items(_where)[row]) from error
+            raise InputError(f"row {row}: {error}", self._where(row)) from error
+
+    def _where(self, row: int) -> str:
+        """Return the path of a row's sample or, where it is not known, that of all metadata."""
+        try:
+            return self.paths[row]
+        except InputError as error:
+            return error.path
 
 
 class _Masks(Mapping[str, Array]):
@@ -536,27 +509,3 @@ def concat(datasets: Iterable[Dataset]) -> Dataset:
     rows = [part._rows + start for part, start in zip(parts, starts, strict=False)]
     is_all = all(part._selected is None for part in parts)
     return Dataset(sources, None if is_all else np.concatenate(rows))
-
-
-def _sample(metadata: Metadata, row: int) -> dict[str, Any]:
-    return metadata.sample(row)
-
-
-def _abridged(metadata: Metadata, row: int) -> dict[str, Any]:
-    return metadata.abridged(row)
-
-
-def _path(metadata: Metadata, row: int) -> str:
-    return metadata.path(row)
-
-
-def _categories(metadata: Metadata, row: int) -> frozenset[str]:
-    return metadata.category_sets[int(metadata.set_ids[row])]
-
-
-def _where(metadata: Metadata, row: int) -> str:
-    """Return the path of a row's sample or, where it is not known, that of all metadata."""
-    try:
-        return metadata.path(row)
-    except InputError as error:
-        return error.path

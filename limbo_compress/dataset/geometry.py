@@ -52,13 +52,7 @@ class Contour(NamedTuple):
 
 
 def boxes(metadata: dict[str, Any], size: Size) -> list[Box]:
-    """Return the distinct boxes of a sample.
-
-    Parameters
-    ----------
-    metadata : dict
-    size : (int, int)
-        Width and height of the row, in pixels.
+    """Return the distinct boxes of a sample whose row has this width and height, in pixels.
 
     Raises
     ------
@@ -99,13 +93,7 @@ def inside(xyxy: Floats, size: Size) -> NDArray[np.float64] | None:
 
 
 def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:
-    """Return the distinct contours of a sample.
-
-    Parameters
-    ----------
-    metadata : dict
-    size : (int, int)
-        Width and height of the row, in pixels.
+    """Return the distinct contours of a sample, as `boxes` returns its boxes.
 
     Raises
     ------

@@ -6,10 +6,11 @@ import logging
 import os
 import pickle
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,42 +33,41 @@ __all__ = ["Metadata", "open_metadata"]
 _log = logging.getLogger(__name__)
 
 
-class Metadata(Protocol):
+class Metadata(ABC):
     """The metadata of one prefix.
 
     Attributes
     ----------
     set_ids : ndarray of int, shape (samples,)
         Number, in `category_sets`, of each sample's set of categories.
-    category_sets : sequence of frozenset of str
+    category_sets : tuple of frozenset of str
     """
 
+    set_ids: NDArray[Any]
+    category_sets: tuple[frozenset[str], ...]
+
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def sample(self, row: int) -> dict[str, Any]:
         """Return the metadata of a sample."""
 
     def abridged(self, row: int) -> dict[str, Any]:
         """Return the metadata of a sample, where possible without the points of its contours."""
+        return self.sample(row)
 
+    @abstractmethod
     def path(self, row: int) -> str:
         """Return the path that the sample's metadata file had."""
 
-    @property
-    def set_ids(self) -> NDArray[Any]: ...
-
-    @property
-    def category_sets(self) -> tuple[frozenset[str], ...]: ...
+    def categories(self, row: int) -> frozenset[str]:
+        """Return the distinct categories of a sample."""
+        return self.category_sets[int(self.set_ids[row])]
 
 
 def open_metadata(path: str, rows: int | None) -> Metadata:
-    """Open a metadata file, and read its index if it has one.
-
-    Parameters
-    ----------
-    path : str
-    rows : int, optional
-        How many samples it should hold, if that is known.
+    """Open a metadata file of `rows` samples, None if unknown, and its index if it has one.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def _usable_index(stream: BinaryIO) -> Index | None:
     return index
 
 
-class _IndexedMetadata:
+class _IndexedMetadata(Metadata):
     """Metadata with an index: reading a sample reads nothing else.
 
     With pread(2), not through a mapping: a process that reads all samples would end up with the
@@ -130,6 +130,7 @@ class _IndexedMetadata:
     def __init__(self, stream: BinaryIO, index: Index) -> None:
         self._stream = stream
         self._index = index
+        self.set_ids, self.category_sets = index.set_ids, index.category_sets
         weakref.finalize(self, stream.close)
 
     def __len__(self) -> int:
@@ -159,16 +160,8 @@ class _IndexedMetadata:
     def path(self, row: int) -> str:
         return self._index.path(row)
 
-    @property
-    def set_ids(self) -> NDArray[Any]:
-        return self._index.set_ids
 
-    @property
-    def category_sets(self) -> tuple[frozenset[str], ...]:
-        return self._index.category_sets
-
-
-class _WholeMetadata:
+class _WholeMetadata(Metadata):
     """Metadata without an index, as of the reference: read in full when they are used first."""
 
     def __init__(self, path: str, rows: int | None) -> None:
@@ -179,9 +172,6 @@ class _WholeMetadata:
         return len(self._samples)
 
     def sample(self, row: int) -> dict[str, Any]:
-        return self._samples[row]
-
-    def abridged(self, row: int) -> dict[str, Any]:
         return self._samples[row]
 
     def path(self, row: int) -> str:
@@ -201,18 +191,15 @@ class _WholeMetadata:
         _check_rows(self._path, len(samples), self._rows)
         return samples
 
-    @property
-    def set_ids(self) -> NDArray[Any]:
-        return self._categories[0]
-
-    @property
-    def category_sets(self) -> tuple[frozenset[str], ...]:
-        return self._categories[1]
+    @cached_property
+    def _sets(self) -> list[frozenset[str]]:
+        return [frozenset(categories(sample)) for sample in self._samples]
 
     @cached_property
-    def _categories(self) -> tuple[NDArray[np.intp], tuple[frozenset[str], ...]]:
-        known: dict[frozenset[str], int] = {}
-        ids = [
-            known.setdefault(frozenset(categories(sample)), len(known)) for sample in self._samples
-        ]
-        return np.array(ids, np.intp), tuple(known)
+    def category_sets(self) -> tuple[frozenset[str], ...]:  # type: ignore[override]
+        return tuple(dict.fromkeys(self._sets))
+
+    @cached_property
+    def set_ids(self) -> NDArray[Any]:  # type: ignore[override]
+        numbers = {names: number for number, names in enumerate(self.category_sets)}
+        return np.array([numbers[names] for names in self._sets], np.intp)

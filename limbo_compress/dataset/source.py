@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import filenames
-from ..arrays import kind_of
 from ..errors import InputError, MissingError
 from ..formats.filestate import open_regular
-from ..formats.npy import read_header
+from ..formats.npy import kind_of, read_header
 from .metadata_pickle import Metadata, open_metadata
 
 __all__ = ["Source"]
@@ -40,9 +39,9 @@ class _Files(NamedTuple):
 class Source:
     """The outputs of one prefix.
 
-    All that it hands out belongs to the files that were found first: if one of them has been
-    replaced since, an error says so. Pickled, a source is its prefix and the identities of its
-    files; the process that gets it opens them when it needs them.
+    All that it hands out belongs to the files that were found first: if one of them is not there,
+    or has been replaced since, it raises an `InputError`. Pickled, a source is its prefix and the
+    identities of its files; the process that gets it opens them when it needs them.
 
     Parameters
     ----------
@@ -79,25 +78,12 @@ class Source:
         return self._files.metadata is not None
 
     def array(self, name: str) -> NDArray[Any]:
-        """Return an array, of shape (samples, height, width, channels).
-
-        Raises
-        ------
-        InputError
-            If there is no such array, or its file has been replaced.
-        """
+        """Return an array, of shape (samples, height, width, channels)."""
         self._check(filenames.array_file(name))
         return self._files.arrays[name]
 
     @property
     def metadata(self) -> Metadata:
-        """The metadata.
-
-        Raises
-        ------
-        InputError
-            If there are none, or their file has been replaced.
-        """
         self._check(filenames.METADATA)
         assert self._files.metadata is not None
         return self._files.metadata
@@ -186,18 +172,7 @@ class Source:
 
 
 def _find_arrays(prefix: str) -> list[str]:
-    """Find the arrays that are a prefix's own, as far as the names of files tell.
-
-    Returns
-    -------
-    list of str
-        ``images`` and ``masks-NAME``, as far as there are any.
-
-    Raises
-    ------
-    InputError
-        If the folder cannot be listed.
-    """
+    """Find the arrays that are a prefix's own, as far as the names of files tell."""
     folder, start = os.path.split(f"{prefix}-")
     try:
         listed = sorted(os.listdir(folder or os.curdir))
@@ -214,17 +189,7 @@ def _find_arrays(prefix: str) -> list[str]:
 
 
 def _open_array(path: str, name: str) -> NDArray[Any] | None:
-    """Map an array, reading its header only; None if it is a stranger with the name of a mask.
-
-    Returns
-    -------
-    memmap, shape (samples, height, width, channels), or None
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is longer or shorter than its header says, or holds no images.
-    """
+    """Map an array, reading its header only; None if it is a stranger with the name of a mask."""
     kind = kind_of(name)
     try:
         with open_regular(path) as stream:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from .. import filenames
-from ..arrays import ArrayKind
+from ..arrays import IMAGES, MASKS, ArrayKind
 
-__all__ = ["ArrayFile", "FoundArray", "read_header"]
+__all__ = ["ArrayFile", "FoundArray", "kind_of", "read_header"]
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _HEADER = re.compile(
@@ -130,6 +130,11 @@ class FoundArray(NamedTuple):
         found = os.fstat(stream.fileno()).st_size
         if found != expected:
             raise ValueError(f"{found:,} bytes, where its header says {expected:,}")
+
+
+def kind_of(array: str) -> ArrayKind:
+    """Return what an array is, by its name."""
+    return IMAGES if array == filenames.IMAGES else MASKS
 
 
 def read_header(stream: BinaryIO) -> FoundArray:
