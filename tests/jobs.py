@@ -70,7 +70,7 @@ def work_in(folder: Path, prefix: str = "out") -> Path:
 def leave_partition(folder: Path, index: int, seconds: float) -> Path:
     """Leave the lock of a partition on another host that was touched some seconds ago."""
     lock = folder / ".out.partial" / f"partition-{index}" / "dead"
-    lock.parent.mkdir()
+    lock.parent.mkdir(exist_ok=True)
     lock.write_text(json.dumps({"pid": 1, "host": "elsewhere", "job": "SLURM 7_1"}))
     os.utime(lock, (time.time() - seconds,) * 2)
     return lock

@@ -323,14 +323,15 @@ def test_the_plain_job_waits_until_a_partition_on_another_host_counts_as_dead(
     data: Path, expected: dict[str, bytes], command: Command
 ) -> None:
     compress(share(data, 0))
-    leave_partition(data.parent, 1, 57)
+    leave_partition(data.parent, 1, 0)
     flags = ("--prefix", "out", "--images", "--metadata", "--image-size", "32", "24", "--", data)
     refused = error_line(command("--wait", 0, *flags))
     who = "partition 1 of this prefix: process 1 on elsewhere, SLURM 7_1"
     assert f"another run may be at work on {who}; set --wait to 60" in refused
-    leave_partition(data.parent, 2, 57)
+    for index in (1, 2):  # enough is left of the minute for a command to start on a busy machine
+        leave_partition(data.parent, index, 45)
     done = command(*flags)
     assert done.returncode == 0, done.stderr
-    waits = r"waiting up to \d seconds \(--wait\): another run may be at work on partition"
+    waits = r"waiting up to \d+ seconds \(--wait\): another run may be at work on partition"
     assert re.search(waits, done.stderr)
     assert outputs(data.parent) == expected
