@@ -1,7 +1,11 @@
-"""Catch what libraries print to stderr about damaged data, to report it with its sample."""
+"""Catch what libraries print to stderr and what we log, to report it with its sample.
+
+Code of this package that finds something odd about a sample logs a warning to `limbo_compress`.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -14,13 +18,49 @@ __all__ = ["captured"]
 
 @contextmanager
 def captured() -> Iterator[Callable[[], list[str]]]:
-    """Redirect file descriptor 2, to which libpng and libjpeg write past `sys.stderr`.
+    """Catch what is logged and printed.
 
     Yields
     ------
     callable
-        Returns the lines printed since its last call.
+        Returns the messages logged and the lines printed since its last call.
     """
+    with _logged() as take_logged, _printed() as take_printed:
+        yield lambda: take_logged() + take_printed()
+
+
+class _Collector(logging.Handler):
+    """Keeps messages until they are taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append(record.getMessage())
+
+    def take(self) -> list[str]:
+        taken, self._messages = self._messages, []
+        return taken
+
+
+@contextmanager
+def _logged() -> Iterator[Callable[[], list[str]]]:
+    """Take the warnings of this package from its other handlers, whatever its level is."""
+    log, collector = logging.getLogger("limbo_compress"), _Collector()
+    handlers, level, propagate = log.handlers, log.level, log.propagate
+    log.handlers, log.propagate = [collector], False
+    log.setLevel(logging.WARNING)
+    try:
+        yield collector.take
+    finally:
+        log.handlers, log.propagate = handlers, propagate
+        log.setLevel(level)
+
+
+@contextmanager
+def _printed() -> Iterator[Callable[[], list[str]]]:
+    """Redirect file descriptor 2, to which libpng and libjpeg write past `sys.stderr`."""
     sys.stderr.flush()
     file = _scratch()
     if file is None:  # what is printed is not lost then, but shows no sample

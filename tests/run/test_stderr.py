@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import platform
 import sys
@@ -22,6 +23,20 @@ def test_lines_written_to_the_descriptor_are_captured(capfd: pytest.CaptureFixtu
         assert take() == ["two", "three\N{REPLACEMENT CHARACTER}"]
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"
+
+
+def test_what_we_log_is_captured_at_any_level(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("limbo_compress")
+    caplog.set_level(logging.ERROR, log.name)
+    with captured() as take:
+        log.warning("odd: %s", "a sample")
+        os.write(2, b"printed\n")
+        assert take() == ["odd: a sample", "printed"]
+        log.info("not odd")
+        assert take() == []
+    assert caplog.messages == []
+    log.error("after")
+    assert caplog.messages == ["after"]
 
 
 def test_stderr_is_restored_after_an_error(capfd: pytest.CaptureFixture[str]) -> None:
