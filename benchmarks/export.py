@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks import bench
 from benchmarks.load_contenders import pss
-from limbo_compress.export.exporter import FORMATS
+from limbo_compress import EXPORT_FORMATS
 from limbo_compress.filenames import METADATA
 
 BUILD = bench.ROOT / "build" / "export"
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = f"{arguments.samples // PART} / {arguments.samples}"
     print(f"| format | time | memory, {rows} rows |")
     print("| --- | --: | --: |")
-    for to in FORMATS:
+    for to in EXPORT_FORMATS:
         seconds = median(time_once(whole, to) for _ in range(arguments.repeats))
         few, many = peak(part, to) / 1e6, peak(whole, to) / 1e6
         print(f"| {to} | {seconds:.1f} s | {few:.0f} / {many:.0f} MB |", flush=True)

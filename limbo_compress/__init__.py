@@ -8,8 +8,9 @@
                 of rows    per CPU      metadata to a          verified, then
                                         part-file              renamed into place
 
-`compress` runs a whole job, `load` reads its outputs back, and `export_dataset` hands them to other
-tools. The command lines are ``limbo-compress``, which is also ``python -m limbo_compress``, and
+`compress` runs a whole job and `load` reads its outputs back. `summarize`, `verify`, `write_sheet`
+and `write_gallery` inspect them, and `export_dataset` hands them to other tools. The commands are
+``limbo-compress``, which is also ``python -m limbo_compress``, ``limbo-inspect`` and
 ``limbo-export``.
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .coordinator import Report, compress, status
     from .dataset.dataset import Dataset, concat
     from .dataset.load import load
+    from .dataset.row_choice import choose_rows
     from .dependencies import installation
     from .errors import (
         CompressError,
@@ -38,16 +40,23 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from .export.exporter import ExportReport, export_dataset
+    from .export.writers import EXPORT_FORMATS
     from .formats.shard_record import SampleIssue
+    from .inspect.summary import Summary, summarize
+    from .inspect.verify import Finding, VerifyReport, verify
+    from .inspect.views.gallery import write_gallery
+    from .inspect.views.sheet import write_sheet
     from .options import Options
     from .output.assemble import OutputFile
     from .output.status import Status
     from .partition import Partition
 
 __all__ = [
+    "EXPORT_FORMATS",
     "CompressError",
     "Dataset",
     "ExportReport",
+    "Finding",
     "InputError",
     "LimboError",
     "MachineError",
@@ -61,33 +70,49 @@ __all__ = [
     "SampleIssue",
     "Status",
     "Stopped",
+    "Summary",
     "UsageError",
+    "VerifyReport",
     "WorkerError",
+    "choose_rows",
     "compress",
     "concat",
     "export_dataset",
     "installation",
     "load",
     "status",
+    "summarize",
+    "verify",
+    "write_gallery",
+    "write_sheet",
 ]
 
 # Imported when first used: the command installs its signal handlers before anything heavy, and
 # a program that only reads outputs needs none of the compressor.
 _HOMES = {
+    "EXPORT_FORMATS": ".export.writers",
     "Dataset": ".dataset.dataset",
     "ExportReport": ".export.exporter",
+    "Finding": ".inspect.verify",
     "Options": ".options",
     "OutputFile": ".output.assemble",
     "Partition": ".partition",
     "Report": ".coordinator",
     "SampleIssue": ".formats.shard_record",
     "Status": ".output.status",
+    "Summary": ".inspect.summary",
+    "VerifyReport": ".inspect.verify",
+    "choose_rows": ".dataset.row_choice",
     "compress": ".coordinator",
     "concat": ".dataset.dataset",
     "export_dataset": ".export.exporter",
     "installation": ".dependencies",
     "load": ".dataset.load",
     "status": ".coordinator",
+    "summarize": ".inspect.summary",
+    "verify": ".inspect.verify",
+    "write_gallery": ".inspect.views.gallery",
+    "write_sheet": ".inspect.views.sheet",
 }
 _FREE_THREADED = (
     "limbo_compress does not run on free-threaded Python, for which OpenCV and orjson have no"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,7 @@ from .output.status import Status, read_status
 from .output.workdir import WorkDir
 from .plan import Job, plan, work_folder_of
 from .run import cpus
-from .run.executor import Engine, Executor
+from .run.executor import Engine, Executor, Progress
 from .run.failure_limit import FailureLimit
 from .run.probe import Probe
 from .run.processes import ProcessEngine
@@ -31,14 +31,12 @@ from .run.shards import split
 from .run.worker import ShardTask, compress_shard, initialize
 from .samples.discovery import FoundSamples, find_samples
 
-__all__ = ["Progress", "Report", "compress", "status"]
+__all__ = ["Report", "compress", "status"]
 
 _log = logging.getLogger(__package__)
 
 # Samples that take a worker about 20 s without compiled code, and 9 s with it.
 _LARGE_JOB = 1000
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

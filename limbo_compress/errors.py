@@ -35,6 +35,7 @@ __all__ = [
     "Stopped",
     "UsageError",
     "WorkerError",
+    "missing_extra",
     "nearest",
     "nearest_names",
     "shown",
@@ -144,6 +145,11 @@ class UsageError(LimboError):
     """The options make no sense, or do not work on this machine. No work was done."""
 
     exit_code = 2
+
+
+def missing_extra(problem: str, extra: str) -> UsageError:
+    """Make the error for a library that an extra of this package brings."""
+    return UsageError(problem, "", f"pip install 'limbo-compress[{extra}]'")
 
 
 class InputError(LimboError):

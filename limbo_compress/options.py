@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from operator import index
 from typing import Any, ClassVar, Literal, get_args
 
-from .errors import UsageError
+from .errors import UsageError, missing_extra
 from .oserrors import is_folder
 from .partition import parse_partition
 
@@ -196,7 +196,7 @@ class Options:
         if len(given) > 1 or (given and local):
             raise UsageError(f"{' and '.join(given + local)}: give only one of them")
         if given and not find_spec("distributed"):
-            raise UsageError(f"{given[0]} needs Dask", "", "pip install 'limbo-compress[dask]'")
+            raise missing_extra(f"{given[0]} needs Dask", "dask")
         if self.scheduler_file:
             folder = os.path.dirname(os.path.abspath(self.scheduler_file))
             if not is_folder(folder):
@@ -220,9 +220,7 @@ class Options:
                     f"`masks` {name} {pattern!r}: not a regular expression: {error}"
                 ) from error
         if self.masks and not all(map(find_spec, ("OpenEXR", "mmh3"))):
-            raise UsageError(
-                "`masks` needs OpenEXR and mmh3", "", "pip install 'limbo-compress[masks]'"
-            )
+            raise missing_extra("`masks` needs OpenEXR and mmh3", "masks")
 
     def _check_range(self) -> None:
         for name, bound in (("start", self.start), ("end", self.end)):

@@ -23,7 +23,7 @@ from .arrays import IMAGES
 from .dataset.classes import Wanted, find_classes, listed, warn, warn_unseen
 from .dataset.geometry import inside
 from .dataset.srgb import srgb, srgb8, srgb_table
-from .errors import UsageError, shown
+from .errors import UsageError, missing_extra, shown
 
 try:
     from .dataset import _planes as compiled
@@ -496,9 +496,7 @@ def augmentation(training: bool = True) -> nn.Module:
     try:
         from kornia import augmentation as kornia
     except ModuleNotFoundError as error:
-        raise UsageError(
-            "augmentation needs kornia", hint="pip install 'limbo-compress[torch]'"
-        ) from error
+        raise missing_extra("augmentation needs kornia", "torch") from error
     steps = [kornia.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
     if training:
         # After normalization, the zeros that fill the outside are ImageNet's mean.

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pyarrow.parquet import read_table
 
-from limbo_compress import export_dataset, load
+from limbo_compress import EXPORT_FORMATS, export_dataset, load
 from tests.frozen.record import FLAGS, MASKS, SOURCE, checksums
 from tests.jobs import Command, error_line, files, outputs, run, script
 
@@ -75,7 +75,7 @@ def test_frozen_outputs_have_a_summary(prefix: str) -> None:
     assert (summary["total"], summary["damaged"]) == (len(load(FROZEN / prefix)), {})
 
 
-@pytest.mark.parametrize("to", ["coco", "yolo", "yolo-seg", "parquet", "webdataset", "imagefolder"])
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 @pytest.mark.parametrize("prefix", [*OURS, *REFERENCE])
 def test_frozen_outputs_are_exported(tmp_path: Path, prefix: str, to: str) -> None:
     out = tmp_path / "exported"

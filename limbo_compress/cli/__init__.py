@@ -1,8 +1,9 @@
-"""The commands: the only wing that prints.
+"""The commands: the only package that prints.
 
 ::
 
-    start ──► compress: argv ──► limbo_compress.compress(Options) ──► messages, exit code
-    signals   export: argv ──► limbo_compress.export_dataset(...) ──► messages, exit code
-              progress: a bar or lines, while either runs
+    start ──► messages ──► compress, export, inspect: a module for each command, with
+    signals   exit code      parser()          its flags; `parser` has those that commands share
+                             run(arguments)    public names of the package ──► lines on stdout
+              progress: a bar or lines, while a command runs
 """

@@ -5,65 +5,74 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import re
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
-from functools import partial
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .. import Options, Partition, UsageError
 from .console import print_error, print_output
-from .messages import Parser, with_messages
-from .progress import Bar, Lines
+from .messages import print_json
+from .parser import Parser
+from .progress import shown_progress
 
 if TYPE_CHECKING:
     from .. import OutputFile, Report, Status
 
-__all__ = ["run"]
+__all__ = ["parser", "run"]
 
-_NAME = "limbo-compress"
 _WARNINGS_SHOWN = 10
 _LINES_SHOWN = 20
 
 _MASK_HINT = "--mask takes every word up to the next option: write -- before the directories"
-_FLAGS = {"masks": "--mask", "directories": "directory"}
 
 _log = logging.getLogger("limbo_compress")
 
+_HELPS = {
+    "--images": "write the images",
+    "--image-size": "size of an image in pixels (default: 224 224)",
+    "--mask": "write masks: for each NAME the coverage of the labels in which the regular"
+    " expression PATTERN is found; may be repeated",
+    "--metadata": "write the metadata",
+    "--strip-regions": "with --metadata: keep only the categories of the annotations, in the order"
+    " in which they first appear",
+    "--prefix": "beginning of the output names (default: compressed)",
+    "--start": "first sample (default: 0, the first of all)",
+    "--end": "end before this sample (default: after the last)",
+    "directory": "directory of Limbo data, searched recursively; links are followed, names that"
+    " start with a dot are skipped",
+    "--on-error": "whether a bad sample stops the job, or is left out of every output"
+    " (default: stop)",
+    "--max-failures": "with --on-error skip: fail if more than N, or N%%, of the samples are bad"
+    " (default: if 20 in a row are bad)",
+    "--max-pixels": "largest image to decode (default: %(default)s)",
+    "--decoder": "auto decodes plain PNGs (8-bit RGB or RGBA) faster than OpenCV, to the same"
+    " pixels (default: auto)",
+    "--fresh": "discard unfinished work and start over",
+    "--write-rows": "how rows are written (default: auto, which is pwrite on network filesystems"
+    " and FUSE, and where space cannot be reserved, else mmap)",
+    "--partition": "do only share I (from 0) of N, for job arrays, and publish nothing; auto: the"
+    " task of the array that this is. The same command without it does what is left and publishes",
+    "--status": "say what is done, bad and missing, how fast it goes, and who is at work, and"
+    " change nothing; needs only --prefix",
+    "--scheduler": "let the workers of a Dask cluster do the work (default: DASK_SCHEDULER_ADDRESS,"
+    " unless --workers or --partition is given)",
+    "--scheduler-file": "the file that the Dask scheduler writes",
+    "--wait": "how long to wait at most for the scheduler file, for a Dask worker, and for a sign"
+    " of life of a run whose process cannot be seen, as on another machine (default: %(default)g)",
+}
 
-def run(argv: Sequence[str] | None) -> int:
-    """Run the command.
 
-    Parameters
-    ----------
-    argv : sequence of str or None
-        The arguments; None means those of this process.
-
-    Returns
-    -------
-    int
-        The exit code: 0 when everything was published, 2 for a usage error, else 1.
-
-    Raises
-    ------
-    Stopped
-        If a signal arrives.
-    """
-    return with_messages(partial(_run, argv), _with_flags)
-
-
-def _run(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
-    if arguments.quiet:
-        _log.setLevel(logging.ERROR)
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command. The exit code is 0 when everything was published."""
     if arguments.status:
-        _print_status(arguments.prefix)
+        _print_status(arguments)
         return 0
     options = _options(arguments)
     report = _compress(options, quiet=arguments.quiet)
-    if not arguments.quiet:
+    if arguments.json:
+        print_json(asdict(report))
+    elif not arguments.quiet:
         _print_report(report, options.partition)
     return 0
 
@@ -86,155 +95,47 @@ def _print_report(report: Report, partition: str | None) -> None:
         )
 
 
-def _with_flags(message: str) -> str:
-    """Replace fields of `Options` in backticks by the flags that set them."""
-
-    def flag(match: re.Match[str]) -> str:
-        field = match[1]
-        if field not in Options.__dataclass_fields__:
-            return match[0]
-        return _FLAGS.get(field, "--" + field.replace("_", "-"))
-
-    return re.sub(r"`(\w+)`", flag, message)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=_NAME,
-        description="Cache Limbo data sets in a few large files, in parallel.",
-        epilog="Outputs: PREFIX-images.npy (samples, H, W, 3) float16 linear light;"
+def parser() -> Parser:
+    """Make the parser of the arguments."""
+    made = Parser(
+        "compress",
+        "[options] [--] directory ...",
+        (
+            "--prefix test --images --metadata -- campaign17",
+            "--prefix test --images --mask all . big '^48' -- campaign17",
+        ),
+        "Cache Limbo data sets in a few large files, in parallel.",
+        "Outputs: PREFIX-images.npy (samples, H, W, 3) float16 linear light;"
         " PREFIX-masks-NAME.npy (samples, H, W, 1) float32 coverage;"
-        " PREFIX-metadata.pickle, a list with a dict for each sample, in the same order.",
+        " PREFIX-metadata.pickle, a list with a dict for each sample, in the same order."
+        " -- ends the options: what follows is a directory.",
+        _HELPS,
     )
-    _add_output_options(parser.add_argument_group("what to write"))
-    _add_input_options(parser.add_argument_group("input and prefix"))
-    _add_run_options(parser.add_argument_group("how to run"))
-    _add_cluster_options(parser.add_argument_group("on a cluster"))
-    return parser
-
-
-def _add_output_options(what: argparse._ArgumentGroup) -> None:
-    what.add_argument("--images", action="store_true", help="write the images")
-    what.add_argument(
-        "--image-size",
-        type=int,
-        nargs=2,
-        default=(224, 224),
-        metavar=("W", "H"),
-        help="size of an image in pixels (default: 224 224)",
-    )
-    what.add_argument(
-        "--mask",
-        nargs="*",
-        action="append",
-        default=[],
-        metavar="NAME PATTERN",
-        help="write masks: for each NAME the coverage of the labels in which the regular expression"
-        " PATTERN is found; may be repeated",
-    )
-    what.add_argument("--metadata", action="store_true", help="write the metadata")
-    what.add_argument(
-        "--strip-regions",
-        action="store_true",
-        help="with --metadata: keep only the categories of the annotations, in the order in which"
-        " they first appear",
-    )
-
-
-def _add_input_options(which: argparse._ArgumentGroup) -> None:
-    which.add_argument(
-        "--prefix",
-        default="compressed",
-        help="beginning of the output names (default: compressed)",
-    )
-    which.add_argument(
-        "--start", type=int, metavar="N", help="first sample (default: 0, the first of all)"
-    )
-    which.add_argument(
-        "--end", type=int, metavar="N", help="end before this sample (default: after the last)"
-    )
-    which.add_argument(
-        "directory",
-        nargs="*",
-        help="directory of Limbo data, searched recursively; links are followed, names that start"
-        " with a dot are skipped",
-    )
-
-
-def _add_run_options(how: argparse._ArgumentGroup) -> None:
-    how.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes (default: all the CPUs that this process may use)",
-    )
-    how.add_argument(
-        "--on-error",
-        choices=Options.CHOICES["on_error"],
-        default="stop",
-        help="whether a bad sample stops the job, or is left out of every output (default: stop)",
-    )
-    how.add_argument(
-        "--max-failures",
-        metavar="N",
-        help="with --on-error skip: fail if more than N, or N%%, of the samples are bad"
-        " (default: if 20 in a row are bad)",
-    )
-    how.add_argument(
-        "--max-pixels",
-        type=int,
-        default=Options.max_pixels,
-        metavar="N",
-        help="largest image to decode (default: %(default)s)",
-    )
-    how.add_argument(
-        "--decoder",
-        choices=Options.CHOICES["decoder"],
-        default="auto",
-        help="auto decodes plain PNGs (8-bit RGB or RGBA) faster than OpenCV, to the same pixels"
-        " (default: auto)",
-    )
-    how.add_argument("--fresh", action="store_true", help="discard unfinished work and start over")
-    how.add_argument(
-        "--write-rows",
-        choices=Options.CHOICES["write_rows"],
-        default="auto",
-        help="how rows are written (default: auto, which is pwrite on network filesystems and FUSE,"
-        " and where space cannot be reserved, else mmap)",
-    )
-    how.add_argument("--quiet", action="store_true", help="print nothing but errors")
-
-
-def _add_cluster_options(cluster: argparse._ArgumentGroup) -> None:
-    cluster.add_argument(
-        "--partition",
-        metavar="I/N",
-        help="do only share I (from 0) of N, for job arrays, and publish nothing; auto: the task of"
-        " the array that this is. The same command without it does what is left and publishes",
-    )
-    cluster.add_argument(
-        "--status",
-        action="store_true",
-        help="say what is done, bad and missing, how fast it goes, and who is at work, and change"
-        " nothing; needs only --prefix",
-    )
-    cluster.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="let the workers of a Dask cluster do the work (default: DASK_SCHEDULER_ADDRESS,"
-        " unless --workers or --partition is given)",
-    )
-    cluster.add_argument(
-        "--scheduler-file", metavar="PATH", help="the file that the Dask scheduler writes"
-    )
-    cluster.add_argument(
-        "--wait",
-        type=float,
-        default=Options.wait,
-        metavar="SECONDS",
-        help="how long to wait at most for the scheduler file, for a Dask worker, and for a sign of"
-        " life of a run whose process cannot be seen, as on another machine (default: %(default)g)",
-    )
+    flag = made.group("what to write")
+    flag("--images", action="store_true")
+    flag("--image-size", type=int, nargs=2, default=(224, 224), metavar=("W", "H"))
+    flag("--mask", nargs="*", action="append", default=[], metavar="NAME PATTERN")
+    flag("--metadata", action="store_true")
+    flag("--strip-regions", action="store_true")
+    flag = made.group("input and prefix")
+    flag("--prefix", default="compressed")
+    flag("--start", type=int, metavar="N")
+    flag("--end", type=int, metavar="N")
+    flag("directory", nargs="*")
+    flag = made.add_run_flags()
+    flag("--on-error", choices=Options.CHOICES["on_error"], default="stop")
+    flag("--max-failures", metavar="N")
+    flag("--max-pixels", type=int, default=Options.max_pixels, metavar="N")
+    flag("--decoder", choices=Options.CHOICES["decoder"], default="auto")
+    flag("--fresh", action="store_true")
+    flag("--write-rows", choices=Options.CHOICES["write_rows"], default="auto")
+    flag = made.group("on a cluster")
+    flag("--partition", metavar="I/N")
+    flag("--status", action="store_true")
+    flag("--scheduler", metavar="ADDRESS")
+    flag("--scheduler-file", metavar="PATH")
+    flag("--wait", type=float, default=Options.wait, metavar="SECONDS")
+    return made
 
 
 def _options(arguments: argparse.Namespace) -> Options:
@@ -282,9 +183,7 @@ def _compress(options: Options, quiet: bool) -> Report:
     if options.is_on_dask:
         _silence_dask()
 
-    if quiet:
-        return compress(options)
-    with closing(Bar() if sys.stderr.isatty() else Lines(print_error)) as progress:
+    with shown_progress(quiet) as progress:
         return compress(options, progress)
 
 
@@ -307,10 +206,13 @@ def _describe(file: OutputFile) -> str:
     return f"{file.path}  {file.shape}  {file.dtype}  {file.bytes:,} bytes"
 
 
-def _print_status(prefix: str) -> None:
+def _print_status(arguments: argparse.Namespace) -> None:
     from .. import status
 
-    found = status(prefix)
+    found = status(arguments.prefix)
+    if arguments.json:
+        print_json(asdict(found))
+        return
     if found.samples is None:
         print_output(f"{found.folder}: there is no unfinished work")
         return

@@ -3,57 +3,49 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
-import sys
 from collections.abc import Sequence
-from contextlib import closing
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from .console import print_error, print_output
-from .messages import Parser, with_messages
-from .progress import Bar, Lines
+from .. import EXPORT_FORMATS, UsageError
+from .console import print_output
+from .messages import print_json
+from .parser import Parser, chosen
+from .progress import shown_progress
 
 if TYPE_CHECKING:
-    from .. import ExportReport
+    from numpy.typing import NDArray
 
-__all__ = ["run"]
+    from .. import Dataset, ExportReport
 
-_NAME = "limbo-export"
-# What messages call by the names of Python's arguments.
-_FLAGS = {"prefix": "PREFIX", "out": "-o", "source": "--from source"}
+__all__ = ["parser", "run"]
 
-_log = logging.getLogger("limbo_compress")
-
-
-def run(argv: Sequence[str] | None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str or None
-        The arguments; None means those of this process.
-
-    Returns
-    -------
-    int
-        The exit code: 0 when everything was written, 2 for a usage error, else 1.
-
-    Raises
-    ------
-    Stopped
-        If a signal arrives.
-    """
-    return with_messages(partial(_run, argv), _with_flags)
+_HELPS = {
+    "--to": "; ".join(f"{name}: {what}" for name, what in EXPORT_FORMATS.items()),
+    "--out": "folder to be written, which must not exist",
+    "--from": "source: link the source images, or copy them where links are not possible, with"
+    " boxes in their pixels (default: rows)",
+    "--labels": "a label by a regular expression, such as 48=^48; the first that is found in a"
+    " category counts; may be repeated, or several be joined by commas (default: each category with"
+    " a box, or one folder for imagefolder)",
+    "--min-box": "drop objects whose box, within the picture, covers fewer pixels (default: 0)",
+    "--edge-margin": "drop objects whose center is closer to an edge of the picture (default: 0)",
+    "--shard-size": "rows of a shard of webdataset (default: 1000); each worker of a loader needs a"
+    " shard",
+    "--split": "how much of the rows, of 1, goes at random to the split train; the others are val,"
+    " with the same balance of labels",
+    "--val": "instead of --split: train on the first prefixes, validate on these",
+    "--test": "with --val: test on these",
+}
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
-    if arguments.quiet:
-        _log.setLevel(logging.ERROR)
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command. The exit code is 0 when everything was written."""
     report = _export(arguments)
-    if not arguments.quiet:
+    if arguments.json:
+        print_json(asdict(report))
+    elif not arguments.quiet:
         print_output(_describe(report))
     return 0
 
@@ -63,105 +55,50 @@ def _describe(report: ExportReport) -> str:
     return f"{report.path}  {report.rows} rows  {report.boxes} boxes{dropped}"
 
 
-def _with_flags(message: str) -> str:
-    """Replace arguments in backticks by their flags, or by those of limbo-compress."""
-    return re.sub(
-        r"`(\w+)`", lambda match: _FLAGS.get(match[1], "--" + match[1].replace("_", "-")), message
+def parser() -> Parser:
+    """Make the parser of the arguments."""
+    made = Parser(
+        "export",
+        "[options] PREFIX ... --to FORMAT -o OUT",
+        (
+            "test --to coco -o test-coco",
+            "test --to yolo -o boxes --label 48=^48 --label 30=^30 --split 0.8",
+        ),
+        "Hand compressed Limbo data sets to other tools.",
+        "Pictures are the rows in 8-bit sRGB, named by the number of their row. With --label, what"
+        " belongs to no label is left out. -- ends the options: what follows is a PREFIX.",
+        _HELPS,
     )
+    made.add_prefixes()
+    flag = made.group("what to write")
+    flag("--to", required=True, choices=EXPORT_FORMATS, metavar="FORMAT")
+    flag("-o", "--out", required=True)
+    flag("--from", dest="source", choices=("rows", "source"), default="rows")
+    labels = {"dest": "labels", "action": "extend", "type": _split_labels}
+    flag("--label", "--labels", metavar="NAME=PATTERN", **labels)
+    flag("--min-box", type=float, default=0, metavar="PIXELS")
+    flag("--edge-margin", type=float, default=0, metavar="PIXELS")
+    flag("--shard-size", type=int, metavar="N")
+    made.add_row_flags()
+    flag = made.group("training, validation and test")
+    flag("--split", type=float, metavar="FRACTION")
+    flag("--val", nargs="+", action="extend", metavar="PREFIX")
+    flag("--test", nargs="+", action="extend", metavar="PREFIX")
+    made.add_run_flags()
+    return made
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog=_NAME,
-        description="Hand compressed Limbo data sets to other tools.",
-        epilog="Pictures are the rows in 8-bit sRGB, named by the number of their row. With"
-        " --labels, what belongs to no label is left out.",
-    )
-    parser.add_argument("prefix", nargs="+", help="prefix of the outputs of limbo-compress")
-    parser.add_argument(
-        "--to",
-        required=True,
-        metavar="FORMAT",
-        help="coco, yolo, yolo-seg (contours), parquet (a table of annotations), webdataset or"
-        " imagefolder",
-    )
-    parser.add_argument(
-        "-o", "--out", required=True, help="folder to be written, which must not exist"
-    )
-    parser.add_argument(
-        "--from",
-        dest="source",
-        choices=("rows", "source"),
-        default="rows",
-        help="source: link the source images, or copy them where links are not possible, with boxes"
-        " in their pixels (default: rows)",
-    )
-    parser.add_argument(
-        "--labels",
-        type=_labels,
-        metavar="NAME=PATTERN,...",
-        help="labels by regular expressions, such as 48=^48,30=^30; the first that is found in"
-        " a category counts (default: each category with a box, or one folder for imagefolder)",
-    )
-    parser.add_argument(
-        "--split",
-        type=float,
-        metavar="FRACTION",
-        help="how much of the rows, of 1, goes at random to a part train; the others are val, with"
-        " the same balance of labels",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="another seed splits in another way (default: 0)"
-    )
-    parser.add_argument(
-        "--val",
-        nargs="+",
-        action="extend",
-        metavar="PREFIX",
-        help="instead of --split: train on the first prefixes, validate on these",
-    )
-    parser.add_argument(
-        "--test", nargs="+", action="extend", metavar="PREFIX", help="with --val: test on these"
-    )
-    parser.add_argument(
-        "--min-box",
-        type=float,
-        default=0,
-        metavar="PIXELS",
-        help="drop objects whose box, within the picture, covers fewer pixels (default: 0)",
-    )
-    parser.add_argument(
-        "--edge-margin",
-        type=float,
-        default=0,
-        metavar="PIXELS",
-        help="drop objects whose center is closer to an edge of the picture (default: 0)",
-    )
-    parser.add_argument(
-        "--shard-size",
-        type=int,
-        metavar="N",
-        help="rows of a shard of webdataset (default: 1000); each worker of a loader needs a shard",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes (default: all the CPUs that this process may use)",
-    )
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    return parser
+def _split_labels(text: str) -> list[str]:
+    """Split ``48=^48,30=^30``. A comma separates only where a name and ``=`` follow."""
+    return re.split(r",(?=[^,=]+=)", text)
 
 
-def _labels(text: str) -> dict[str, str]:
-    """Parse ``48=^48,30=^30``. A comma separates only where a name and ``=`` follow."""
+def _labels(items: Sequence[str]) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for item in re.split(r",(?=[^,=]+=)", text):
+    for item in items:
         name, equals, pattern = item.partition("=")
         if not equals or not name or name in labels:
-            raise argparse.ArgumentTypeError(
-                f"{item!r} is no new NAME=PATTERN; expected such as 48=^48,30=^30"
-            )
+            raise UsageError(f"--label {item!r} is not a new NAME=PATTERN", "", "such as 48=^48")
         labels[name] = pattern
     return labels
 
@@ -169,16 +106,15 @@ def _labels(text: str) -> dict[str, str]:
 def _export(arguments: argparse.Namespace) -> ExportReport:
     from .. import export_dataset, load  # here so that --help and usage errors are fast
 
-    def export(progress: Bar | Lines | None) -> ExportReport:
-        train, val, test = (
-            prefixes and load(prefixes)
-            for prefixes in (arguments.prefix, arguments.val, arguments.test)
-        )
+    labels = arguments.labels and _labels(arguments.labels)
+    with shown_progress(arguments.quiet) as progress:
+        train = load(arguments.prefix)
+        val, test = (prefixes and load(prefixes) for prefixes in (arguments.val, arguments.test))
         return export_dataset(
             train,
             arguments.to,
             arguments.out,
-            labels=arguments.labels,
+            labels=labels,
             split=arguments.split,
             seed=arguments.seed,
             source=arguments.source == "source",
@@ -189,9 +125,14 @@ def _export(arguments: argparse.Namespace) -> ExportReport:
             min_box=arguments.min_box,
             edge_margin=arguments.edge_margin,
             shard_size=arguments.shard_size,
+            rows=_rows(arguments, [train, val, test]),
         )
 
-    if arguments.quiet:
-        return export(None)
-    with closing(Bar() if sys.stderr.isatty() else Lines(print_error)) as progress:
-        return export(progress)
+
+def _rows(arguments: argparse.Namespace, splits: Sequence[Dataset | None]) -> NDArray[Any] | None:
+    """Choose among the rows of all splits, which are numbered one split after the other."""
+    if not arguments.where and arguments.rows is None and arguments.sample is None:
+        return None
+    from .. import concat
+
+    return chosen(concat(rows for rows in splits if rows is not None), arguments).row_numbers

@@ -1,76 +1,75 @@
-"""What all commands say in the same way: usage errors, and what the package logs."""
+"""What all commands say in the same way: errors, what the package logs, and JSON."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import logging
-from collections.abc import Callable
-from typing import Any, NoReturn
+import re
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
-from .. import LimboError, UsageError
+from .. import LimboError
 from .console import print_error, print_output
 
-__all__ = ["Parser", "with_messages"]
+__all__ = ["print_json", "run"]
 
 _log = logging.getLogger("limbo_compress")
 
+# How a command line writes an argument of Python: --NAME, but for these.
+_FLAGS = {
+    "directories": "directory",
+    "labels": "--label",
+    "masks": "--mask",
+    "out": "-o",
+    "source": "--from source",
+}
 
-def with_messages(command: Callable[[], int], with_flags: Callable[[str], str]) -> int:
+
+def run(command: ModuleType, argv: Sequence[str] | None) -> int:
     """Run a command, and print what it logs, and the error that ends it.
 
     Parameters
     ----------
-    command : callable
-        Returns the exit code.
-    with_flags : callable
-        Puts the command's flags into a message in the place of names in backticks.
+    command : module
+        Has a function ``parser()``, and a function ``run(arguments)`` that returns the exit code.
+    argv : sequence of str or None
 
     Returns
     -------
     int
         The exit code of the command, or of its error.
     """
-    _log.addHandler(_PrintLogged(with_flags))
+    _log.addHandler(_PrintLogged())
     _log.propagate = False
     try:
-        return command()
+        arguments = command.parser().parse(argv)
+        if arguments.quiet:
+            _log.setLevel(logging.ERROR)
+        exit_code: int = command.run(arguments)
+        return exit_code
     except LimboError as error:
-        print_error(with_flags(str(error)))
+        error.problem, error.hint = _with_flags(error.problem), _with_flags(error.hint)
+        print_error(str(error))
         return error.exit_code
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and that knows ``--version``."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.add_argument(
-            "--version", action=_Version, nargs=0, help="show the version and what is compiled"
-        )
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, "", f"{self.prog} --help lists the options")
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON. A range becomes its two ends."""
+    text = json.dumps(value, allow_nan=False, default=lambda rows: [rows.start, rows.stop])
+    print_output(text)
 
 
-class _Version(argparse.Action):
-    """Looks the version up only when it is asked for, since that takes longer than the start."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from .. import __version__, installation
-
-        print_output(f"{parser.prog} {__version__}")
-        for part, what in installation().items():
-            print_output(f"{part}: {what}")
-        parser.exit()
+def _with_flags(message: str) -> str:
+    """Write the names in backticks, which are arguments of Python, as flags."""
+    return re.sub(
+        r"`(\w+)`", lambda match: _FLAGS.get(match[1], "--" + match[1].replace("_", "-")), message
+    )
 
 
 class _PrintLogged(logging.Handler):
     """Prints what the package reports during the job through `logging`."""
 
-    def __init__(self, with_flags: Callable[[str], str]) -> None:
-        super().__init__()
-        self._with_flags = with_flags
-
     def emit(self, record: logging.LogRecord) -> None:
-        record.msg = self._with_flags(record.msg)  # not the arguments, which are paths
+        record.msg = _with_flags(record.msg)  # not the arguments, which are paths
         print_error(record.getMessage())

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, NoReturn
+
+from .console import print_error
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["Bar", "Lines"]
+__all__ = ["shown_progress"]
 
 _LOG_SECONDS = 30
 
 
-class Bar:
+@contextmanager
+def shown_progress(quiet: bool, in_logs: bool = True) -> Iterator[_Bar | _Lines | None]:
+    """Show how far the work inside is.
+
+    Yields
+    ------
+    callable or None
+        To be called as ``progress(done, samples)``; None if nothing is to be shown.
+    """
+    on_terminal = sys.stderr.isatty()
+    if quiet or not (on_terminal or in_logs):
+        yield None
+        return
+    with closing(_Bar() if on_terminal else _Lines()) as progress:
+        yield progress
+
+
+class _Bar:
     """A bar of samples, on a terminal."""
 
     def __init__(self) -> None:
@@ -37,17 +58,10 @@ class Bar:
             self._bar.close()
 
 
-class Lines:
-    """A plain line now and then and at the end, in a log.
+class _Lines:
+    """A plain line now and then and at the end, in a log."""
 
-    Parameters
-    ----------
-    print_line : callable
-        Called as ``print_line(line)``.
-    """
-
-    def __init__(self, print_line: Callable[[str], None]) -> None:
-        self._print_line = print_line
+    def __init__(self) -> None:
         self._begun = self._last = time.monotonic()
         self._resumed: int | None = None
 
@@ -58,7 +72,7 @@ class Lines:
         if done == samples or now - self._last >= _LOG_SECONDS:
             self._last = now
             rate = (done - self._resumed) / max(now - self._begun, 1e-9)
-            self._print_line(f"{done} of {samples} samples, {rate:.1f} samples/s")
+            print_error(f"{done} of {samples} samples, {rate:.1f} samples/s")
 
     def close(self) -> None:
         """Do nothing: each line is complete."""

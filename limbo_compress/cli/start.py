@@ -22,8 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 when everything was published, 2 for a usage error, 128 plus the
-        signal's number for a signal, else 1.
+        The exit code: 0 when everything was written and all is well, 2 for a usage error, 128 plus
+        the signal's number for a signal, else 1.
     """
     return _run("compress", argv)
 
@@ -38,14 +38,15 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     return _run("inspect", argv)
 
 
-def _run(command: str, argv: Sequence[str] | None) -> int:
+def _run(name: str, argv: Sequence[str] | None) -> int:
     """Run the command of a module beside this one."""
-    console.name_command(f"limbo-{command}")
+    console.name_command(f"limbo-{name}")
     console.open_missing_streams()
     try:
         try:
             signals.install()
-            exit_code: int = import_module(f".{command}", __package__).run(argv)
+            command = import_module(f".{name}", __package__)
+            exit_code: int = import_module(".messages", __package__).run(command, argv)
         except (ImportError, MemoryError, OSError) as error:  # a job converts its own
             console.print_error(f"cannot start: {str(error) or 'out of memory'}")
             return 1

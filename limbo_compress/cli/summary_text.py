@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .console import escaped
 
 if TYPE_CHECKING:
-    from ..inspect.summary import Summary
+    from .. import Summary
 
 __all__ = ["lines"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import filenames
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, missing_extra
 from . import geometry
 from .classes import Wanted, listed, matching, warn_unseen
 from .geometry import Box, Contour
@@ -102,6 +102,16 @@ class Dataset:
         from .notebook import sheet  # here because only notebooks need OpenCV
 
         return sheet(self)
+
+    @property
+    def row_numbers(self) -> Ints:
+        """The number of each row among all rows of the prefixes, from 0; shape (rows,)."""
+        return self._rows.copy()
+
+    @property
+    def prefixes(self) -> list[tuple[str, Dataset]]:
+        """Each prefix as it was given to `load`, with all of its rows."""
+        return [(source.given, Dataset([source])) for source in self._sources]
 
     @property
     def row_size(self) -> tuple[int, int]:
@@ -366,8 +376,7 @@ class Dataset:
         try:
             from ..torch import Samples
         except ModuleNotFoundError as error:
-            hint = "pip install 'limbo-compress[torch]'"
-            raise UsageError(f"this needs PyTorch: {error}", hint=hint) from error
+            raise missing_extra(f"this needs PyTorch: {error}", "torch") from error
         return Samples(self, labels, masks, boxes, color, dtype, transform, tv_tensors, classes)
 
     @cached_property

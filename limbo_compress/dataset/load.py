@@ -40,7 +40,7 @@ def load(prefix: Prefix | Iterable[Prefix]) -> Dataset:
     prefixes = [prefix] if isinstance(prefix, str | os.PathLike) else list(prefix)
     if not prefixes:
         raise UsageError("load takes at least one prefix")
-    sources = [Source(os.path.abspath(os.fsdecode(path))) for path in prefixes]
+    sources = [Source(os.fsdecode(path)) for path in prefixes]
     for source in sources:
         len(source)  # opens it
     return Dataset(sources)

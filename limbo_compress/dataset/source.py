@@ -46,13 +46,13 @@ class Source:
     Parameters
     ----------
     prefix : str
-        Absolute.
     known : dict of str to tuple, optional
         The identities of the files, if they were found before.
     """
 
     def __init__(self, prefix: str, known: dict[str, _Identity] | None = None) -> None:
-        self.prefix = prefix
+        self.given = prefix
+        self.prefix = os.path.abspath(prefix)
         self._known = known
 
     def __reduce__(self) -> tuple[type[Source], tuple[str, dict[str, _Identity]]]:
@@ -156,7 +156,7 @@ class Source:
                 f"there are no outputs of this prefix: no {filenames.array_file(filenames.IMAGES)},"
                 f" {filenames.array_file(filenames.mask_array('NAME'))} or {filenames.METADATA}",
                 self._path("*"),
-                "give the `prefix` that they were written with",
+                "give the prefix that they were written with",
             )
         return _Files(arrays, metadata, identities)
 

@@ -1,6 +1,6 @@
 """COCO: ``annotations/instances_default.json`` and ``images/``.
 
-With parts, ``instances_train.json`` and so on. Datumaro and CVAT look for this layout.
+With splits, ``instances_train.json`` and so on. Datumaro and CVAT look for this layout.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import orjson
 
 from .annotations import rectangle
 from .exported_rows import Row, Spool
-from .layout import Layout
+from .writers import Layout
 
 __all__ = ["write"]
 
@@ -22,14 +22,14 @@ _INFO = {
     "description": "A Limbo data set, exported by limbo-export. Where has_contour is false, the"
     " source has a box only, and segmentation is the rectangle of the box."
 }
-_WITHOUT_PARTS = "default"
+_WITHOUT_SPLITS = "default"
 _LICENCE = "license"
 
 
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     """Write rows as COCO. The id of an image is the number of its row.
 
-    Each part has a file of annotations of its own.
+    Each split has a file of annotations of its own.
 
     Parameters
     ----------
@@ -49,20 +49,20 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
                 licences.setdefault(row.provenance[_LICENCE], len(licences) + 1)
             spool.add(row)
         categories = {label: number for number, label in enumerate(layout.classes, 1)}
-        for part in layout.parts:
-            name = f"instances_{part or _WITHOUT_PARTS}.json"
+        for split in layout.splits:
+            name = f"instances_{split or _WITHOUT_SPLITS}.json"
             with open(os.path.join(folder, "annotations", name), "xb") as stream:
-                _write_part(stream, spool, part, categories, licences)
+                _write_split(stream, spool, split, categories, licences)
 
 
-def _write_part(
+def _write_split(
     stream: BinaryIO,
     rows: Spool,
-    part: str,
+    split: str,
     categories: dict[str, int],
     licences: dict[str, int],
 ) -> None:
-    """Write the annotations of a part, one record at a time: all of them may not fit in memory."""
+    """Write the annotations of a split, one record at a time: all of them may not fit in memory."""
     stream.write(b'{"info":' + orjson.dumps(_INFO))
     stream.write(b',\n"licenses":[')
     _write_list(stream, ({"id": id_, "name": n, "url": ""} for n, id_ in licences.items()))
@@ -72,9 +72,9 @@ def _write_part(
         ({"id": id_, "name": n, "supercategory": "limbo"} for n, id_ in categories.items()),
     )
     stream.write(b'],\n"images":[')
-    _write_list(stream, (_image(row, licences) for row in rows if row.part == part))
+    _write_list(stream, (_image(row, licences) for row in rows if row.split == split))
     stream.write(b'],\n"annotations":[')
-    _write_list(stream, _annotations((row for row in rows if row.part == part), categories))
+    _write_list(stream, _annotations((row for row in rows if row.split == split), categories))
     stream.write(b"]}\n")
 
 

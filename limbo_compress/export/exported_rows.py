@@ -8,7 +8,7 @@ import pickle
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,15 +26,13 @@ from ..dataset.srgb import srgb8
 from ..errors import InputError, MachineError, SampleError
 from ..formats.pickling import no_garbage_collection
 from ..oserrors import machine_errors
-from ..run.executor import Ending, Executor
+from ..run.executor import Ending, Executor, Progress
 from ..run.processes import ProcessEngine
 from ..run.shards import split
 from ..samples.schema import own_file
 from .annotations import XYWH, Annotation, Size, find_annotations, is_kept, printable
 
-__all__ = ["Picture", "Progress", "Row", "RowReader", "Spool", "read_rows"]
-
-Progress = Callable[[int, int], None]
+__all__ = ["Picture", "Row", "RowReader", "Spool", "read_rows"]
 
 # The kinds that the compressor reads.
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg"}
@@ -90,7 +88,7 @@ class Row:
         Of the row in the whole data set.
     name : str
         The number with leading zeros: the name of its files.
-    part : str
+    split : str
         ``train``, ``val`` or ``test``; empty if the rows are not divided.
     label : str or None
         The first of the labels that it has, if labels were asked for.
@@ -109,7 +107,7 @@ class Row:
 
     number: int
     name: str
-    part: str
+    split: str
     label: str | None
     size: Size
     picture: Picture | None
@@ -154,8 +152,8 @@ class RowReader:
     dataset : Dataset
     numbers : ndarray of int, shape (rows,)
         The rows to read.
-    parts : ndarray of str, shape (rows,)
-        The part of each of them.
+    splits : ndarray of str, shape (rows,)
+        The split of each of them.
     labels : ndarray of object, shape (rows,)
         The label of each of them, or None.
     classes : mapping of str to str, optional
@@ -170,7 +168,7 @@ class RowReader:
 
     dataset: Dataset
     numbers: Ints
-    parts: NDArray[np.str_]
+    splits: NDArray[np.str_]
     labels: NDArray[np.object_]
     classes: Mapping[str, str] | None
     from_source: bool
@@ -202,7 +200,7 @@ class RowReader:
         return Row(
             number=number,
             name=f"{number:0{digits}d}",
-            part=str(self.parts[index]),
+            split=str(self.splits[index]),
             label=self.labels[index],
             size=size,
             picture=picture,

@@ -11,79 +11,35 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
 from importlib.util import find_spec
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from .. import filenames
 from ..dataset.classes import Classes, find_classes, matching, unseen
 from ..dataset.dataset import Dataset, concat
 from ..dataset.row_views import Ints
 from ..dataset.splits import split_rows
-from ..errors import InputError, OutputError, UsageError, shown
+from ..errors import InputError, OutputError, UsageError, missing_extra, shown
 from ..oserrors import machine_errors, writing
 from ..renaming import check_renaming, rename_folder
 from ..run.cpus import default_workers
 from ..signals import finishing
-from .layout import Layout
+from .writers import FORMATS, Format, Layout
 
 if TYPE_CHECKING:
-    from .exported_rows import Progress, Row, RowReader
+    from ..run.executor import Progress
+    from .exported_rows import Row, RowReader
 
-__all__ = ["FORMATS", "ExportReport", "export_dataset"]
+__all__ = ["ExportReport", "export_dataset"]
 
 _log = logging.getLogger("limbo_compress")
 
-_PARTS = ("train", "val", "test")
+_SPLITS = ("train", "val", "test")
 _SHARD_SIZE = 1000
-_HINT = "pip install 'limbo-compress[export]'"
-
-
-@dataclass(frozen=True)
-class _Format:
-    """What a format needs.
-
-    Attributes
-    ----------
-    module : str
-        Of this package, which writes it.
-    libraries : tuple of str
-        Of the extra ``[export]``.
-    with_pictures, with_annotations, with_contours : bool
-        What it is made of; contours of YOLO only, as others have them anyway.
-    needs_metadata : bool
-        Whether it makes no sense without them.
-    by_label : bool
-        Whether it has no place for rows without a label, if labels were asked for.
-    with_shards : bool
-        Whether its rows are in shards.
-    """
-
-    module: str
-    libraries: tuple[str, ...] = ("PIL", "pycocotools")
-    with_pictures: bool = True
-    with_annotations: bool = True
-    with_contours: bool = False
-    needs_metadata: bool = True
-    by_label: bool = False
-    with_shards: bool = False
-
-
-_YOLO = _Format("yolo", ("PIL", "pycocotools", "yaml"))
-FORMATS = {
-    "coco": _Format("coco"),
-    "yolo": _YOLO,
-    "yolo-seg": replace(_YOLO, with_contours=True),
-    "parquet": _Format("parquet", ("PIL", "pycocotools", "pyarrow"), with_pictures=False),
-    "webdataset": _Format("webdataset", needs_metadata=False, with_shards=True),
-    "imagefolder": _Format(
-        "imagefolder", with_annotations=False, needs_metadata=False, by_label=True
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -124,6 +80,7 @@ def export_dataset(
     min_box: float = 0,
     edge_margin: float = 0,
     shard_size: int | None = None,
+    rows: ArrayLike | None = None,
 ) -> ExportReport:
     """Write a data set in the format of another tool.
 
@@ -131,8 +88,8 @@ def export_dataset(
     ----------
     dataset : Dataset
         What `limbo_compress.load` returns.
-    to : {"coco", "yolo", "yolo-seg", "parquet", "webdataset", "imagefolder"}
-        The format.
+    to : str
+        The format: one of `EXPORT_FORMATS`, which describes them.
     out : path
         The folder to be written; there must be nothing of this name.
     labels : dict of str to str, optional
@@ -140,7 +97,7 @@ def export_dataset(
         belongs to the first that finds it, a row to the first of its categories' labels. What
         belongs to none is left out. By default, each category is a label.
     split : float, optional
-        How much of the rows, of 1, goes to a part ``train``; the others are ``val``.
+        How much of the rows, of 1, goes to the split ``train``; the others are ``val``.
     seed : int
         The same seed splits the same rows in the same way.
     source : bool
@@ -151,7 +108,7 @@ def export_dataset(
     progress : callable, optional
         Called as ``progress(done, rows)``.
     val, test : Dataset, optional
-        Instead of `split`: the rows of the parts ``val`` and ``test``, numbered after those of
+        Instead of `split`: the rows of the splits ``val`` and ``test``, numbered after those of
         `dataset`, which are ``train``.
     min_box : float
         Objects whose box, within the picture, covers fewer pixels are left out.
@@ -160,6 +117,9 @@ def export_dataset(
         from an edge of the picture.
     shard_size : int, optional
         Rows of a shard of WebDataset, by default 1000.
+    rows : array_like of int, optional
+        Which rows to export, of those of all splits together. They keep their numbers and are
+        exported in their order. By default, all.
 
     Returns
     -------
@@ -174,7 +134,7 @@ def export_dataset(
     OutputError
         If the folder cannot be written. Nothing of its name is left then.
     """
-    dataset, rows_of_parts = _joined(dataset, val, test, split)
+    dataset, rows_of_splits = _joined(dataset, val, test, split)
     target = _check(dataset, to, workers, source)
     _check_numbers(to, target, min_box, edge_margin, shard_size)
     out = os.path.abspath(os.fsdecode(out))
@@ -182,21 +142,22 @@ def export_dataset(
     from .exported_rows import read_rows
 
     classes = _classes(dataset, target, labels)
-    reader = _reader(dataset, target, classes, labels, rows_of_parts, split, seed, source)
+    numbers = _numbers(dataset, rows)
+    reader = _reader(dataset, numbers, target, classes, labels, rows_of_splits, split, seed, source)
     reader = replace(reader, min_box=min_box, edge_margin=edge_margin)
-    writer: Any = import_module(f".{target.module}", __package__)
+    write = target.writer()
     layout = Layout(
         out=out,
         classes=[] if classes is None else [printable(name) for name in classes.names],
-        parts=tuple(rows_of_parts) if split is None else _PARTS[:2],
+        splits=tuple(rows_of_splits) if split is None else _SPLITS[:2],
         with_contours=target.with_contours,
         shard_size=shard_size or _SHARD_SIZE,
     )
     counted = _Counted()
     with _work_folder(out) as folder:
-        rows = read_rows(reader, workers or default_workers(), progress)
-        with closing(rows), writing(out):
-            writer.write(folder, counted.count(rows), layout)
+        ready = read_rows(reader, workers or default_workers(), progress)
+        with closing(ready), writing(out):
+            write(folder, counted.count(ready), layout)
     if target.needs_metadata and not counted.boxes + counted.dropped:
         _log.warning("no row has a box with a label: were the regions left out of the metadata?")
     return ExportReport(out, counted.rows, counted.boxes, counted.dropped)
@@ -216,7 +177,7 @@ class _Counted:
             yield row
 
 
-def _check(dataset: Dataset, to: str, workers: int | None, source: bool) -> _Format:
+def _check(dataset: Dataset, to: str, workers: int | None, source: bool) -> Format:
     """Find the format, and check what can be checked before any work."""
     if to not in FORMATS:
         raise UsageError(f"`to` is {shown(to)!r}, expected one of {', '.join(FORMATS)}")
@@ -225,7 +186,7 @@ def _check(dataset: Dataset, to: str, workers: int | None, source: bool) -> _For
     target = FORMATS[to]
     for library in target.libraries:
         if find_spec(library) is None:
-            raise UsageError(f"the format {to} needs the library {library}", "", _HINT)
+            raise missing_extra(f"the format {to} needs the library {library}", "export")
     if target.needs_metadata:
         _check_metadata(dataset)
     if target.with_pictures and not source:
@@ -235,7 +196,7 @@ def _check(dataset: Dataset, to: str, workers: int | None, source: bool) -> _For
 
 
 def _check_numbers(
-    to: str, target: _Format, min_box: float, edge_margin: float, shard_size: int | None
+    to: str, target: Format, min_box: float, edge_margin: float, shard_size: int | None
 ) -> None:
     for name, pixels in (("min_box", min_box), ("edge_margin", edge_margin)):
         if not 0 <= pixels < math.inf:
@@ -263,7 +224,7 @@ def _hint(hint: str) -> Iterator[None]:
         raise
 
 
-def _classes(dataset: Dataset, target: _Format, labels: Mapping[str, str] | None) -> Classes | None:
+def _classes(dataset: Dataset, target: Format, labels: Mapping[str, str] | None) -> Classes | None:
     """Number the classes; None if the format needs none, and there are no labels."""
     if labels is None and not target.needs_metadata:
         return None
@@ -276,45 +237,59 @@ def _classes(dataset: Dataset, target: _Format, labels: Mapping[str, str] | None
 def _joined(
     train: Dataset, val: Dataset | None, test: Dataset | None, split: float | None
 ) -> tuple[Dataset, dict[str, int]]:
-    """Join the data sets of the parts, and return how many rows each part has."""
+    """Join the data sets of the splits, and return how many rows each has."""
     if val is None:
         if test is not None:
             raise UsageError("`test` is given without `val`")
         return train, {"": len(train)}
     if split is not None:
         raise UsageError("`split` and `val` are two ways to divide rows; choose one")
-    parts = dict(zip(_PARTS, [train, val] if test is None else [train, val, test], strict=False))
-    for first, second in combinations(parts, 2):
-        if parts[first].shares_rows(parts[second]):
+    splits = dict(zip(_SPLITS, [train, val] if test is None else [train, val, test], strict=False))
+    for first, second in combinations(splits, 2):
+        if splits[first].shares_rows(splits[second]):
             raise UsageError(f"the same rows are in {first} and in {second}")
-    return concat(parts.values()), {part: len(rows) for part, rows in parts.items()}
+    return concat(splits.values()), {name: len(rows) for name, rows in splits.items()}
+
+
+def _numbers(dataset: Dataset, rows: ArrayLike | None) -> Ints:
+    """Return the numbers of the rows that are wanted, each once, in their order."""
+    numbers = np.arange(len(dataset))
+    try:
+        return numbers if rows is None else np.unique(numbers[np.asarray(rows).tolist()])
+    except IndexError as error:
+        raise UsageError(f"these `rows` cannot be exported: {error}") from error
 
 
 def _reader(
     dataset: Dataset,
-    target: _Format,
+    numbers: Ints,
+    target: Format,
     classes: Classes | None,
     labels: Mapping[str, str] | None,
-    rows_of_parts: Mapping[str, int],
+    rows_of_splits: Mapping[str, int],
     split: float | None,
     seed: int,
     source: bool,
 ) -> RowReader:
-    """Choose the rows, their labels and their parts."""
+    """Find the labels and the splits of the rows."""
     from .annotations import printable
     from .exported_rows import RowReader
 
-    row_labels = np.full(len(dataset), -1) if labels is None else _row_labels(dataset, labels)
-    numbers = np.arange(len(dataset))
-    if target.by_label and labels is not None:
-        numbers = _with_label(row_labels, list(labels))
-    chosen = row_labels[numbers]
-    parts = np.repeat(list(rows_of_parts), list(rows_of_parts.values()))
+    splits = np.repeat(list(rows_of_splits), list(rows_of_splits.values()))
+    for name, count in rows_of_splits.items():
+        if count and name not in splits[numbers]:
+            _log.warning("no row of the split %s is chosen", name)
+    chosen = np.full(len(numbers), -1)
+    if labels is not None:
+        chosen = _row_labels(dataset, numbers, labels)
+        if target.by_label:
+            _warn_of_labels(chosen, list(labels))
+            numbers, chosen = numbers[chosen >= 0], chosen[chosen >= 0]
     named = np.array([*map(printable, labels or ()), None], np.object_)
     return RowReader(
         dataset=dataset,
         numbers=numbers,
-        parts=parts[numbers] if split is None else _split(chosen, split, seed),
+        splits=splits[numbers] if split is None else _split(chosen, split, seed),
         labels=named[chosen],
         classes=_label_of_category(classes) if labels and classes else None,
         from_source=source,
@@ -327,9 +302,9 @@ def _label_of_category(classes: Classes) -> dict[str, str]:
     return {category: classes.names[place] for category, place in classes.places.items()}
 
 
-def _row_labels(dataset: Dataset, labels: Mapping[str, str]) -> Ints:
-    """Return the number of the first label of each row, or -1."""
-    table = dataset.has_any(matching(labels, dataset.classes))
+def _row_labels(dataset: Dataset, numbers: Ints, labels: Mapping[str, str]) -> Ints:
+    """Return the number of the first label of each of some rows, or -1."""
+    table = dataset.has_any(matching(labels, dataset.classes))[numbers]
     found = np.where(table.any(axis=1), table.argmax(axis=1), -1)
     if len(found) and (found < 0).all():
         categories = ", ".join(dataset.count()) or "none"
@@ -337,28 +312,25 @@ def _row_labels(dataset: Dataset, labels: Mapping[str, str]) -> Ints:
     return found
 
 
-def _with_label(row_labels: Ints, labels: Sequence[str]) -> Ints:
-    """Return the rows that have a label, and say what is left out."""
-    rows = np.flatnonzero(row_labels >= 0)
-    if len(rows) < len(row_labels):
-        left_out = len(row_labels) - len(rows)
+def _warn_of_labels(row_labels: Ints, labels: Sequence[str]) -> None:
+    """Say which rows have no label, and which labels no row."""
+    if left_out := int((row_labels < 0).sum()):
         _log.warning("%d of %d rows have no label and are left out", left_out, len(row_labels))
     for number, label in enumerate(labels):
         if number not in row_labels:
             _log.warning("label %s: no row has it before another one", shown(label))
-    return rows
 
 
 def _split(strata: Ints, split: float, seed: int) -> NDArray[np.str_]:
-    """Return the part of each row; the rows of each stratum are divided by the same fraction."""
+    """Return the split of each row; the rows of each stratum are divided by the same fraction."""
     if not 0 <= split <= 1:
         raise UsageError(f"`split` is {split}, expected a fraction from 0 to 1")
     if seed < 0:
         raise UsageError(f"`seed` is {seed}, expected 0 or more")
     train, _ = split_rows(strata + 1, split, seed)
-    parts = np.full(len(strata), _PARTS[1], np.dtype("U5"))
-    parts[train] = _PARTS[0]
-    return parts
+    splits = np.full(len(strata), _SPLITS[1], np.dtype("U5"))
+    splits[train] = _SPLITS[0]
+    return splits
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Set
 
 from .exported_rows import Row
-from .layout import Layout
+from .writers import Layout
 
 __all__ = ["folder_names", "write"]
 
@@ -31,7 +31,7 @@ _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)$", re.IGNORECASE | re.AS
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     """Write the pictures of rows into a folder for each label or, without labels, into one.
 
-    Each part gets a folder that holds those of the labels, the same in all parts: readers number
+    Each split gets a folder that holds those of the labels, the same in all splits: readers number
     the classes by them. A label that no row has gets none.
 
     Parameters
@@ -44,17 +44,17 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     """
     names: dict[str | None, str] = dict(folder_names(layout.classes).items())
     names = names or {None: _WITHOUT_LABELS}
-    for part in layout.parts:
+    for split in layout.splits:
         for name in names.values():
-            os.makedirs(os.path.join(folder, part, name))
+            os.makedirs(os.path.join(folder, split, name))
     unused = set(names)
     for row in rows:
         assert row.picture is not None
-        row.picture.write(os.path.join(folder, row.part, names[row.label], row.file_name))
+        row.picture.write(os.path.join(folder, row.split, names[row.label], row.file_name))
         unused.discard(row.label)
-    for part in layout.parts:
+    for split in layout.splits:
         for label in unused:
-            os.rmdir(os.path.join(folder, part, names[label]))
+            os.rmdir(os.path.join(folder, split, names[label]))
 
 
 def folder_names(labels: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .exported_rows import Row
-from .layout import Layout
+from .writers import Layout
 
 __all__ = ["write"]
 
@@ -37,7 +37,7 @@ _COLUMNS = {
 
 
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
-    """Write the annotations of rows as a table. Its column ``split`` says the parts.
+    """Write the annotations of rows as a table. Its column ``split`` says the splits.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def _records(row: Row) -> Iterator[dict[str, Any]]:
         x, y, width, height = found.box or (None, None, None, None)
         yield {
             "row": row.number,
-            "split": row.part or None,
+            "split": row.split or None,
             "path": row.path,
             "campaign": row.campaign,
             "category": found.category,

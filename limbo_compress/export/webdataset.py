@@ -18,7 +18,7 @@ import orjson
 
 from .annotations import Annotation
 from .exported_rows import Row
-from .layout import Layout
+from .writers import Layout
 
 __all__ = ["write"]
 
@@ -26,7 +26,7 @@ _log = logging.getLogger("limbo_compress")
 
 
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
-    """Write rows to shards: ``shard-000000.tar`` or, for a part, ``train-000000.tar``.
+    """Write rows to shards: ``shard-000000.tar`` or, for a split, ``train-000000.tar``.
 
     Parameters
     ----------
@@ -40,15 +40,15 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     suffixes: set[str] = set()
     try:
         for row in rows:
-            shard, place = divmod(written[row.part], layout.shard_size)
+            shard, place = divmod(written[row.split], layout.shard_size)
             if place == 0:
-                if row.part in shards:
-                    shards.pop(row.part).close()
-                name = f"{row.part or 'shard'}-{shard:06d}.tar"
-                shards[row.part] = tarfile.open(os.path.join(folder, name), "x")  # noqa: SIM115
-            _add(shards[row.part], row)
+                if row.split in shards:
+                    shards.pop(row.split).close()
+                name = f"{row.split or 'shard'}-{shard:06d}.tar"
+                shards[row.split] = tarfile.open(os.path.join(folder, name), "x")  # noqa: SIM115
+            _add(shards[row.split], row)
             suffixes.add(os.path.splitext(row.file_name)[1])
-            written[row.part] += 1
+            written[row.split] += 1
     finally:
         for tar in shards.values():
             tar.close()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .annotations import XYWH, Annotation, rectangle
 from .exported_rows import Row
-from .layout import Layout
+from .writers import Layout
 
 __all__ = ["write"]
 
@@ -19,7 +19,7 @@ __all__ = ["write"]
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     """Write rows for the trainers of the YOLO family.
 
-    Each part has folders of its own. A single one without a name serves for training and
+    Each split has folders of its own. A single one without a name serves for training and
     validation.
 
     Parameters
@@ -30,13 +30,13 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     layout : Layout
     """
     for kind in ("images", "labels"):
-        for part in layout.parts:
-            os.makedirs(os.path.join(folder, kind, part))
+        for split in layout.splits:
+            os.makedirs(os.path.join(folder, kind, split))
     numbers = {label: number for number, label in enumerate(layout.classes)}
     for row in rows:
         assert row.picture is not None
-        row.picture.write(os.path.join(folder, "images", row.part, row.file_name))
-        path = os.path.join(folder, "labels", row.part, f"{row.name}.txt")
+        row.picture.write(os.path.join(folder, "images", row.split, row.file_name))
+        path = os.path.join(folder, "labels", row.split, f"{row.name}.txt")
         with open(path, "x", encoding="ascii") as stream:
             for label, box, found in row.objects:
                 values = _contour(found, box, row) if layout.with_contours else _box(box, row)
@@ -75,7 +75,9 @@ def _joined(lines: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 def _write_yaml(path: str, layout: Layout) -> None:
     """Write what trainers read first. YOLOv5 finds the pictures only by an absolute path."""
-    images = {part or "train": os.path.join("images", part).rstrip(os.sep) for part in layout.parts}
+    images = {
+        split or "train": os.path.join("images", split).rstrip(os.sep) for split in layout.splits
+    }
     images.setdefault("val", images["train"])
     data = {
         "path": layout.out,

@@ -2,7 +2,7 @@
 
 ::
 
-    prefixes ──► selection ──► work ──┬──► counts, pixels ──► summary
-                 some rows     in     ├──► views: sheet, gallery
-                               pieces └──► verify ◄── the samples, read again
+    Dataset ──► stretches ──┬──► metadata_counts, pixels ──► summary
+                of rows     ├──► views: sheet, gallery
+                            └──► verify ◄── the samples, read again
 """

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ..dataset.dataset import Dataset
 from ..errors import InputError
-from .selection import Selection
 
 __all__ = ["PARTS", "Counts", "count_metadata", "folder_of", "is_synthetic"]
 
@@ -67,14 +67,13 @@ class Counts:
                 mine.update(getattr(other, each.name))
 
 
-def count_metadata(selection: Selection) -> Counts:
+def count_metadata(dataset: Dataset) -> Counts:
     """Count what the metadata of some rows say; empty if there are none."""
     counts = Counts()
-    dataset = selection.dataset
     if dataset.metadata is None:
         return counts
-    for place, row in enumerate(selection.rows.tolist()):
-        folder = folder_of(selection, place)
+    for place, row in enumerate(dataset.row_numbers.tolist()):
+        folder = folder_of(dataset, place)
         counts.folders.update([] if folder is None else [folder])
         try:
             metadata = dataset.abridged[place]
@@ -87,10 +86,10 @@ def count_metadata(selection: Selection) -> Counts:
     return counts
 
 
-def folder_of(selection: Selection, place: int) -> str | None:
+def folder_of(dataset: Dataset, place: int) -> str | None:
     """Return the folder of a sample's metadata file, or None if the outputs do not say it."""
     try:
-        return selection.dataset.paths[place].rpartition("/")[0]
+        return dataset.paths[place].rpartition("/")[0]
     except InputError:
         return None
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import deflate
+from ..dataset.dataset import Dataset
 from ..dataset.srgb import bits, linear_values, srgb_table
-from .selection import Selection
 
 __all__ = ["ODD", "Pixels", "channel_curves", "channel_statistics", "count_pixels", "duplicates"]
 
@@ -58,18 +58,18 @@ class Pixels:
         self.masks.update(other.masks)
 
 
-def count_pixels(selection: Selection) -> Pixels:
+def count_pixels(dataset: Dataset) -> Pixels:
     """Look at the images and masks of some rows, as far as there are any."""
-    count = len(selection.rows)
+    count = len(dataset)
     found = Pixels.empty(count)
-    images = selection.dataset.images
+    images = dataset.images
     for at in range(0, count if images is not None else 0, _BLOCK):
         assert images is not None
         block = bits(images[at : at + _BLOCK])
         found.histogram += _histogram(block)
         found.oddities[at : at + _BLOCK] = [_oddity(row) for row in block]
         found.digests[at : at + _BLOCK] = [_digest(row) for row in block]
-    for name, mask in selection.dataset.masks.items():
+    for name, mask in dataset.masks.items():
         found.masks[name] = sum(bool(row.max(initial=0) > 0) for row in mask)
     return found
 

@@ -7,24 +7,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
+from ..dataset.dataset import Dataset
 from ..dataset.row_views import release
-from ..errors import InputError, WorkerError
+from ..errors import InputError, UsageError, WorkerError
 from ..formats.pickling import no_garbage_collection
 from ..oserrors import machine_errors
 from ..run import cpus
-from ..run.executor import Ending, Executor
+from ..run.executor import Ending, Executor, Progress
 from ..run.processes import ProcessEngine
-from .selection import Selection
 
-__all__ = ["Progress", "in_stretches"]
+__all__ = ["in_stretches"]
 
 Result = TypeVar("Result")
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
 class _Stretch:
-    """Consecutive places of a selection: a task for a worker."""
+    """Consecutive rows of a data set: a task for a worker."""
 
     start: int
     stop: int
@@ -42,23 +41,26 @@ class _Stretch:
 
 
 def in_stretches(
-    function: Callable[[Selection, int], Result],
-    selection: Selection,
+    function: Callable[[Dataset, int], Result],
+    dataset: Dataset,
     size: int,
     progress: Progress | None = None,
+    workers: int | None = None,
 ) -> Iterator[tuple[int, Result]]:
-    """Call a function with stretches of a selection, in several processes.
+    """Call a function with stretches of a data set, in several processes.
 
     Parameters
     ----------
     function : callable
         Called as ``function(rows, place)`` with the rows of a stretch, and the place of its first
         one. Picklable, as is what it returns.
-    selection : Selection
+    dataset : Dataset
     size : int
         How many rows a stretch has.
     progress : callable, optional
         Called as ``progress(done, rows)``.
+    workers : int, optional
+        Number of processes; by default, one for each CPU that this process may use.
 
     Yields
     ------
@@ -71,12 +73,15 @@ def in_stretches(
     LimboError
         What the function raised, or that workers die.
     """
-    count = len(selection.rows)
-    stretches = [
-        _Stretch(at, min(at + size, count), int(selection.rows[at])) for at in range(0, count, size)
-    ]
+    if workers is not None and workers < 1:
+        raise UsageError(f"`workers` is {workers}, expected 1 or more")
+    count, numbers = len(dataset), dataset.row_numbers.tolist()
+    stretches = [_Stretch(at, min(at + size, count), numbers[at]) for at in range(0, count, size)]
+    if not _has_index(dataset):  # each process would read the metadata in full
+        workers = 1
+    workers = min(workers or cpus.default_workers(), len(stretches))
     done = 0
-    for stretch, result in _run(partial(_call, function, selection), stretches, selection):
+    for stretch, result in _run(partial(_call, function, dataset), stretches, workers):
         done += stretch.stop - stretch.start
         if progress is not None:
             progress(done, count)
@@ -84,35 +89,32 @@ def in_stretches(
 
 
 def _call(
-    function: Callable[[Selection, int], Any], selection: Selection, stretch: _Stretch
+    function: Callable[[Dataset, int], Any], dataset: Dataset, stretch: _Stretch
 ) -> tuple[_Stretch, Any]:
-    part = selection.part(stretch.start, stretch.stop)
+    rows = dataset[stretch.start : stretch.stop]
     with machine_errors(), no_garbage_collection():
-        result = function(part, stretch.start)
-    for array in (part.dataset.images, *part.dataset.masks.values()):
+        result = function(rows, stretch.start)
+    for array in (rows.images, *rows.masks.values()):
         if array is not None:
             release(array[0])
     return stretch, result
 
 
 def _run(
-    call: Callable[[_Stretch], Any], stretches: Sequence[_Stretch], selection: Selection
+    call: Callable[[_Stretch], Any], stretches: Sequence[_Stretch], workers: int
 ) -> Iterator[tuple[_Stretch, Any]]:
-    workers = min(cpus.default_workers(), len(stretches))
-    # Each process would read metadata without an index in full.
-    if workers == 1 or not _has_index(selection):
+    if workers <= 1:
         yield from map(call, stretches)
         return
     with ProcessEngine(call, workers) as engine:
         yield from Executor(engine).run(stretches)
 
 
-def _has_index(selection: Selection) -> bool:
+def _has_index(dataset: Dataset) -> bool:
     """Whether samples can be read alone, or there are none."""
-    dataset = selection.dataset
     if dataset.metadata is None:
         return True
     try:
-        return bool(dataset.paths[0])
+        return bool(dataset.paths[:1])
     except InputError:
         return False

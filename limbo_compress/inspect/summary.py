@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
@@ -14,8 +13,8 @@ import numpy as np
 
 from .. import filenames
 from ..dataset.dataset import Dataset
-from ..dataset.load import load
 from ..oserrors import machine_errors
+from ..run.executor import Progress
 from .metadata_counts import PARTS, Counts, count_metadata
 from .pixels import (
     ODD,
@@ -25,10 +24,9 @@ from .pixels import (
     count_pixels,
     duplicates,
 )
-from .selection import Selection
-from .stretches import Progress, in_stretches
+from .stretches import in_stretches
 
-__all__ = ["Category", "Channels", "File", "Summary", "describe_files", "summarize"]
+__all__ = ["Category", "Channels", "File", "Summary", "summarize"]
 
 # Of a set with thousands of categories, only the most frequent ones are paired.
 _PAIRED = 40
@@ -151,60 +149,61 @@ class Summary:
 
 @machine_errors()
 def summarize(
-    prefixes: Sequence[str | os.PathLike[str]],
-    selection: Selection,
-    progress: Progress | None = None,
+    dataset: Dataset, progress: Progress | None = None, *, workers: int | None = None
 ) -> Summary:
-    """Look at all that the chosen rows hold.
+    """Inspect all that the rows of a data set hold.
 
     Memory does not grow with the size of rows, and by some 30 bytes for each row.
 
     Parameters
     ----------
-    prefixes : sequence of path
-        Those that the selection was made of.
-    selection : Selection
+    dataset : Dataset
     progress : callable, optional
         Called as ``progress(done, rows)``.
+    workers : int, optional
+        Number of processes; by default, one for each CPU that this process may use.
+
+    Returns
+    -------
+    Summary
 
     Raises
     ------
     InputError
         If the outputs cannot be read. Damaged metadata of single rows are counted instead.
     """
-    count = len(selection.rows)
+    count = len(dataset)
     counts, pixels = Counts(), Pixels.empty(count)
     size = min(_MAX_STRETCH, max(_MIN_STRETCH, count // 16))
-    for place, (found, seen) in in_stretches(_look, selection, size, progress):
+    for place, (found, seen) in in_stretches(_look, dataset, size, progress, workers):
         counts.add(found)
         pixels.put(place, seen)
     return Summary(
-        files=describe_files(prefixes),
-        total=sum(len(load(prefix)) for prefix in prefixes),
+        files=_describe_files(dataset),
+        total=sum(len(rows) for _, rows in dataset.prefixes),
         rows=count,
-        **_metadata_fields(counts, selection.dataset),
-        **_pixel_fields(pixels, selection),
+        **_metadata_fields(counts, dataset),
+        **_pixel_fields(pixels, dataset),
     )
 
 
-def _look(selection: Selection, _: int) -> tuple[Counts, Pixels]:
-    return count_metadata(selection), count_pixels(selection)
+def _look(dataset: Dataset, _: int) -> tuple[Counts, Pixels]:
+    return count_metadata(dataset), count_pixels(dataset)
 
 
-def describe_files(prefixes: Sequence[str | os.PathLike[str]]) -> list[File]:
+def _describe_files(dataset: Dataset) -> list[File]:
     """Describe the files of each prefix."""
     files = []
-    for prefix in map(os.fsdecode, prefixes):
-        dataset = load(prefix)
-        arrays = {filenames.IMAGES: dataset.images} if dataset.images is not None else {}
-        arrays |= {filenames.mask_array(mask): array for mask, array in dataset.masks.items()}
+    for prefix, rows in dataset.prefixes:
+        arrays = {filenames.IMAGES: rows.images} if rows.images is not None else {}
+        arrays |= {filenames.mask_array(mask): array for mask, array in rows.masks.items()}
         describe = partial(_describe, prefix)
         files += [
             describe(filenames.array_file(name), name, array.shape, array.dtype.name)
             for name, array in arrays.items()
         ]
-        if dataset.metadata is not None:
-            files.append(describe(filenames.METADATA, "metadata", (len(dataset),), "dict"))
+        if rows.metadata is not None:
+            files.append(describe(filenames.METADATA, "metadata", (len(rows),), "dict"))
     return files
 
 
@@ -245,9 +244,9 @@ def _together(sets: Counter[frozenset[str]], samples: Counter[str]) -> list[tupl
     return [(first, second, rows) for (first, second), rows in sorted(pairs.items())]
 
 
-def _pixel_fields(pixels: Pixels, selection: Selection) -> dict[str, Any]:
-    has_images = selection.dataset.images is not None
-    rows = selection.rows
+def _pixel_fields(pixels: Pixels, dataset: Dataset) -> dict[str, Any]:
+    has_images = dataset.images is not None
+    rows = dataset.row_numbers
     odd = {
         reason: rows[np.flatnonzero(pixels.oddities == number)].tolist()
         for number, reason in enumerate(ODD)

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from .. import dependencies, filenames
 from ..dataset.dataset import Dataset
-from ..errors import InputError, SampleError, UsageError, shown
+from ..errors import InputError, SampleError, missing_extra, shown
 from ..formats.pickling import fragment
 from ..imaging.file_size import check_file_size
 from ..imaging.image import convert
 from ..options import Options
 from ..oserrors import machine_errors
+from ..run.executor import Progress
 from ..samples.reader import SampleFiles, SampleReader
 from ..samples.schema import strip_regions
-from .selection import Selection
-from .stretches import Progress, in_stretches
+from .stretches import in_stretches
 
-__all__ = ["Finding", "Report", "verify"]
+__all__ = ["Finding", "VerifyReport", "verify"]
 
 # The reference rounds in other places, by at most one step of a float16.
 _TOLERANCE = 0.001
@@ -55,7 +55,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class VerifyReport:
     """What was found when rows were compared with their sources.
 
     Attributes
@@ -89,7 +89,13 @@ class Report:
 
 
 @machine_errors()
-def verify(selection: Selection, count: int, progress: Progress | None = None) -> Report:
+def verify(
+    dataset: Dataset,
+    rows: int | None = None,
+    progress: Progress | None = None,
+    *,
+    workers: int | None = None,
+) -> VerifyReport:
     """Read the sources of rows again, and compare them.
 
     Images and masks may differ by 0.001, and metadata may lack what ``--strip-regions`` leaves out.
@@ -98,11 +104,17 @@ def verify(selection: Selection, count: int, progress: Progress | None = None) -
 
     Parameters
     ----------
-    selection : Selection
-    count : int
-        How many rows to compare, spread evenly; all if there are fewer.
+    dataset : Dataset
+    rows : int, optional
+        How many rows to compare, spread evenly; by default, or if there are fewer, all.
     progress : callable, optional
         Called as ``progress(done, rows)``.
+    workers : int, optional
+        Number of processes; by default, one for each CPU that this process may use.
+
+    Returns
+    -------
+    VerifyReport
 
     Raises
     ------
@@ -111,16 +123,16 @@ def verify(selection: Selection, count: int, progress: Progress | None = None) -
     MachineError
         If the machine keeps the sources from being read.
     """
-    selection.dataset.paths[0]  # raises if there are none
-    if selection.dataset.masks:
+    dataset.paths[:1]  # raises if there are none
+    if dataset.masks:
         _import_mask_libraries()
-    total = len(selection.rows)
-    places = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.intp))
-    chosen = selection.at(places)
-    found = dict(in_stretches(_compare_rows, chosen, _STRETCH, progress))
-    return Report(
+    count = len(dataset) if rows is None else min(rows, len(dataset))
+    places = np.unique(np.linspace(0, len(dataset) - 1, count).round().astype(np.intp))
+    compared = dataset.select(places)
+    found = dict(in_stretches(_compare_rows, compared, _STRETCH, progress, workers))
+    return VerifyReport(
         len(places),
-        ("metadata", *_array_names(selection.dataset)),
+        ("metadata", *_array_names(dataset)),
         tuple(finding for place in sorted(found) for finding in found[place]),
     )
 
@@ -130,8 +142,7 @@ def _import_mask_libraries() -> None:
         dependencies.load("OpenEXR")
         dependencies.load("mmh3")
     except ModuleNotFoundError as error:
-        hint = "pip install 'limbo-compress[masks]'"
-        raise UsageError(f"comparing masks needs {error.name}", hint=hint) from error
+        raise missing_extra(f"comparing masks needs {error.name}", "masks") from error
 
 
 def _array_names(dataset: Dataset) -> list[str]:
@@ -139,11 +150,10 @@ def _array_names(dataset: Dataset) -> list[str]:
     return [*images, *map(filenames.mask_array, dataset.masks)]
 
 
-def _compare_rows(selection: Selection, _: int) -> list[Finding]:
-    dataset = selection.dataset
+def _compare_rows(dataset: Dataset, _: int) -> list[Finding]:
     return [
         Finding(row, dataset.paths[place], problem, is_gone)
-        for place, row in enumerate(selection.rows.tolist())
+        for place, row in enumerate(dataset.row_numbers.tolist())
         for problem, is_gone in _problems(dataset, place)
     ]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-__all__ = ["AnyTask", "Ending", "Engine", "Executor", "Lost", "Result", "Task"]
+__all__ = ["AnyTask", "Ending", "Engine", "Executor", "Lost", "Progress", "Result", "Task"]
 
 _log = logging.getLogger("limbo_compress")
 
@@ -26,6 +26,9 @@ Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 AnyTask = TypeVar("AnyTask", bound="Task[Any]")
 AnyTask_contra = TypeVar("AnyTask_contra", bound="Task[Any]", contravariant=True)
+
+# Called with how much is done, and of how much.
+Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)

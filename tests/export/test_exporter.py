@@ -21,9 +21,11 @@ import yaml
 from pycocotools.coco import COCO
 
 from limbo_compress import (
+    EXPORT_FORMATS,
     InputError,
     OutputError,
     UsageError,
+    choose_rows,
     compress,
     concat,
     export_dataset,
@@ -33,7 +35,6 @@ from tests.annotations import box
 from tests.export.sources import compressed, reference, visible_boxes, write_sample
 from tests.jobs import Command, error_line, files, job, run, run_command, script, wait_until
 
-FORMATS = ("coco", "yolo", "yolo-seg", "parquet", "webdataset", "imagefolder")
 HOSTILE = (
     *("<script>alert(1)</script>", "\"'`", "a\nb: c", "../../up", "/absolute", "..", "x" * 5000),
     *("\u202e48\u05d0", "null", "1e3", "- a", "{{x}}", "%2E", "\ud800", "\u2028", "\U0001f600"),
@@ -60,7 +61,7 @@ def rows(folder: Path, count: int, width: int = 224) -> Path:
     return folder / "x"
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 @pytest.mark.parametrize("options", [{}, {"labels": {"48": "^48", "30": "^30"}, "split": 0.5}])
 def test_the_number_of_workers_changes_no_byte(
     prefix: Path, tmp_path: Path, to: str, options: dict[str, Any]
@@ -106,7 +107,7 @@ def test_several_prefixes_with_the_same_names(export: Command, tmp_path: Path) -
     for name in ("first", "second"):
         write_sample(tmp_path / name / "data", "a", [box(1, 2, 3, 4, category=name)])
         prefixes.append(compressed(tmp_path / name))
-    for to in FORMATS:
+    for to in EXPORT_FORMATS:
         done = export(*prefixes, "--to", to, "-o", to, "--quiet")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     coco = COCO(tmp_path / "coco" / "annotations" / "instances_default.json")
@@ -128,7 +129,7 @@ DROPPED = [
 ]
 
 
-@pytest.mark.parametrize("to", [to for to in FORMATS if to != "imagefolder"])
+@pytest.mark.parametrize("to", [to for to in EXPORT_FORMATS if to != "imagefolder"])
 @pytest.mark.parametrize(
     ("options", "boxes", "dropped"),
     [
@@ -172,7 +173,7 @@ def test_limits_are_in_pixels_of_the_picture(tmp_path: Path) -> None:
 # Parts that are given
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 def test_given_parts_keep_their_rows(tmp_path: Path, to: str) -> None:
     parts = []
     for name, count in {"train": 3, "val": 2, "test": 1}.items():
@@ -207,13 +208,19 @@ def test_given_parts_keep_their_rows(tmp_path: Path, to: str) -> None:
     [
         (["PREFIX"], "--to"),
         (["PREFIX", "--to", "coco"], "-o/--out"),
-        (["PREFIX", "--to", "csv", "-o", "out"], "--to is 'csv', expected one of coco, yolo,"),
+        (
+            ["PREFIX", "--to", "csv", "-o", "out"],
+            "argument --to: invalid choice: 'csv'",
+        ),
         (["PREFIX", "--to", "coco", "-o", "out", "--workers", "0"], "--workers is 0"),
         (["PREFIX", "--to", "coco", "-o", "out", "--split", "1.5"], "--split is 1.5"),
         (["PREFIX", "--to", "coco", "-o", "out", "--split", "nan"], "--split is nan"),
         (["PREFIX", "--to", "coco", "-o", "out", "--split", "1", "--seed", "-1"], "--seed is -1"),
         (["PREFIX", "--to", "coco", "-o", "out", "--labels", "48"], "NAME=PATTERN"),
-        (["PREFIX", "--to", "coco", "-o", "out", "--labels", "a=b,a=c"], "'a=c' is no new"),
+        (
+            ["PREFIX", "--to", "coco", "-o", "out", "--labels", "a=b,a=c"],
+            "--label 'a=c' is not a new NAME=PATTERN",
+        ),
         (["PREFIX", "--to", "coco", "-o", "out", "--labels", "a=("], "not a regular expression"),
         (["PREFIX", "--to", "coco", "-o", "out", "--from", "there"], "invalid choice"),
         (["PREFIX", "--to", "coco", "-o", "out", "--val", "PREFIX"], "same rows are in train and"),
@@ -235,8 +242,56 @@ def test_a_usage_error_is_one_line(
     assert os.listdir(tmp_path) == []
 
 
+def test_rows_keep_their_numbers(export: Command, prefix: Path, tmp_path: Path) -> None:
+    flags = ("--to", "parquet", "--quiet")
+    assert export(prefix, *flags, "-o", "all").returncode == 0
+    whole = pd.read_parquet(tmp_path / "all")
+    chosen = choose_rows(load(prefix), ["^48"], "2:", 3, seed=1).row_numbers.tolist()
+    words = ("--where", "^48", "--rows", "2:", "--sample", 3, "--seed", 1)
+    assert export(prefix, *flags, "-o", "some", *words).returncode == 0
+    expected = whole[whole["row"].isin(chosen)].reset_index(drop=True)
+    assert set(expected["row"]) == set(chosen)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "some"), expected)
+
+
+def test_rows_are_chosen_of_all_splits_together(
+    export: Command, prefix: Path, tmp_path: Path
+) -> None:
+    for name in ("images.npy", "metadata.pickle"):
+        shutil.copy(f"{prefix}-{name}", tmp_path / f"x-{name}")
+    flags = (prefix, "--val", "x", "--to", "imagefolder", "--json")
+    done = export(*flags, "-o", "out", "--rows", "10:14")
+    found = sorted(path.parts[-3:] for path in (tmp_path / "out").rglob("*.png"))
+    expected = zip(["train", "train", "val", "val"], range(10, 14), strict=True)
+    assert found == [(part, "images", f"{row:06}.png") for part, row in expected]
+    report = {"path": f"{tmp_path}/out", "rows": 4, "boxes": 0, "dropped": 0}
+    assert json.loads(done.stdout) == report
+    assert "no row of the split val is chosen" in export(*flags, "-o", "b", "--rows", "5").stderr
+
+
+def test_rows_that_there_are_not(prefix: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="these `rows` cannot be exported"):
+        export_dataset(load(prefix), "coco", tmp_path / "out", rows=[12])
+    assert os.listdir(tmp_path) == []
+    assert export_dataset(load(prefix), "coco", tmp_path / "out", rows=[]).rows == 0
+
+
+def test_a_label_for_each_flag_or_several_with_commas(
+    export: Command, prefix: Path, tmp_path: Path
+) -> None:
+    for out, words in {
+        "commas": ("--labels", "48=^48,30=^30"),
+        "flags": ("--label", "48=^48", "--label", "30=^30"),
+    }.items():
+        assert export(prefix, "--to", "coco", "-o", out, *words).returncode == 0
+    assert files(tmp_path / "commas") == files(tmp_path / "flags")
+    twice = ("--label", "a=b", "--label", "a=c")
+    done = export(prefix, "--to", "coco", "-o", "out", *twice)
+    assert "--label 'a=c' is not a new NAME=PATTERN" in failed(done, 2, tmp_path)
+
+
 @pytest.mark.uniform
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 def test_labels_that_no_row_has(export: Command, prefix: Path, tmp_path: Path, to: str) -> None:
     done = export(prefix, "--to", to, "-o", "out", "--quiet", "--labels", "none=x{1,2}y")
     assert "no row has any of the labels; the categories: 30, 30B, 48," in failed(done, 2, tmp_path)
@@ -248,7 +303,7 @@ def test_a_label_that_no_category_has_is_told(export: Command, prefix: Path) -> 
     assert "limbo-export: labels: no category matches ^x{1,2}y; the nearest: " in done.stderr
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 def test_a_prefix_that_does_not_exist(export: Command, tmp_path: Path, to: str) -> None:
     line = failed(export("nowhere", "--to", to, "-o", "out"), 1, tmp_path)
     assert f"{tmp_path}/nowhere-*: there are no outputs of this prefix" in line
@@ -280,7 +335,7 @@ def test_a_place_that_cannot_be_written(
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 def test_without_metadata(export: Command, tmp_path: Path, to: str) -> None:
     done = export(rows(tmp_path, 3, 8), "--to", to, "-o", "out", "--quiet")
     if to in ("webdataset", "imagefolder"):
@@ -302,7 +357,7 @@ def test_without_images(export: Command, tmp_path: Path) -> None:
         assert "--from source" in line
     line = failed(export(prefix, "--to", "parquet", "-o", "out"), 1, tmp_path)
     assert "the size of a row is not known; take the size of the source images" in line
-    for to in FORMATS:
+    for to in EXPORT_FORMATS:
         done = export(prefix, "--to", to, "-o", to, "--from", "source", "--quiet")
         assert (done.returncode, done.stderr) == (0, "")
     table = pd.read_parquet(tmp_path / "parquet")
@@ -341,7 +396,7 @@ def test_damaged_metadata_are_one_line(export: Command, prefix: Path, tmp_path: 
 def test_files_of_the_reference(export: Command, tmp_path: Path) -> None:
     metadata = {"image": {"res": [64, 48]}, "annotations": [box(1, 2, 3, 4)]}
     prefix = reference(tmp_path, metadata, {})
-    for to in FORMATS:
+    for to in EXPORT_FORMATS:
         done = export(prefix, "--to", to, "-o", to, "--labels", "30=^30", "--quiet")
         assert (done.returncode, done.stderr) == (0, "")
     line = failed(export(prefix, "--to", "coco", "-o", "out", "--from", "source"), 1, tmp_path)
@@ -475,7 +530,7 @@ def test_hostile_categories_are_names(hostile: Path, tmp_path: Path) -> None:
     assert sorted(table["category"]) == sorted(expected)
 
 
-@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 def test_hostile_labels_stay_inside(hostile: Path, tmp_path: Path, to: str) -> None:
     labels = dict.fromkeys(HOSTILE, ".")
     out = tmp_path / "deep" / "out"
@@ -515,7 +570,7 @@ def test_metadata_of_any_kind_are_no_obstacle(tmp_path: Path) -> None:
         {"provenance": 7, "image": []},
         {"provenance": {"license": None, "uri": 7}},
     ]
-    for to in FORMATS:
+    for to in EXPORT_FORMATS:
         export_dataset(load(reference(tmp_path, *samples)), to, tmp_path / to, workers=1)
     coco = coco_of(tmp_path / "coco")
     assert (len(coco["images"]), coco["annotations"], coco["licenses"]) == (5, [], [])

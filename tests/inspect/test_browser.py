@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from limbo_compress.inspect.selection import choose
-from limbo_compress.inspect.views.gallery import write_gallery
+from limbo_compress import load, write_gallery
 from tests.annotations import square
 from tests.inspect.sets import HOSTILE, write_set
 
@@ -46,7 +45,7 @@ def gallery(folder: Path, images: NDArray[Any], *others: Any, **masks: Any) -> P
     """Write a gallery of a set, as `write_set` takes it."""
     pytest.importorskip("PIL.Image", reason="galleries need Pillow")
     prefix = write_set(folder / "x", images, *others, **masks)
-    write_gallery([prefix], choose([prefix]), folder / "g")
+    write_gallery(load(prefix), folder / "g")
     return folder / "g"
 
 

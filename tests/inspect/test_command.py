@@ -18,19 +18,37 @@ from tests.jobs import Command, error_line, run, script, wait_until
 COMMAND = script("limbo-inspect")
 
 
-def test_the_help_lists_the_options(inspect: Command) -> None:
-    shown = inspect("--help").stdout
-    for option in ("--json", "--where", "--rows", "--sample", "--sheet", "--html", "--verify"):
-        assert option in shown
+def test_verify_takes_the_next_word_only_if_it_is_a_number_or_all(
+    prefix: Path, inspect: Command
+) -> None:
+    for words, rows in (
+        (("--verify", prefix), 12),
+        (("--verify", "3", prefix), 3),
+        (("--verify", "all", "--", prefix), 12),
+        (("--verify", "--", prefix), 12),
+        ((prefix, "--verify"), 12),
+    ):
+        assert inspect(*words).stdout.startswith(f"compared {rows} rows "), words
+
+
+@pytest.mark.uniform
+@pytest.mark.parametrize("option", [(), ("--verify",), ("--html=g", "--json")])
+def test_the_number_of_workers_changes_nothing(
+    prefix: Path, inspect: Command, option: tuple[str, ...]
+) -> None:
+    one, three = (inspect(prefix, *option, "--workers", workers) for workers in (1, 3))
+    assert one.returncode == three.returncode == 0
+    assert one.stdout == three.stdout != ""
 
 
 @pytest.mark.uniform
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no PREFIX is given"),
-        (["--verify", "out"], "argument --verify: it takes a number of rows or all, not 'out'"),
-        (["--verify", "3"], "no PREFIX is given, or it stands after --verify"),
+        ([], "the following arguments are required: PREFIX"),
+        (["--verify=out"], "argument --verify: it takes a number of rows or all, not 'out'"),
+        (["--verify", "3"], "the following arguments are required: PREFIX"),
+        (["PREFIX", "--workers", "0"], "--workers is 0, expected 1 or more"),
         (["PREFIX", "--verify", "0"], "it takes a number of rows or all"),
         (["PREFIX", "--rows", "x"], "rows are numbers such as 5, 5:20 or -10:, not 'x'"),
         (["PREFIX", "--where", "("], "'(' is not a regular expression"),
@@ -179,10 +197,3 @@ def test_hostile_pickles_are_named(
     else:
         is_damaged = "DAMAGED" in done.stdout or '"damaged": {"' in done.stdout
         assert done.returncode == is_damaged
-
-
-def test_advice_that_this_command_has_no_option_for_is_left_out() -> None:
-    from limbo_compress.cli.inspect import _with_flags
-
-    advice = "out of memory; raise the limit (ulimit -v), or use fewer `workers`"
-    assert _with_flags(advice) == "out of memory; raise the limit (ulimit -v)"

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from limbo_compress import InputError, OutputError, compress, load
-from limbo_compress.inspect.selection import choose
-from limbo_compress.inspect.views.gallery import write_gallery
+from limbo_compress import InputError, OutputError, choose_rows, compress, load, write_gallery
 from tests.inspect.sets import HOSTILE, write_set
 from tests.jobs import Command, job
 
@@ -39,7 +37,8 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 
 
 def written(prefix: Path, folder: Path, **chosen: Any) -> Path:
-    assert write_gallery([prefix], choose([prefix], **chosen), folder) == str(folder / "index.html")
+    rows = choose_rows(load(prefix), **chosen)
+    assert write_gallery(rows, folder) == str(folder / "index.html")
     return folder
 
 

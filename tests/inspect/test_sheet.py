@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from limbo_compress import InputError, OutputError, UsageError, compress, load
-from limbo_compress.inspect.selection import choose
-from limbo_compress.inspect.views.sheet import write_sheet
+from limbo_compress import (
+    InputError,
+    OutputError,
+    UsageError,
+    choose_rows,
+    compress,
+    load,
+    write_sheet,
+)
 from tests.annotations import square
 from tests.inspect.sets import HOSTILE, write_set
 from tests.jobs import REAL_SAMPLES, Command, job
@@ -23,7 +29,7 @@ SIDE = 224
 
 
 def drawn(prefix: Path, path: Path, **chosen: Any) -> NDArray[np.uint8]:
-    (written,) = write_sheet(choose([prefix], **chosen), path)
+    (written,) = write_sheet(choose_rows(load(prefix), **chosen), path)
     assert written == str(path)
     return pixels(path)
 
@@ -90,7 +96,7 @@ def test_outlines_of_masks(campaign: Path, tmp_path: Path) -> None:
 
 def test_several_pages(tmp_path: Path) -> None:
     prefix = write_set(tmp_path / "x", np.random.default_rng(0).random((230, 8, 8, 3)))
-    paths = write_sheet(choose([prefix]), tmp_path / "s.jpg")
+    paths = write_sheet(load(prefix), tmp_path / "s.jpg")
     assert paths == [str(tmp_path / f"s-{page}.jpg") for page in (1, 2, 3)]
     assert all(Path(path).read_bytes().startswith(b"\xff\xd8") for path in paths)
     heights = [len(pixels(path)) for path in paths]
@@ -149,19 +155,19 @@ def test_masks_alone_are_grey(campaign: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_drawn(prefix: Path, campaign: Path, tmp_path: Path) -> None:
     compress(job(campaign, tmp_path, images=False))
     with pytest.raises(InputError, match="no images or masks, so there is nothing to show"):
-        write_sheet(choose([tmp_path / "out"]), tmp_path / "s.png")
+        write_sheet(load(tmp_path / "out"), tmp_path / "s.png")
     for name in ("s.gif", "s", "s.png.zip"):
         with pytest.raises(UsageError, match=r"a sheet is a \.png or \.jpg file"):
-            write_sheet(choose([prefix]), tmp_path / name)
+            write_sheet(load(prefix), tmp_path / name)
     with pytest.raises(OutputError, match=r"missing/s\.png: cannot write it: No such file"):
-        write_sheet(choose([prefix]), tmp_path / "missing" / "s.png")
+        write_sheet(load(prefix), tmp_path / "missing" / "s.png")
     assert os.listdir(tmp_path) == ["out-metadata.pickle"]
 
 
 def test_a_folder_is_not_replaced(prefix: Path, tmp_path: Path) -> None:
     (tmp_path / "s.png").mkdir()
     with pytest.raises(OutputError, match=r"s\.png: cannot write it: Is a directory"):
-        write_sheet(choose([prefix]), tmp_path / "s.png")
+        write_sheet(load(prefix), tmp_path / "s.png")
     assert os.listdir(tmp_path) == ["s.png"]
 
 

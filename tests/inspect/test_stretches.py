@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from limbo_compress import WorkerError
-from limbo_compress.inspect.selection import Selection, choose
+from limbo_compress import Dataset, WorkerError, load
 from limbo_compress.inspect.stretches import in_stretches
 from limbo_compress.run.cpus import default_workers
 
 
-def crash(selection: Selection, place: int) -> None:
+def crash(rows: Dataset, place: int) -> None:
     if place == 6:
         os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -23,4 +22,4 @@ def crash(selection: Selection, place: int) -> None:
 def test_rows_that_end_every_worker_are_told(prefix: Path) -> None:
     problem = "a worker process was killed by SIGSEGV, at row 6 and the 2 after it"
     with pytest.raises(WorkerError, match=problem):
-        list(in_stretches(crash, choose([prefix]), 3))
+        list(in_stretches(crash, load(prefix), 3))

@@ -14,16 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from limbo_compress import compress
+from limbo_compress import Summary, choose_rows, compress, load, summarize
 from limbo_compress.inspect.pixels import duplicates
-from limbo_compress.inspect.selection import choose
-from limbo_compress.inspect.summary import Summary, summarize
 from tests.inspect.sets import write_set
 from tests.jobs import REAL_SAMPLES, Command, job, run
 
 
 def summary_of(*prefixes: Path, **chosen: Any) -> Summary:
-    return summarize(prefixes, choose(prefixes, **chosen))
+    return summarize(choose_rows(load(prefixes), **chosen))
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +228,8 @@ def test_json_is_the_same_for_machines(prefix: Path, summary: Summary, inspect: 
 PEAK = """
 import re, sys
 from pathlib import Path
-from limbo_compress.inspect.selection import choose
-from limbo_compress.inspect.summary import summarize
-summarize(sys.argv[1:], choose(sys.argv[1:]))
+from limbo_compress import load, summarize
+summarize(load(sys.argv[1:]))
 print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 

@@ -10,20 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from limbo_compress import InputError, compress
-from limbo_compress.inspect.selection import choose
-from limbo_compress.inspect.verify import Report, verify
+from limbo_compress import InputError, VerifyReport, choose_rows, compress, load, verify
 from tests.inspect.conftest import MASKS
 from tests.jobs import REAL_SAMPLES, Command, job
 
-ALL = 10**9
+
+def verified(folder: Path, count: int | None = None, **chosen: Any) -> VerifyReport:
+    return verify(choose_rows(load(folder / "out"), **chosen), count)
 
 
-def verified(folder: Path, count: int = ALL, **chosen: Any) -> Report:
-    return verify(choose([folder / "out"], **chosen), count)
-
-
-def problems(report: Report) -> dict[int, str]:
+def problems(report: VerifyReport) -> dict[int, str]:
     return {finding.row: finding.problem for finding in report.findings}
 
 

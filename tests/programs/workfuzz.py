@@ -26,7 +26,7 @@ from typing import NoReturn
 from benchmarks.campaign import Campaign, write_campaign
 from limbo_compress import compress
 from limbo_compress.cli import compress as compress_command
-from limbo_compress.cli import console
+from limbo_compress.cli import console, messages
 from limbo_compress.cli import inspect as inspect_command
 from limbo_compress.cli.start import main  # noqa: F401  # its signals are those of the command
 from tests import jobs
@@ -131,13 +131,14 @@ class WorkFuzzer:
         """Run a command in this process, which is faster than in one of its own."""
         said = io.StringIO()
         is_inspect = command[0] == "inspect"
-        run = inspect_command.run if is_inspect else compress_command.run
+        words = command[1:] if is_inspect else command
         console.name_command("limbo-inspect" if is_inspect else "limbo-compress")
         here = Path.cwd()
         os.chdir(folder)
         try:
             with _deadline(), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                return run(command[1:] if is_inspect else command), said.getvalue()
+                module = inspect_command if is_inspect else compress_command
+                return messages.run(module, words), said.getvalue()
         finally:
             os.chdir(here)
 

@@ -28,15 +28,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import __version__
+from ...dataset.dataset import Dataset
 from ...errors import InputError, OutputError
 from ...imaging.decode import opencv
 from ...oserrors import machine_errors, writing
 from ...renaming import check_renaming, rename_folder
+from ...run.executor import Progress
 from ..metadata_counts import is_synthetic
-from ..selection import Selection
-from ..stretches import Progress, in_stretches
+from ..stretches import in_stretches
 from ..summary import Summary, summarize
-from .pictures import Row, check_rows, colours, import_pillow, picture, read_row
+from .pictures import Row, check_pictures, colours, picture, read_row
 from .unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -58,22 +59,23 @@ _EXACT = 1 << 53  # up to here, JavaScript has all integers
 
 @machine_errors()
 def write_gallery(
-    prefixes: Sequence[str | os.PathLike[str]],
-    selection: Selection,
+    dataset: Dataset,
     folder: str | os.PathLike[str],
     progress: Progress | None = None,
+    *,
+    workers: int | None = None,
 ) -> str:
     """Write a gallery of rows to a folder.
 
     Parameters
     ----------
-    prefixes : sequence of path
-        Those that the selection was made of.
-    selection : Selection
+    dataset : Dataset
     folder : path
         New or empty, or a gallery, which is replaced when the new one is complete.
     progress : callable, optional
         Called as ``progress(done, rows)``.
+    workers : int, optional
+        Number of processes; by default, one for each CPU that this process may use.
 
     Returns
     -------
@@ -89,11 +91,10 @@ def write_gallery(
     OutputError
         If the folder holds something else, or cannot be written.
     """
-    import_pillow()
-    check_rows(selection.dataset)
+    check_pictures(dataset)
     path = os.path.realpath(folder)
     _check_target(path)
-    summary = summarize(prefixes, selection)
+    summary = summarize(dataset, workers=workers)
     with unfinished(path) as work:
         check_renaming(work)
         new = os.path.join(work, "new")
@@ -102,11 +103,11 @@ def write_gallery(
         for asset in _ASSETS.iterdir():
             shutil.copyfile(asset, os.path.join(new, asset.name))
         write = partial(_write_rows, path, os.path.join(new, "data"))
-        kinds = [_UNKNOWN] * len(selection.rows)
-        for place, found in in_stretches(write, selection, _PER_SPRITE, progress):
+        kinds = [_UNKNOWN] * len(dataset)
+        for place, found in in_stretches(write, dataset, _PER_SPRITE, progress, workers):
             kinds[place : place + len(found)] = found
         _write_data(new, "summary", summary.as_json() | {"version": __version__})
-        _write_data(new, "rows", _describe_rows(selection, summary, kinds))
+        _write_data(new, "rows", _describe_rows(dataset, summary, kinds))
         _publish(new, path, os.path.join(work, "old"))
     return os.path.join(os.fsdecode(folder), "index.html")
 
@@ -136,9 +137,8 @@ def _write_data(folder: str, name: str, value: Any) -> None:
         stream.write(f"gallery.receive({json.dumps(name)},{json.dumps(text)});\n")
 
 
-def _describe_rows(selection: Selection, summary: Summary, kinds: Sequence[int]) -> dict[str, Any]:
+def _describe_rows(dataset: Dataset, summary: Summary, kinds: Sequence[int]) -> dict[str, Any]:
     """What the page needs to know of every row."""
-    dataset = selection.dataset
     width, height = dataset.row_size
     known = colours(dataset.count() if dataset.metadata is not None else ())
     numbers = {category: number for number, category in enumerate(known)}
@@ -147,15 +147,15 @@ def _describe_rows(selection: Selection, summary: Summary, kinds: Sequence[int])
     set_ids: list[int] = []
     folder_ids: list[int] = []
     files: list[str] = []
-    for place in range(len(selection.rows)):
+    for place in range(len(dataset)):
         categories = dataset.categories[place] if dataset.metadata is not None else frozenset()
-        folder, file = _path(selection, place)
+        folder, file = _path(dataset, place)
         set_ids.append(sets.setdefault(categories, len(sets)))
         folder_ids.append(folders.setdefault(folder, len(folders)))
         files.append(file)
     thumb_width, thumb_height = _thumb_size((width, height))
     return {
-        "numbers": selection.rows.tolist(),
+        "numbers": dataset.row_numbers.tolist(),
         "categories": list(known),
         "colours": list(known.values()),
         "sets": [sorted(numbers[category] for category in each) for each in sets],
@@ -173,29 +173,29 @@ def _describe_rows(selection: Selection, summary: Summary, kinds: Sequence[int])
     }
 
 
-def _path(selection: Selection, place: int) -> tuple[str, str]:
+def _path(dataset: Dataset, place: int) -> tuple[str, str]:
     try:
-        folder, _, file = selection.dataset.paths[place].rpartition("/")
+        folder, _, file = dataset.paths[place].rpartition("/")
     except InputError:
         return "", ""
     return folder, file
 
 
-def _write_rows(final: str, data: str, selection: Selection, first: int) -> list[int]:
+def _write_rows(final: str, data: str, dataset: Dataset, first: int) -> list[int]:
     """Write the pictures and details of a stretch of rows, and return what kind each is."""
     with writing(final):
-        return _write_stretch(data, selection, first)
+        return _write_stretch(data, dataset, first)
 
 
-def _write_stretch(data: str, selection: Selection, first: int) -> list[int]:
+def _write_stretch(data: str, dataset: Dataset, first: int) -> list[int]:
     kinds, details = [], []
     sprite, cv2 = None, opencv()
-    size = _thumb_size(selection.dataset.row_size)
-    for place in range(len(selection.rows)):
-        row = read_row(selection, place)
-        pixels = picture(selection.dataset, place)
+    size = _thumb_size(dataset.row_size)
+    for place in range(len(dataset)):
+        row = read_row(dataset, place)
+        pixels = picture(dataset, place)
         _save(_image(pixels), data, "pictures", first + place, quality=90, subsampling=0)
-        sprite = sprite or _empty_sprite(len(selection.rows), size)
+        sprite = sprite or _empty_sprite(len(dataset), size)
         left, top = place % _SPRITE_COLUMNS * size[0], place // _SPRITE_COLUMNS * size[1]
         thumb = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         sprite.paste(_image(thumb), (left, top))

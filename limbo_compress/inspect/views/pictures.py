@@ -13,11 +13,10 @@ from ...dataset import geometry
 from ...dataset.dataset import Dataset
 from ...dataset.geometry import Box, Contour
 from ...dataset.srgb import srgb8
-from ...errors import InputError, UsageError, shown
+from ...errors import InputError, missing_extra, shown
 from ...imaging.decode import opencv
-from ..selection import Selection
 
-__all__ = ["Colour", "Row", "check_rows", "colours", "import_pillow", "picture", "read_row"]
+__all__ = ["Colour", "Row", "check_pictures", "colours", "picture", "read_row"]
 
 Floats = NDArray[np.float32]
 Colour = tuple[int, int, int]
@@ -58,29 +57,20 @@ class Row:
     problem: str = ""
 
 
-def import_pillow() -> None:
-    """Check that Pillow is there.
+def check_pictures(dataset: Dataset) -> None:
+    """Check that a data set can be drawn.
 
     Raises
     ------
     UsageError
-        If it is not.
+        If Pillow is not installed.
+    InputError
+        If there are neither images nor masks.
     """
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
-        hint = "pip install 'limbo-compress[inspect]'"
-        raise UsageError(f"pictures need Pillow: {error}", hint=hint) from error
-
-
-def check_rows(dataset: Dataset) -> None:
-    """Check that there are images or masks.
-
-    Raises
-    ------
-    InputError
-        If there are neither.
-    """
+        raise missing_extra(f"pictures need Pillow: {error}", "inspect") from error
     if dataset.images is None and not dataset.masks:
         raise InputError("there are no images or masks, so there is nothing to show")
 
@@ -104,10 +94,9 @@ def colours(categories: Iterable[str]) -> dict[str, Colour]:
     return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(sorted(categories))}
 
 
-def read_row(selection: Selection, place: int) -> Row:
+def read_row(dataset: Dataset, place: int) -> Row:
     """Read what is known about a row; what cannot be read is missing."""
-    dataset = selection.dataset
-    number = int(selection.rows[place])
+    number = int(dataset.row_numbers[place])
     masks = {name: _outlines(mask[place]) for name, mask in dataset.masks.items()}
     if dataset.metadata is None:
         return Row(number, masks=masks)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import UsageError, shown
+from ...dataset.dataset import Dataset
+from ...errors import InputError, UsageError, shown
 from ...oserrors import machine_errors, writing
-from ..selection import Selection
-from ..stretches import Progress, in_stretches
-from .pictures import Colour, Row, check_rows, colours, import_pillow, picture, read_row
+from ...run.executor import Progress
+from ..stretches import in_stretches
+from .pictures import Colour, Row, check_pictures, colours, picture, read_row
 from .unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -44,17 +45,23 @@ _MAX_TEXT = 80
 
 @machine_errors()
 def write_sheet(
-    selection: Selection, path: str | os.PathLike[str], progress: Progress | None = None
+    dataset: Dataset,
+    path: str | os.PathLike[str],
+    progress: Progress | None = None,
+    *,
+    workers: int | None = None,
 ) -> list[str]:
     """Draw rows on one or more pages of a hundred.
 
     Parameters
     ----------
-    selection : Selection
+    dataset : Dataset
     path : path
         Ends in ``.png`` or ``.jpg``. Of several pages, each has its number at the end of the name.
     progress : callable, optional
         Called as ``progress(done, rows)``.
+    workers : int, optional
+        Number of processes; by default, one for each CPU that this process may use.
 
     Returns
     -------
@@ -66,62 +73,63 @@ def write_sheet(
     UsageError
         If the name has another ending, or Pillow is not installed.
     InputError
-        If there are no images or masks, or they cannot be read.
+        If there are no rows, images or masks, or they cannot be read.
     OutputError
         If a page cannot be written.
     """
-    import_pillow()
     stem, suffix = os.path.splitext(os.fsdecode(path))
     if suffix.lower() not in _SUFFIXES:
         raise UsageError("a sheet is a .png or .jpg file", os.fsdecode(path))
-    check_rows(selection.dataset)
-    count = len(selection.rows)
+    check_pictures(dataset)
+    count = len(dataset)
+    if not count:
+        raise InputError("there are no rows to draw")
     per_page = _COLUMNS * _ROWS
     pages = math.ceil(count / per_page)
     digits = len(str(pages))
     names = [f"{stem}-{page + 1:0{digits}}{suffix}" for page in range(pages)]
     finals = names if pages > 1 else [f"{stem}{suffix}"]
-    metadata = selection.dataset.metadata
-    known = colours(selection.dataset.count() if metadata is not None else ())
+    known = colours(dataset.count() if dataset.metadata is not None else ())
     with unfinished(finals[0]) as folder:
         draw = partial(_write_page, finals[0], folder, known, count)
-        done = dict(in_stretches(draw, selection, per_page, progress))
+        done = dict(in_stretches(draw, dataset, per_page, progress, workers))
         for place, final in zip(sorted(done), finals, strict=True):
             os.replace(done[place], final)
     return finals
 
 
 def _write_page(
-    final: str, folder: str, known: dict[str, Colour], count: int, selection: Selection, place: int
+    final: str, folder: str, known: dict[str, Colour], count: int, dataset: Dataset, place: int
 ) -> str:
     suffix = os.path.splitext(final)[1]
     kind = _SUFFIXES[suffix.lower()]
     path = os.path.join(folder, f"{place}{suffix}")
-    page = _draw_page(selection, place, count, known)
+    page = _draw_page(dataset, place, count, known)
     with writing(final):
         page.save(path, kind, **_SAVE[kind])
     return path
 
 
-def _draw_page(selection: Selection, first: int, count: int, known: dict[str, Colour]) -> Image:
+def _draw_page(dataset: Dataset, first: int, count: int, known: dict[str, Colour]) -> Image:
     from PIL import Image, ImageDraw
 
-    width, height = _picture_size(selection.dataset.row_size)
-    rows = len(selection.rows)
+    width, height = _picture_size(dataset.row_size)
+    numbers = dataset.row_numbers
+    rows = len(numbers)
     columns = min(_COLUMNS, max(4, math.ceil(math.sqrt(rows))))
     step_x, step_y = _SIDE + _GAP, height + _CAPTION_LINES * _LINE + _GAP
     size = columns * step_x + _GAP, _HEAD + math.ceil(rows / columns) * step_y
     page = Image.new("RGB", size, _PAPER)
     draw, font = ImageDraw.Draw(page), _font()
-    head = f"rows {selection.rows[0]} to {selection.rows[-1]}"
+    head = f"rows {numbers[0]} to {numbers[-1]}"
     if rows < count:
         head += f" ({first + 1} to {first + rows} of {count})"
     head += "   thick line: box   thin line, tinted: contour   white line: outline of a mask"
     draw.text((_GAP, _GAP), head, _FAINT, font)
     for place in range(rows):
-        row = read_row(selection, place)
+        row = read_row(dataset, place)
         x, y = _GAP + place % columns * step_x, _HEAD + place // columns * step_y
-        pixels = picture(selection.dataset, place)
+        pixels = picture(dataset, place)
         page.paste(_with_outlines(pixels, (width, height), row, known), (x, y))
         _write_caption(draw, font, (x, y + height + 2), row, known)
     return page

@@ -1,64 +1,37 @@
-"""Some rows of the outputs of prefixes, with the numbers that they have there."""
+"""The choice of rows that the commands offer."""
 
 from __future__ import annotations
 
 import logging
-import os
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import numpy as np
 
-from ..dataset.classes import matching, unseen
-from ..dataset.dataset import Dataset
-from ..dataset.load import load
-from ..dataset.row_views import Ints
 from ..errors import InputError, UsageError, shown
+from .classes import matching, unseen
+from .dataset import Dataset
+from .row_views import Ints
 
-__all__ = ["Selection", "choose"]
+__all__ = ["choose_rows"]
 
 _log = logging.getLogger("limbo_compress")
 
 _ROWS = re.compile(r"(-?\d+)|(-?\d*):(-?\d*)(?::(-?\d*))?")
 
 
-class Selection(NamedTuple):
-    """Rows to be looked at.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        These rows, and no others.
-    rows : ndarray of int, shape (rows,)
-        The number of each among all rows of the prefixes.
-    """
-
-    dataset: Dataset
-    rows: Ints
-
-    def part(self, start: int, stop: int) -> Selection:
-        """Return the rows from the place `start` to before the place `stop`."""
-        return self.at(slice(start, stop))
-
-    def at(self, places: Ints | slice) -> Selection:
-        """Return the rows at some places."""
-        return Selection(self.dataset.select(places), self.rows[places])
-
-
-def choose(
-    prefixes: Sequence[str | os.PathLike[str]],
+def choose_rows(
+    dataset: Dataset,
     where: Iterable[str] = (),
     rows: str | None = None,
     sample: int | None = None,
     seed: int = 0,
-) -> Selection:
-    """Choose the rows of prefixes that meet all conditions.
+) -> Dataset:
+    """Choose the rows of a data set that meet all conditions, as the commands do.
 
     Parameters
     ----------
-    prefixes : sequence of path
-        What `Options.prefix` was.
+    dataset : Dataset
     where : iterable of str
         Regular expressions. A row must have a category in which each is found; with ``!`` in
         front, it must have none.
@@ -69,6 +42,11 @@ def choose(
     seed : int
         The same seed chooses the same rows.
 
+    Returns
+    -------
+    Dataset
+        A view, for which no images are read.
+
     Raises
     ------
     InputError
@@ -76,13 +54,12 @@ def choose(
     UsageError
         If a condition makes no sense.
     """
-    dataset = load(prefixes)
     places = np.arange(len(dataset))[_parse_rows(rows, len(dataset))]
     unmatched = []
     for pattern in where:
         wanted = {"": pattern.removeprefix("!")}
         if problem := unseen(wanted, dataset.classes):
-            unmatched.append(f"--where {shown(pattern)}: {problem}")
+            unmatched.append(f"`where` {shown(pattern)}: {problem}")
         has = dataset.has_any(matching(wanted, dataset.classes))[places, 0] == 1
         places = places[~has if pattern.startswith("!") else has]
     if sample is not None:
@@ -91,9 +68,8 @@ def choose(
         hint = "; ".join(unmatched) or "choose others"
         raise InputError(f"none of the {len(dataset)} rows is chosen", "", hint)
     for problem in unmatched:
-        _log.warning("%s", problem)
-    is_all = len(places) == len(dataset)
-    return Selection(dataset if is_all else dataset.select(places), places)
+        _log.warning(problem)
+    return dataset if len(places) == len(dataset) else dataset.select(places)
 
 
 def _parse_rows(text: str | None, count: int) -> slice:

@@ -1,4 +1,4 @@
-"""Which rows are looked at."""
+"""Which rows the commands take."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbo_compress import InputError, UsageError, load
-from limbo_compress.inspect.selection import choose
+from limbo_compress import InputError, UsageError, choose_rows, load
 
 ends = st.none() | st.integers(-20, 20)
 
 
 def test_all_rows_without_conditions(prefix: Path) -> None:
-    selection = choose([prefix, prefix])
-    assert selection.rows.tolist() == list(range(24))
-    assert len(selection.dataset) == 24
+    chosen = choose_rows(load([prefix, prefix]))
+    assert chosen.row_numbers.tolist() == list(range(24))
+    assert len(chosen) == 24
 
 
 @given(ends, ends, st.none() | st.integers(1, 5))
@@ -29,18 +28,18 @@ def test_rows_are_those_of_a_slice_in_python(
     expected = list(range(12))[start:stop:step]
     for text in {":".join(texts), ":".join(texts if step else texts[:2])}:
         if expected:
-            selection = choose([prefix], rows=text)
-            assert selection.rows.tolist() == expected
+            chosen = choose_rows(load(prefix), rows=text)
+            assert chosen.row_numbers.tolist() == expected
             paths = load(prefix).paths
-            assert list(selection.dataset.paths) == [paths[row] for row in expected]
+            assert list(chosen.paths) == [paths[row] for row in expected]
         else:
             with pytest.raises(InputError, match="none of the 12 rows"):
-                choose([prefix], rows=text)
+                choose_rows(load(prefix), rows=text)
 
 
 @pytest.mark.parametrize(("text", "row"), [("0", 0), ("11", 11), ("-1", 11), ("-12", 0)])
 def test_a_single_row(prefix: Path, text: str, row: int) -> None:
-    assert choose([prefix], rows=text).rows.tolist() == [row]
+    assert choose_rows(load(prefix), rows=text).row_numbers.tolist() == [row]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +47,7 @@ def test_a_single_row(prefix: Path, text: str, row: int) -> None:
 )
 def test_rows_that_make_no_sense(prefix: Path, text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        choose([prefix], rows=text)
+        choose_rows(load(prefix), rows=text)
     assert len(str(caught.value)) < 200
 
 
@@ -59,26 +58,31 @@ def test_categories_by_regular_expressions(prefix: Path) -> None:
         others = sorted(set(range(12)) - set(expected))
         assert expected
         assert others
-        assert choose([prefix], [pattern]).rows.tolist() == expected
-        assert choose([prefix], [f"!{pattern}"]).rows.tolist() == others
-    both = choose([prefix], ["30B", "!48G"], rows="2:").rows.tolist()
+        assert choose_rows(load(prefix), [pattern]).row_numbers.tolist() == expected
+        assert choose_rows(load(prefix), [f"!{pattern}"]).row_numbers.tolist() == others
+    both = choose_rows(load(prefix), ["30B", "!48G"], rows="2:").row_numbers.tolist()
     assert both == [
         row
         for row, found in enumerate(categories)
         if row > 1 and any("30B" in name for name in found) and "48G" not in found
     ]
     with pytest.raises(UsageError, match=r"'\(' is not a regular expression"):
-        choose([prefix], ["("])
+        choose_rows(load(prefix), ["("])
 
 
 def test_a_sample_depends_on_its_seed_only(prefix: Path) -> None:
-    first = choose([prefix], sample=5, seed=3).rows
-    np.testing.assert_array_equal(first, choose([prefix], sample=5, seed=3).rows)
+    first = choose_rows(load(prefix), sample=5, seed=3).row_numbers
+    np.testing.assert_array_equal(first, choose_rows(load(prefix), sample=5, seed=3).row_numbers)
     assert len(set(first.tolist())) == 5
     assert first.tolist() == sorted(first.tolist())
-    assert len({tuple(choose([prefix], sample=5, seed=seed).rows) for seed in range(9)}) > 1
-    assert choose([prefix], sample=99).rows.tolist() == list(range(12))
-    assert set(choose([prefix], rows="3:7", sample=2).rows) <= {3, 4, 5, 6}
+    assert (
+        len(
+            {tuple(choose_rows(load(prefix), sample=5, seed=seed).row_numbers) for seed in range(9)}
+        )
+        > 1
+    )
+    assert choose_rows(load(prefix), sample=99).row_numbers.tolist() == list(range(12))
+    assert set(choose_rows(load(prefix), rows="3:7", sample=2).row_numbers) <= {3, 4, 5, 6}
     for count, seed in ((0, 0), (1, -1)):
         with pytest.raises(UsageError, match="sample"):
-            choose([prefix], sample=count, seed=seed)
+            choose_rows(load(prefix), sample=count, seed=seed)
