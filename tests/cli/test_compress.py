@@ -37,21 +37,16 @@ def test_the_console_script_is_the_same_program(command: Command) -> None:
     assert f"other images: opencv-python-headless {version('opencv-python-headless')}" in lines
 
 
-def wheel(version: str) -> dict[str, str]:
-    return {"__init__": "from . import version\n__version__ = '1'", "version": version}
+def wheel(number: str, flags: str) -> dict[str, str]:
+    version = f"opencv_version = '{number}.84'\n{flags}"
+    return {"__init__": f"from . import version\n__version__ = '{number}'", "version": version}
 
 
 @pytest.mark.parametrize(
     ("module", "shown"),
     [
-        (
-            wheel("opencv_version = '4.10.0.84'\ncontrib = False\nheadless = False"),
-            "opencv-python 4.10.0.84",
-        ),
-        (
-            wheel("opencv_version = '5.0.0.93'\ncontrib = headless = True"),
-            "opencv-contrib-python-headless 5.0.0.93",
-        ),
+        (wheel("4.10.0", "contrib = headless = False"), "opencv-python 4.10.0.84"),
+        (wheel("5.0.0", "contrib = headless = True"), "opencv-contrib-python-headless 5.0.0.84"),
         ({"__init__": "__version__ = '4.6.0'"}, "OpenCV 4.6.0, {file}"),
         ({"__init__": ""}, "OpenCV of unknown version, {file}"),
         (
