@@ -197,8 +197,8 @@ def stages(paths: Sequence[str], out: Path, workers: int) -> None:
         image_path = _image_path(path, sample)
         data = laps.time("read", read_file, image_path, _MAX_BYTES).data
         pixels = laps.time("decode", decode.decode, data, image_path)
-        light = color.linear_light(decode.read_header(data, image_path).grey)
-        # This includes colour and rounding, which the compiled code does in the same pass.
+        light = color.linear_light(decode.read_header(data, image_path).gray)
+        # This includes color and rounding, which the compiled code does in the same pass.
         laps.time("resample", color.fill_row, pixels, light, row)
         laps.time("pickle", fragment, sample, path)
     laps.print_json(len(paths))

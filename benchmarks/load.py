@@ -1,4 +1,4 @@
-"""Time opening a data set and epochs over it, beside other ways: ``make bench-load``.
+"""Time opening a dataset and epochs over it, compared with other ways: ``make bench-load``.
 
 All contenders run in turn, then all again: what slows the machine for a while slows them all.
 """

@@ -2,7 +2,7 @@
 
 ``python load_contenders.py NAME DATA [WORKERS EPOCHS]`` reads all rows in random order, as float32
 tensors of shape (3, H, W) in batches of 64, through PyTorch's ``DataLoader``, and prints figures as
-JSON. Imports stand in the functions, because no environment has all of them.
+JSON. Imports are inside the functions, because no environment has all of them.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def opening(data: str) -> dict[str, float]:
     dataset = load(data)
     opened = time.perf_counter()
     dataset.labels({"48G", "48X", "48Y"})
-    labelled = time.perf_counter()
+    labeled = time.perf_counter()
     memory = resident() - before
     metadata = dataset.metadata
     assert metadata is not None
@@ -253,7 +253,7 @@ def opening(data: str) -> dict[str, float]:
     return {
         "rows": len(dataset),
         "open": opened - begun,
-        "labels": labelled - opened,
+        "labels": labeled - opened,
         "bytes": memory,
         "one": one,
         "list": time.perf_counter() - listed,

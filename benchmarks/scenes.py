@@ -50,7 +50,7 @@ class Instance:
     centre: tuple[float, float]
     axes: tuple[float, float]
     angle: float
-    colour: tuple[float, float, float]
+    color: tuple[float, float, float]
 
     @property
     def category(self) -> str:
@@ -99,7 +99,7 @@ class Scene:
                     _LENGTHS[category] * min(size) * rng.uniform(0.05, 0.15),
                 ),
                 angle=rng.uniform(0, np.pi),
-                colour=tuple(rng.uniform(0.2, 1, 3).tolist()),
+                color=tuple(rng.uniform(0.2, 1, 3).tolist()),
             )
             for number, category in enumerate(categories.tolist())
         )
@@ -149,8 +149,8 @@ class Scene:
         if backdrop is not None:
             image = backdrop.copy()
         for instance, seen, light in self.mattes():
-            colour = light[..., None] * np.array(instance.colour, np.float32)
-            image += seen[..., None] * (colour - image)
+            color = light[..., None] * np.array(instance.color, np.float32)
+            image += seen[..., None] * (color - image)
         grain = rng.standard_normal((height, width), dtype=np.float32)
         tint = rng.standard_normal(image.shape, dtype=np.float32)
         noise = np.float32(rng.uniform(0.8, 2.5)) * (grain[..., None] + np.float32(0.4) * tint)

@@ -96,7 +96,7 @@ def decoders(images: bool, masks: bool) -> dict[str, str]:
 
 
 def _version_beside(name: str, origin: str) -> str:
-    """Read a library's version beside its file ``origin``; empty if nothing tells it.
+    """Read a library's version next to its file ``origin``; empty if nothing tells it.
 
     OpenCV takes a quarter of a second to import, and importlib.metadata twice as long as this
     package. Wheels of OpenCV have a file ``version.py``; for others, pip leaves a folder.

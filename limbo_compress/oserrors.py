@@ -187,7 +187,7 @@ def reading(path: str) -> Iterator[None]:
 
 
 def _reason(error: OSError, path: str) -> str:
-    """Say what the system refused, also where one error number stands for several limits."""
+    """Say what the system refused, even if one error number means several limits."""
     reason = error.strerror or str(error)
     if error.errno == errno.ENOSPC and _has_no_inodes(os.path.dirname(path)):
         return f"{reason} (no inodes are left: the disk holds too many files)"

@@ -43,7 +43,7 @@ class Partition:
         return cls((count * (row + 1) - 1) // rows, count)
 
     def rows(self, rows: int) -> range:
-        """Return its share of so many rows, which may be empty.
+        """Return its share of N rows, which may be empty.
 
         Examples
         --------

@@ -30,7 +30,7 @@ class Job:
     target : str
         Absolute prefix of the outputs.
     root : str
-        The work folder beside the target, with the locks.
+        The work folder next to the target, with the locks.
     arrays : tuple of ArrayFile
         The images, if asked for, and the masks.
     run : str
@@ -93,7 +93,7 @@ class Job:
 
     @property
     def linked_roots(self) -> tuple[str, ...]:
-        """The work folders beside the files to which outputs are linked."""
+        """The work folders next to the files to which outputs are linked."""
         return tuple(map(self.root_of, self.links))
 
     def root_of(self, file_name: str) -> str:

@@ -35,14 +35,14 @@ def chunk(kind: bytes, contents: bytes) -> bytes:
     return struct.pack(">I", len(contents)) + kind + contents + struct.pack(">I", checksum)
 
 
-def png(size: tuple[int, int], depth: int, colour_type: int, *deflated: bytes) -> bytes:
+def png(size: tuple[int, int], depth: int, color_type: int, *deflated: bytes) -> bytes:
     """A PNG whose image data is split into these IDAT chunks."""
-    header = png_header(size, depth, colour_type)
+    header = png_header(size, depth, color_type)
     return png_of(header, *(chunk(b"IDAT", data) for data in deflated))
 
 
-def png_header(size: tuple[int, int], depth: int, colour_type: int, interlaced: int = 0) -> bytes:
-    fields = struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, interlaced)
+def png_header(size: tuple[int, int], depth: int, color_type: int, interlaced: int = 0) -> bytes:
+    fields = struct.pack(">IIBBBBB", *size, depth, color_type, 0, 0, interlaced)
     return chunk(b"IHDR", fields)
 
 

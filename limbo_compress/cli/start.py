@@ -39,7 +39,7 @@ def inspect(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, argv: Sequence[str] | None) -> int:
-    """Run the command of a module beside this one."""
+    """Run the command of a module in this folder."""
     console.name_command(f"limbo-{name}")
     console.open_missing_streams()
     try:

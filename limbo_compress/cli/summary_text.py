@@ -124,7 +124,7 @@ def _samples(summary: Summary) -> Iterator[str]:
     if summary.parts.get("empty boxes"):
         yield f"  {summary.parts['empty boxes']:,} samples have a box without any area"
     sizes = {f"{width} × {height} pixels": rows for width, height, rows in summary.sizes}
-    texts = {"licence": summary.licenses, "copyright": summary.copyrights, "source image": sizes}
+    texts = {"license": summary.licenses, "copyright": summary.copyrights, "source image": sizes}
     for what, counts in texts.items():
         if counts:
             named = {name or "(not given)": count for name, count in counts.items()}

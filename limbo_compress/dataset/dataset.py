@@ -153,7 +153,7 @@ class Dataset:
     def abridged(self) -> Items[dict[str, Any]]:
         """Metadata of each row, where possible without the points of its contours.
 
-        Several times as fast as `metadata`. A checksum of each 1000 points stands in their place.
+        Several times as fast as `metadata`. A checksum of each 1000 points replaces them.
         Metadata without an index come in full.
         """
         return self._items("abridged")

@@ -43,7 +43,7 @@ class Contour(NamedTuple):
     ----------
     category : str or None
     polygons : tuple of ndarray of float32, shape (points, 2)
-        Its outlines and its holes as they stand in the metadata, each a closed line of points
+        Its outlines and its holes as they are in the metadata, each a closed line of points
         (x, y) in pixels of the row. By the even-odd rule, a point in a hole is outside.
     """
 
@@ -144,7 +144,7 @@ def _scale(metadata: dict[str, Any], size: Size) -> NDArray[np.float64]:
 
 
 def _numbers(values: Any, what: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Convert nested lists of numbers to an array of a shape, where -1 stands for any length."""
+    """Convert nested lists of numbers to an array of a shape, where -1 means any length."""
     try:
         numbers = _array(values)
     except (TypeError, ValueError, OverflowError):

@@ -38,7 +38,7 @@ def choose_rows(
     rows : str, optional
         As in Python: ``5``, ``5:20``, ``-10:`` or ``::2``.
     sample : int, optional
-        Choose so many of what is left at random, or all if there are fewer. They stay in order.
+        Choose this number of what is left at random, or all if there are fewer. They stay in order.
     seed : int
         The same seed chooses the same rows.
 

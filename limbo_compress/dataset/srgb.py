@@ -45,14 +45,14 @@ def srgb_table() -> NDArray[np.float16]:
     array of float16, shape (65536,)
         Its index is the bit pattern of the linear value. Negative values become 0.
     """
-    with np.errstate(invalid="ignore"):  # signalling NaNs stay NaNs
+    with np.errstate(invalid="ignore"):  # signaling NaNs stay NaNs
         light = np.maximum(linear_values().astype(np.float64), 0)
         return _curve(light).astype(IMAGES.dtype)
 
 
 @cache
 def _levels() -> NDArray[np.uint8]:
-    with np.errstate(invalid="ignore"):  # signalling NaNs
+    with np.errstate(invalid="ignore"):  # signaling NaNs
         light = np.nan_to_num(linear_values().astype(np.float64)).clip(0, 1)
     return np.rint(255 * _curve(light)).astype(np.uint8)
 

@@ -6,5 +6,5 @@
                   │
                   ├─► coco, yolo, parquet, webdataset, imagefolder: one module a format
                   ▼
-    export: a hidden folder beside OUT, renamed when it is complete ──► OUT
+    export: a hidden folder next to OUT, renamed when it is complete ──► OUT
 """

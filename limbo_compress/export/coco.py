@@ -23,7 +23,7 @@ _INFO = {
     " source has a box only, and segmentation is the rectangle of the box."
 }
 _WITHOUT_SPLITS = "default"
-_LICENCE = "license"
+_LICENSE = "license"
 
 
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
@@ -40,19 +40,19 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     """
     for name in ("annotations", "images"):
         os.mkdir(os.path.join(folder, name))
-    licences: dict[str, int] = {}
+    licenses: dict[str, int] = {}
     with Spool(folder) as spool:
         for row in rows:
             assert row.picture is not None
             row.picture.write(os.path.join(folder, "images", row.file_name))
-            if _LICENCE in row.provenance:
-                licences.setdefault(row.provenance[_LICENCE], len(licences) + 1)
+            if _LICENSE in row.provenance:
+                licenses.setdefault(row.provenance[_LICENSE], len(licenses) + 1)
             spool.add(row)
         categories = {label: number for number, label in enumerate(layout.classes, 1)}
         for split in layout.splits:
             name = f"instances_{split or _WITHOUT_SPLITS}.json"
             with open(os.path.join(folder, "annotations", name), "xb") as stream:
-                _write_split(stream, spool, split, categories, licences)
+                _write_split(stream, spool, split, categories, licenses)
 
 
 def _write_split(
@@ -60,19 +60,19 @@ def _write_split(
     rows: Spool,
     split: str,
     categories: dict[str, int],
-    licences: dict[str, int],
+    licenses: dict[str, int],
 ) -> None:
     """Write the annotations of a split, one record at a time: all of them may not fit in memory."""
     stream.write(b'{"info":' + orjson.dumps(_INFO))
     stream.write(b',\n"licenses":[')
-    _write_list(stream, ({"id": id_, "name": n, "url": ""} for n, id_ in licences.items()))
+    _write_list(stream, ({"id": id_, "name": n, "url": ""} for n, id_ in licenses.items()))
     stream.write(b'],\n"categories":[')
     _write_list(
         stream,
         ({"id": id_, "name": n, "supercategory": "limbo"} for n, id_ in categories.items()),
     )
     stream.write(b'],\n"images":[')
-    _write_list(stream, (_image(row, licences) for row in rows if row.split == split))
+    _write_list(stream, (_image(row, licenses) for row in rows if row.split == split))
     stream.write(b'],\n"annotations":[')
     _write_list(stream, _annotations((row for row in rows if row.split == split), categories))
     stream.write(b"]}\n")
@@ -83,15 +83,15 @@ def _write_list(stream: BinaryIO, records: Iterable[dict[str, Any]]) -> None:
         stream.write((b",\n" if number else b"\n") + orjson.dumps(record))
 
 
-def _image(row: Row, licences: dict[str, int]) -> dict[str, Any]:
+def _image(row: Row, licenses: dict[str, int]) -> dict[str, Any]:
     width, height = row.size
-    licence = row.provenance.get(_LICENCE)
+    license = row.provenance.get(_LICENSE)
     return {
         "id": row.number,
         "file_name": row.file_name,
         "width": width,
         "height": height,
-        **({"license": licences[licence]} if licence is not None else {}),
+        **({"license": licenses[license]} if license is not None else {}),
         "path": row.path,
         "campaign": row.campaign,
         "tags": row.tags,

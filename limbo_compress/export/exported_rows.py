@@ -102,7 +102,7 @@ class Row:
     path : str or None
         Of the sample's metadata file; None if it is not known.
     provenance : dict of str to str
-        What the metadata say about licence, copyright and origin.
+        What the metadata say about license, copyright and origin.
     """
 
     number: int
@@ -136,7 +136,7 @@ class Row:
 
     @property
     def campaign(self) -> str | None:
-        """The folder on its path that is called after a campaign, else the innermost one."""
+        """The folder on its path that is named after a campaign, else the innermost one."""
         if self.path is None:
             return None
         folders = os.path.dirname(self.path).split("/")

@@ -335,7 +335,7 @@ def _split(strata: Ints, split: float, seed: int) -> NDArray[np.str_]:
 
 @contextmanager
 def _work_folder(out: str) -> Iterator[str]:
-    """Make a hidden folder beside `out`; give it that name at the end, or remove it."""
+    """Make a hidden folder next to `out`; give it that name at the end, or remove it."""
     with writing(out):
         if _exists(out):
             hint = "remove it, or choose another `out`"

@@ -160,7 +160,7 @@ def abridge(data: bytes) -> bytes:
     Returns
     -------
     bytes
-        A fragment, in which an integer, a CRC-32, stands for three or more lists of two numbers
+        A fragment, in which an integer, a CRC-32, replaces three or more lists of two numbers
         that follow each other in a list. Where such a list is long, there are several.
 
     Raises

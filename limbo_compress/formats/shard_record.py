@@ -76,7 +76,7 @@ class ShardRecord:
         What the index will say about the pickled metadata of each good sample, in the order of the
         rows; empty if no metadata is asked for.
     checksums : dict of str to int
-        For each array, the CRC-32 of its good rows, by which a later run recognises them.
+        For each array, the CRC-32 of its good rows, by which a later run recognizes them.
     failures : tuple of SampleIssue
         Its bad samples; they have no metadata, and their rows mean nothing.
     warnings : tuple of SampleIssue

@@ -1,4 +1,4 @@
-/* From an 8-bit RGB image to its float16 row: colour, both passes of the resampling, clipping and
+/* From an 8-bit RGB image to its float16 row: color, both passes of the resampling, clipping and
    rounding in one pass, in the cache.
 
    resample.py says what is computed, and why in double. Its numpy code and that of color.py give

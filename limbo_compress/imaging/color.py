@@ -22,10 +22,10 @@ ImageRow = NDArray[np.float16]  # as `IMAGES` says
 
 
 @cache
-def linear_light(grey: bool) -> Doubles:
+def linear_light(gray: bool) -> Doubles:
     """Linear light for each 8-bit value, rounded as the reference rounds it.
 
-    The reference computes in float16 throughout: v / 255 and then, except for grey images, the
+    The reference computes in float16 throughout: v / 255 and then, except for gray images, the
     sRGB decoding (IEC 61966-2-1). Here only the power is taken in float64, so that no machine's
     float16 library can make a difference. The 256 results are the reference's.
 
@@ -36,7 +36,7 @@ def linear_light(grey: bool) -> Doubles:
     """
     half = np.float16
     value = np.arange(256).astype(half) / half(255)
-    if grey:
+    if gray:
         return value.astype(np.float64)
     base = ((value + half(0.055)) / half(1.055)).astype(np.float64)
     power = np.array([x ** float(half(2.4)) for x in base.tolist()]).astype(half)

@@ -317,7 +317,7 @@ def _in_image(part: exr.ExrPart, line: int, found: Covered) -> Covered:
     return Covered((y * width + x)[inside], found.ids[inside], found.amounts[inside])
 
 
-# Damaged files hold signalling NaNs, about which numpy warns wherever it reads them.
+# Damaged files hold signaling NaNs, about which numpy warns wherever it reads them.
 @np.errstate(invalid="ignore")
 def _find(
     rank_ids: NDArray[np.float32], coverage: NDArray[np.float32], ids: NDArray[np.float32]

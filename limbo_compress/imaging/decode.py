@@ -31,14 +31,14 @@ class ImageHeader:
     ----------
     width, height : int
         In pixels.
-    grey : bool
+    gray : bool
         Whether Pillow would open it in mode ``L``, for which the reference skips the
         sRGB decoding.
     """
 
     width: int
     height: int
-    grey: bool
+    gray: bool
 
 
 def read_header(data: bytes, path: str) -> ImageHeader:
@@ -62,11 +62,11 @@ def read_header(data: bytes, path: str) -> ImageHeader:
     """
     if data.startswith(png.SIGNATURE) and data[12:16] == b"IHDR" and len(data) >= 26:
         width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
-        depth, colour_type = data[24], data[25]
-        return ImageHeader(width, height, grey=colour_type == 0 and depth in (2, 4, 8))
+        depth, color_type = data[24], data[25]
+        return ImageHeader(width, height, gray=color_type == 0 and depth in (2, 4, 8))
     if data.startswith(jpeg.SIGNATURE):
         frame = jpeg.read_header(data, path)
-        return ImageHeader(frame.width, frame.height, grey=len(frame.sampling) == 1)
+        return ImageHeader(frame.width, frame.height, gray=len(frame.sampling) == 1)
     if data.startswith(png.SIGNATURE):
         raise SampleError("the image is truncated or damaged: its header is incomplete", path)
     raise SampleError("the image is neither a PNG nor a JPEG", path)
@@ -76,7 +76,7 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
     """Decode a PNG or JPEG to 8-bit RGB.
 
     As in the reference, alpha is dropped and not composited, 16-bit values keep their high byte,
-    and an EXIF orientation is ignored. Palette, 1-bit, grey and CMYK images become RGB.
+    and an EXIF orientation is ignored. Palette, 1-bit, gray and CMYK images become RGB.
 
     Parameters
     ----------
@@ -129,15 +129,15 @@ def _decode_jpeg(data: bytes, path: str) -> Pixels:
             f" segments ({header.description})",
             path,
         )
-    # libjpeg converts no colours in a lossless image, not even grey to RGB.
-    grey = header.is_lossless and len(header.sampling) == 1
-    pixels = _decode_with_opencv(data, path, grey)
+    # libjpeg converts no colors in a lossless image, not even gray to RGB.
+    gray = header.is_lossless and len(header.sampling) == 1
+    pixels = _decode_with_opencv(data, path, gray)
     if pixels is None:
         raise SampleError(_why_no_jpeg(data, header), path)
     stray = jpeg.find_stray_marker(data, header)
     if stray is not None:
         raise SampleError(f"the image is damaged: the marker FF {stray:02X} is in its data", path)
-    return np.repeat(pixels[..., None], 3, axis=2) if grey else pixels
+    return np.repeat(pixels[..., None], 3, axis=2) if gray else pixels
 
 
 def _why_no_jpeg(data: bytes, header: jpeg.JpegHeader) -> str:
@@ -146,9 +146,9 @@ def _why_no_jpeg(data: bytes, header: jpeg.JpegHeader) -> str:
     return f"OpenCV cannot decode the image, which may be damaged: {header.description}"
 
 
-def _decode_with_opencv(data: bytes, path: str, grey: bool = False) -> Pixels | None:
+def _decode_with_opencv(data: bytes, path: str, gray: bool = False) -> Pixels | None:
     cv2 = opencv()
-    how = cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB
+    how = cv2.IMREAD_GRAYSCALE if gray else cv2.IMREAD_COLOR_RGB
     pixels, reason = None, ""
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how | cv2.IMREAD_IGNORE_ORIENTATION)

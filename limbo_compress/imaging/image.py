@@ -40,4 +40,4 @@ def convert(data: bytes, path: str, options: Options, out: ImageRow) -> None:
             f" it has {pixels.shape[1]} x {pixels.shape[0]}",
             path,
         )
-    fill_row(pixels, linear_light(header.grey), out)
+    fill_row(pixels, linear_light(header.gray), out)

@@ -1,6 +1,6 @@
 """The markers of a JPEG: what its header says, and whether its data are interrupted.
 
-If a marker interrupts the data, libjpeg fills the rest of the image with grey, prints a warning,
+If a marker interrupts the data, libjpeg fills the rest of the image with gray, prints a warning,
 and fails when it reads on. Pillow then refuses the file, but OpenCV returns the image.
 `find_stray_marker` finds such markers.
 """
@@ -92,7 +92,7 @@ class JpegHeader:
 
     @property
     def is_supported(self) -> bool:
-        """Whether libjpeg knows the process, and OpenCV its colours."""
+        """Whether libjpeg knows the process, and OpenCV its colors."""
         return self.kind not in _UNSUPPORTED and len(self.sampling) in (1, 3, 4)
 
     @property

@@ -32,7 +32,7 @@ _PLAIN = frozenset(
 )
 # What makes a PNG an animation, and what libpng would inflate for nothing.
 _UNUSED = frozenset((b"acTL", b"fcTL", b"fdAT", b"iCCP", b"iTXt", b"zTXt"))
-_CHANNELS = {2: 3, 6: 4}  # by colour type: RGB and RGBA
+_CHANNELS = {2: 3, 6: 4}  # by color type: RGB and RGBA
 # RFC 1950: deflate with a window of 32 KiB. libpng fails if data reach back further than the
 # window that they declare, which inflating everything at once would not notice.
 _LARGEST_WINDOW = b"\x78"
@@ -132,8 +132,8 @@ def decode_plain(data: bytes, chunks: list[Chunk]) -> NDArray[np.uint8] | None:
     """
     if compiled is None or not _is_plain(data, chunks):
         return None
-    width, height, colour_type = struct.unpack_from(">IIxB", data, 16)
-    channels = _CHANNELS[colour_type]
+    width, height, color_type = struct.unpack_from(">IIxB", data, 16)
+    channels = _CHANNELS[color_type]
     filtered = _inflate(data, chunks, height * (1 + width * channels))
     if filtered is None:
         return None
@@ -144,14 +144,14 @@ def decode_plain(data: bytes, chunks: list[Chunk]) -> NDArray[np.uint8] | None:
 def _is_plain(data: bytes, chunks: list[Chunk]) -> bool:
     if chunks[0] != (b"IHDR", 16, 29):
         return False
-    width, height, depth, colour_type, *methods = struct.unpack_from(">IIBBBBB", data, 16)
+    width, height, depth, color_type, *methods = struct.unpack_from(">IIBBBBB", data, 16)
     kinds = [kind for kind, _, _ in chunks]
     pieces = [kind for kind, _ in groupby(kinds)]  # image data may be in several chunks, in a row
     return (
         0 < width <= limits.SIDE
         and 0 < height <= limits.SIDE
         and depth == 8
-        and colour_type in _CHANNELS
+        and color_type in _CHANNELS
         and methods == [0, 0, 0]
         and _PLAIN.issuperset(pieces)
         and kinds.count(b"IHDR") == pieces.count(b"IDAT") == 1

@@ -40,7 +40,7 @@ _BEATS = 10**7
 # How often to look whether a run on another machine shows life.
 _LOOK_SECONDS = 0.5
 _TRIES = 200
-# While others rename folders beside it, a client may miss a file for a moment.
+# While others rename folders next to it, a client may miss a file for a moment.
 _PAUSES_TO_CONFIRM = (0.05, 0.2, 0.5, 0.0)
 _PAUSE_SECONDS = 0.02
 # The longest to wait for others that start at the same time.

@@ -30,7 +30,7 @@ _IMAGES = filenames.array_file(filenames.IMAGES)
 
 
 class ExistingOutputs:
-    """The outputs under the prefix of a job that stay beside those that it writes.
+    """The outputs under the prefix of a job that stay alongside those that it writes.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ _END_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
 # Longer than to connect, and than a busy scheduler blocks its event loop.
 _GONE_SECONDS = 15.0
-# A worker is given up if a task takes so long, and so many times longer than any has taken.
+# A worker is given up if a task takes this long, and this many times longer than any has taken.
 _FROZEN_SECONDS = 60.0
 _FROZEN_FACTOR = 10.0
 # A child without work ends, in case that the coordinator was killed.
@@ -234,7 +234,7 @@ class DaskEngine(Generic[AnyTask, Result]):
         self._given.clear()
         if not self._employed:
             return
-        # First of all the children: what was cancelled would only wait for them.
+        # First of all the children: what was canceled would only wait for them.
         token, workers = f"{self._job}-{self._generation}", list(self._employed)
         end = partial(self._client.run, end_children, token, workers=workers, on_error="ignore")
         has_ended: dict[str, bool] = {}

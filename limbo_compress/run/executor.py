@@ -19,7 +19,7 @@ _log = logging.getLogger("limbo_compress")
 # A task loses this many workers before it counts as the cause of their deaths.
 _LOSSES_AMONG_OTHERS = 2
 _LOSSES_ALONE = 3
-# So many suspects are a reason to look at them before the rest of the work.
+# This many suspects are a reason to look at them before the rest of the work.
 _MAX_SUSPECTS = 8
 
 Result = TypeVar("Result")

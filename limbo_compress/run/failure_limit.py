@@ -1,4 +1,4 @@
-"""When bad samples are too many: more than allowed, or so many in a row that data are unlikely."""
+"""When bad samples are too many: more than allowed, or too many in a row for the data to be the cause."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class FailureLimit:
         return self._offsets[index] + row - self._starts[index]
 
     def _in_a_row(self, row: int) -> int:
-        """How many bad samples stand in a row around this one."""
+        """How many bad samples are in a row around this one."""
         low = high = self._position(row)
         while low - 1 in self._failed:
             low -= 1

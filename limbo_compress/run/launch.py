@@ -2,7 +2,7 @@
 
 A fork takes milliseconds, but is safe only while this process has a single thread. A fresh
 interpreter takes a tenth of a second, and works everywhere: in a notebook, in a script on standard
-input, beside threads, and in a daemon of `multiprocessing`, which may have no children of that
+input, alongside threads, and in a daemon of `multiprocessing`, which may have no children of that
 kind. It never imports the caller's main module, and no module from a folder where this process
 would not look for it: the current folder may be a download with a ``json.py`` in it.
 """

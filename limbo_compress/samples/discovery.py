@@ -56,7 +56,7 @@ def find_samples(
     uses: links to directories are followed, names that start with a dot are skipped, and so are
     folders that may not be listed. A folder that can be reached in several ways counts once, under
     a path without a link if there is one. Loops of links end. A link to a file is a sample
-    of its own, as stores that keep each content once make them: its image lies beside the link.
+    of its own, as stores that keep each content once make them: its image is next to the link.
 
     Parameters
     ----------

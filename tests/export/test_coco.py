@@ -196,10 +196,10 @@ def test_real_samples(tmp_path: Path, source: bool) -> None:
     if source:
         mask = coco.annToMask(with_holes[1])
         assert not mask[315:319, 224:227].any()  # a hole, from (222, 312) to (229, 321)
-    (licence,) = coco.dataset["licenses"]
-    assert "CC BY 2.0" in licence["name"]
+    (license,) = coco.dataset["licenses"]
+    assert "CC BY 2.0" in license["name"]
     photograph = coco.imgs[2]
-    assert photograph["license"] == licence["id"]
+    assert photograph["license"] == license["id"]
     assert photograph["provenance"]["copyright"] == "Katy Laffan / IAEA, 2019"
     assert photograph["tags"] == ["real", "30"]
 

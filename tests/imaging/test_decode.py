@@ -38,7 +38,7 @@ KINDS = {
     "RGB": (encoded(picture()), RGB),
     "RGBA: alpha dropped": (encoded(picture_with_alpha()), RGB),
     "palette": (encoded(PALETTE), np.array(PALETTE.convert("RGB"))),
-    "palette with a clear colour": (
+    "palette with a clear color": (
         encoded(PALETTE, transparency=3),
         np.array(PALETTE.convert("RGB")),
     ),
@@ -59,7 +59,7 @@ def test_grey_images_are_not_decoded_from_srgb(kind: str) -> None:
     data = encoded(picture().convert("L"), kind)
     values = np.array(Image.open(io.BytesIO(data)))
     expected = np.repeat((values / 255)[..., None], 3, axis=2).astype(np.float16)
-    assert read_header(data, "").grey
+    assert read_header(data, "").gray
     np.testing.assert_allclose(row(data), expected, atol=1e-3)
     np.testing.assert_array_equal(row(data)[..., 0], row(data)[..., 2])
 

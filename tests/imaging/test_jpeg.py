@@ -188,7 +188,7 @@ def test_junk_between_markers_is_skipped(kind: str, junk: str) -> None:
     data = WHOLE[kind]
     with_junk = data[:2] + b"\xff\xfe\0\2" + JUNK[junk] + data[2:]
     header = read_header(with_junk, "")
-    assert (header.width, header.height, header.grey) == (WIDTH, HEIGHT, kind == "grey")
+    assert (header.width, header.height, header.gray) == (WIDTH, HEIGHT, kind == "grey")
     np.testing.assert_array_equal(decode(with_junk, ""), decode(data, ""))
 
 
@@ -205,8 +205,8 @@ def test_a_frame_in_a_comment_is_not_the_header() -> None:
     options = Options((".",), images=True, image_size=(4, 4), max_pixels=100)
     with pytest.raises(SampleError, match=f"too large: {WIDTH} x {HEIGHT}"):
         convert(hidden_frame(WHOLE["baseline"], 1, 3), "", options, out)
-    assert read_header(hidden_frame(WHOLE["grey"], 8, 3), "").grey
-    assert not read_header(hidden_frame(WHOLE["baseline"], 8, 1), "").grey
+    assert read_header(hidden_frame(WHOLE["grey"], 8, 3), "").gray
+    assert not read_header(hidden_frame(WHOLE["baseline"], 8, 1), "").gray
 
 
 def test_a_size_that_is_not_the_one_of_the_header_is_refused() -> None:

@@ -20,7 +20,7 @@ from tests.pictures import SIZE, chunk, encoded, picture, picture_with_alpha, pn
 pytestmark = pytest.mark.skipif(compiled is None, reason="there was no C compiler")
 
 PLAIN = {"RGB": encoded(picture()), "RGBA": encoded(picture_with_alpha())}
-CHANNELS = {2: 3, 6: 4}  # by colour type
+CHANNELS = {2: 3, 6: 4}  # by color type
 LINES = b"".join(b"\0" + line.tobytes() for line in np.array(picture()))
 
 
@@ -62,14 +62,14 @@ def outcome(data: bytes, decoder: str) -> bytes:
 def filtered_pngs(draw: st.DrawFn) -> bytes:
     """PNGs of random bytes with any filters."""
     width, height = draw(st.integers(1, 20)), draw(st.integers(1, 26))
-    colour_type = draw(st.sampled_from([2, 6]))
+    color_type = draw(st.sampled_from([2, 6]))
     # With few different bytes, many predictions are equally close.
     different = draw(st.sampled_from([2, 5, 256]))
     random = np.random.default_rng(draw(st.integers(0, 1 << 32)))
-    lines = random.integers(0, different, (height, 1 + width * CHANNELS[colour_type]), np.uint8)
+    lines = random.integers(0, different, (height, 1 + width * CHANNELS[color_type]), np.uint8)
     kind = st.integers(0, 4)
     lines[:, 0] = draw(kind | st.lists(kind, min_size=height, max_size=height))
-    return png((width, height), 8, colour_type, zlib.compress(lines.tobytes()))
+    return png((width, height), 8, color_type, zlib.compress(lines.tobytes()))
 
 
 @settings(max_examples=1000)
@@ -100,7 +100,7 @@ OTHERS = {
     "1-bit": encoded(picture().convert("1")),
     "palette": encoded(picture().quantize(16)),
     "grey with alpha": encoded(picture_with_alpha().convert("LA")),
-    "clear colour": encoded(picture(), transparency=(0, 0, 0)),
+    "clear color": encoded(picture(), transparency=(0, 0, 0)),
     "animated": encoded(picture(), save_all=True, append_images=[picture().rotate(90)]),
     "16-bit": png(SIZE, 16, 2, zlib.compress(bytes(SIZE[1] * (1 + 6 * SIZE[0])))),
     "small window": png(SIZE, 8, 2, deflated_with(9)),

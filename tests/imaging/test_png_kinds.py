@@ -18,8 +18,8 @@ from tests.pictures import chunk, encoded, picture, png_header, png_of
 
 SIZE = (9, 7)
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-KINDS = [(colour_type, depth) for colour_type, depths in DEPTHS.items() for depth in depths]
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
+KINDS = [(color_type, depth) for color_type, depths in DEPTHS.items() for depth in depths]
 # Adam7: the first column and row of each pass, and the steps from there.
 PASSES = (
     (0, 0, 8, 8),
@@ -32,14 +32,14 @@ PASSES = (
 )
 
 
-def lines(size: tuple[int, int], depth: int, colour_type: int, seed: int = 0) -> bytes:
+def lines(size: tuple[int, int], depth: int, color_type: int, seed: int = 0) -> bytes:
     width, height = size
-    stride = -(-CHANNELS[colour_type] * depth * width // 8)
+    stride = -(-CHANNELS[color_type] * depth * width // 8)
     random = np.random.default_rng(seed)
     return b"".join(b"\0" + random.bytes(stride) for _ in range(height))
 
 
-def image_data(depth: int, colour_type: int, interlaced: int = 0, seed: int = 0) -> bytes:
+def image_data(depth: int, color_type: int, interlaced: int = 0, seed: int = 0) -> bytes:
     """Noise, deflated."""
     sizes = [SIZE]
     if interlaced:
@@ -47,18 +47,18 @@ def image_data(depth: int, colour_type: int, interlaced: int = 0, seed: int = 0)
         sizes = [
             (-(-(width - x) // across), -(-(height - y) // down)) for x, y, across, down in PASSES
         ]
-    passes = (lines(size, depth, colour_type, seed + n) for n, size in enumerate(sizes))
+    passes = (lines(size, depth, color_type, seed + n) for n, size in enumerate(sizes))
     return zlib.compress(b"".join(passes))
 
 
-def palette(depth: int, colour_type: int) -> list[bytes]:
-    colours = bytes(37 * n % 256 for n in range(3 << depth)) if colour_type == 3 else b""
-    return [chunk(b"PLTE", colours)] if colours else []
+def palette(depth: int, color_type: int) -> list[bytes]:
+    colors = bytes(37 * n % 256 for n in range(3 << depth)) if color_type == 3 else b""
+    return [chunk(b"PLTE", colors)] if colors else []
 
 
-def ancillary(depth: int, colour_type: int) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def ancillary(depth: int, color_type: int) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """Every ancillary chunk, before or after the palette."""
-    colours = 3 if colour_type == 3 else CHANNELS[colour_type]
+    colors = 3 if color_type == 3 else CHANNELS[color_type]
     text = b"Title\0"
     before = {
         b"gAMA": struct.pack(">I", 45455),
@@ -66,7 +66,7 @@ def ancillary(depth: int, colour_type: int) -> Iterator[tuple[list[bytes], list[
         b"sRGB": b"\0",
         b"iCCP": b"profile\0\0" + zlib.compress(b"not a profile"),
         b"cICP": bytes((9, 16, 0, 1)),
-        b"sBIT": bytes([min(depth, 5) if colour_type != 3 else 5] * colours),
+        b"sBIT": bytes([min(depth, 5) if color_type != 3 else 5] * colors),
         b"mDCV": bytes(24),
         b"cLLI": bytes(8),
         b"eXIf": b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0",
@@ -80,10 +80,10 @@ def ancillary(depth: int, colour_type: int) -> Iterator[tuple[list[bytes], list[
         b"sTER": b"\0",
         b"prVt": b"private",
     }
-    after = {b"bKGD": bytes(1 if colour_type == 3 else 2 * (colours - (colour_type > 3)))}
-    if colour_type in (0, 2, 3):
-        after[b"tRNS"] = bytes({0: 2, 2: 6, 3: 1}[colour_type])
-    if colour_type == 3:
+    after = {b"bKGD": bytes(1 if color_type == 3 else 2 * (colors - (color_type > 3)))}
+    if color_type in (0, 2, 3):
+        after[b"tRNS"] = bytes({0: 2, 2: 6, 3: 1}[color_type])
+    if color_type == 3:
         after[b"hIST"] = bytes(2 << depth)
     yield [], []
     yield from (([chunk(*item)], []) for item in before.items())
@@ -111,14 +111,14 @@ def by_us(data: bytes) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("interlaced", [0, 1])
-@pytest.mark.parametrize(("colour_type", "depth"), KINDS)
-def test_ancillary_chunks_change_nothing(colour_type: int, depth: int, interlaced: int) -> None:
-    header = png_header(SIZE, depth, colour_type, interlaced)
-    data = chunk(b"IDAT", image_data(depth, colour_type, interlaced))
-    colours = palette(depth, colour_type)
-    plain = by_us(png_of(header, *colours, data))
-    for before, after in ancillary(depth, colour_type):
-        whole = png_of(header, *before, *colours, *after, data)
+@pytest.mark.parametrize(("color_type", "depth"), KINDS)
+def test_ancillary_chunks_change_nothing(color_type: int, depth: int, interlaced: int) -> None:
+    header = png_header(SIZE, depth, color_type, interlaced)
+    data = chunk(b"IDAT", image_data(depth, color_type, interlaced))
+    colors = palette(depth, color_type)
+    plain = by_us(png_of(header, *colors, data))
+    for before, after in ancillary(depth, color_type):
+        whole = png_of(header, *before, *colors, *after, data)
         np.testing.assert_array_equal(by_us(whole), plain)
         np.testing.assert_array_equal(by_pillow(whole), plain)
 
@@ -128,9 +128,9 @@ def control(number: int, size: tuple[int, int] = SIZE, x: int = 0) -> bytes:
     return chunk(b"fcTL", struct.pack(">5I2H2B", number, *size, x, 0, 1, 10, 0, 0))
 
 
-def animations(depth: int, colour_type: int) -> dict[str, list[list[bytes]]]:
+def animations(depth: int, color_type: int) -> dict[str, list[list[bytes]]]:
     """What stands before the still image's data in an animation, and what follows them."""
-    other = image_data(depth, colour_type, seed=1)
+    other = image_data(depth, color_type, seed=1)
 
     def frames(first: int) -> list[bytes]:
         return [
@@ -159,16 +159,16 @@ def animations(depth: int, colour_type: int) -> dict[str, list[list[bytes]]]:
 
 
 @pytest.mark.parametrize("animation", animations(8, 2))
-@pytest.mark.parametrize(("colour_type", "depth"), KINDS)
+@pytest.mark.parametrize(("color_type", "depth"), KINDS)
 def test_of_an_animation_the_still_image_is_decoded(
-    colour_type: int, depth: int, animation: str
+    color_type: int, depth: int, animation: str
 ) -> None:
-    header = png_header(SIZE, depth, colour_type)
-    data = chunk(b"IDAT", image_data(depth, colour_type))
-    before, after = animations(depth, colour_type)[animation]
-    colours = palette(depth, colour_type)
-    animated = png_of(header, *before, *colours, data, *after)
-    still = by_us(png_of(header, *colours, data))
+    header = png_header(SIZE, depth, color_type)
+    data = chunk(b"IDAT", image_data(depth, color_type))
+    before, after = animations(depth, color_type)[animation]
+    colors = palette(depth, color_type)
+    animated = png_of(header, *before, *colors, data, *after)
+    still = by_us(png_of(header, *colors, data))
     np.testing.assert_array_equal(by_us(animated), still)
     assert read_header(animated, "") == read_header(png_of(header, data), "")
 

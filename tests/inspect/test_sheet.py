@@ -140,7 +140,7 @@ def test_annotations_that_make_no_sense(
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "s.png\n")
 
 
-def test_values_that_are_no_colours(tmp_path: Path) -> None:
+def test_values_that_are_no_color(tmp_path: Path) -> None:
     images = np.zeros((1, SIDE, SIDE, 3))
     images[0, :56], images[0, 56:112], images[0, 112:168] = np.nan, np.inf, -np.inf
     shown = picture(drawn(write_set(tmp_path / "x", images), tmp_path / "s.png"))

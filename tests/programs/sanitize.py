@@ -39,10 +39,10 @@ def any_number(random: Generator) -> int:
 
 def any_png(random: Generator) -> bytes:
     width, height = (int(side) for side in random.integers(1, 40, 2))
-    colour_type, channels = ((2, 3), (6, 4))[random.integers(2)]
+    color_type, channels = ((2, 3), (6, 4))[random.integers(2)]
     lines = random.integers(0, 256, (height, 1 + width * channels), np.uint8)
     lines[:, 0] = random.integers(0, 5, height) if random.random() < 0.7 else random.integers(5)
-    return make_png((width, height), 8, colour_type, zlib.compress(lines.tobytes(), 1))
+    return make_png((width, height), 8, color_type, zlib.compress(lines.tobytes(), 1))
 
 
 def decode_png(random: Generator) -> None:

@@ -37,7 +37,7 @@ from ...run.executor import Progress
 from ..metadata_counts import is_synthetic
 from ..stretches import in_stretches
 from ..summary import Summary, summarize
-from .pictures import Row, check_pictures, colours, picture, read_row
+from .pictures import Row, check_pictures, colors, picture, read_row
 from .unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _THUMB_SIDE = 144  # in pixels
 # How far the lines that are shown may be from the annotation's, in pixels of the row.
 _SIMPLIFIED = 0.25
 _UNKNOWN, _SYNTHETIC, _REAL = range(3)
-# What of the metadata is shown: so many items of a list, characters of a text, levels.
+# What of the metadata is shown: at most N items of a list, characters of a text, levels.
 _MAX_ITEMS, _MAX_TEXT, _MAX_DEPTH = 500, 20_000, 40
 _EXACT = 1 << 53  # up to here, JavaScript has all integers
 
@@ -140,7 +140,7 @@ def _write_data(folder: str, name: str, value: Any) -> None:
 def _describe_rows(dataset: Dataset, summary: Summary, kinds: Sequence[int]) -> dict[str, Any]:
     """What the page needs to know of every row."""
     width, height = dataset.row_size
-    known = colours(dataset.count() if dataset.metadata is not None else ())
+    known = colors(dataset.count() if dataset.metadata is not None else ())
     numbers = {category: number for number, category in enumerate(known)}
     sets: dict[frozenset[str], int] = {}
     folders: dict[str, int] = {}
@@ -157,7 +157,7 @@ def _describe_rows(dataset: Dataset, summary: Summary, kinds: Sequence[int]) -> 
     return {
         "numbers": dataset.row_numbers.tolist(),
         "categories": list(known),
-        "colours": list(known.values()),
+        "colors": list(known.values()),
         "sets": [sorted(numbers[category] for category in each) for each in sets],
         "set": set_ids,
         "folders": list(folders),

@@ -16,13 +16,13 @@ from ...dataset.srgb import srgb8
 from ...errors import InputError, missing_extra, shown
 from ...imaging.decode import opencv
 
-__all__ = ["Colour", "Row", "check_pictures", "colours", "picture", "read_row"]
+__all__ = ["Color", "Row", "check_pictures", "colors", "picture", "read_row"]
 
 Floats = NDArray[np.float32]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-# Bright and far apart, also for colour-blind eyes (after Okabe and Ito).
-_COLOURS: tuple[Colour, ...] = (
+# Bright and far apart, also for color-blind eyes (after Okabe and Ito).
+_COLOURS: tuple[Color, ...] = (
     *((230, 159, 0), (86, 180, 233), (0, 200, 140), (240, 228, 66), (70, 130, 255)),
     *((255, 110, 40), (230, 130, 190), (170, 255, 90), (190, 140, 255), (255, 90, 90)),
 )
@@ -76,7 +76,7 @@ def check_pictures(dataset: Dataset) -> None:
 
 
 def picture(dataset: Dataset, place: int) -> NDArray[np.uint8]:
-    """Return the image of a row; if there are no images, its first mask in grey.
+    """Return the image of a row; if there are no images, its first mask in gray.
 
     Returns
     -------
@@ -89,8 +89,8 @@ def picture(dataset: Dataset, place: int) -> NDArray[np.uint8]:
     return np.repeat(np.clip(255 * mask + 0.5, 0, 255).astype(np.uint8), 3, axis=2)
 
 
-def colours(categories: Iterable[str]) -> dict[str, Colour]:
-    """Choose the colour of each category, by its place in the order of their names."""
+def colors(categories: Iterable[str]) -> dict[str, Color]:
+    """Choose the color of each category, by its place in the order of their names."""
     return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(sorted(categories))}
 
 

@@ -16,7 +16,7 @@ from ...errors import InputError, UsageError, shown
 from ...oserrors import machine_errors, writing
 from ...run.executor import Progress
 from ..stretches import in_stretches
-from .pictures import Colour, Row, check_pictures, colours, picture, read_row
+from .pictures import Color, Row, check_pictures, colors, picture, read_row
 from .unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def write_sheet(
     digits = len(str(pages))
     names = [f"{stem}-{page + 1:0{digits}}{suffix}" for page in range(pages)]
     finals = names if pages > 1 else [f"{stem}{suffix}"]
-    known = colours(dataset.count() if dataset.metadata is not None else ())
+    known = colors(dataset.count() if dataset.metadata is not None else ())
     with unfinished(finals[0]) as folder:
         draw = partial(_write_page, finals[0], folder, known, count)
         done = dict(in_stretches(draw, dataset, per_page, progress, workers))
@@ -99,7 +99,7 @@ def write_sheet(
 
 
 def _write_page(
-    final: str, folder: str, known: dict[str, Colour], count: int, dataset: Dataset, place: int
+    final: str, folder: str, known: dict[str, Color], count: int, dataset: Dataset, place: int
 ) -> str:
     suffix = os.path.splitext(final)[1]
     kind = _SUFFIXES[suffix.lower()]
@@ -110,7 +110,7 @@ def _write_page(
     return path
 
 
-def _draw_page(dataset: Dataset, first: int, count: int, known: dict[str, Colour]) -> Image:
+def _draw_page(dataset: Dataset, first: int, count: int, known: dict[str, Color]) -> Image:
     from PIL import Image, ImageDraw
 
     width, height = _picture_size(dataset.row_size)
@@ -152,7 +152,7 @@ def _picture_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _with_outlines(
-    pixels: NDArray[np.uint8], size: tuple[int, int], row: Row, known: dict[str, Colour]
+    pixels: NDArray[np.uint8], size: tuple[int, int], row: Row, known: dict[str, Color]
 ) -> Image:
     """Draw the boxes, contours and outlines of masks of a row over its picture."""
     from PIL import Image, ImageDraw
@@ -167,7 +167,7 @@ def _with_outlines(
     draw = ImageDraw.Draw(layer)
     for contour in row.contours:
         _draw_contour(
-            layer, [line * scale for line in contour.polygons], _colour(known, contour.category)
+            layer, [line * scale for line in contour.polygons], _color(known, contour.category)
         )
     for outlines in row.masks.values():
         for outline in outlines:
@@ -177,16 +177,16 @@ def _with_outlines(
         left, top, right, bottom = (box.xyxy * np.tile(scale, 2)).tolist()
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
         _draw_line(draw, corners, (0, 0, 0, 160), 4 * _FINE)
-        _draw_line(draw, corners, (*_colour(known, box.category), 255), 2 * _FINE)
+        _draw_line(draw, corners, (*_color(known, box.category), 255), 2 * _FINE)
     shown.paste(layer := layer.reduce(_FINE), mask=layer)
     return shown
 
 
-def _colour(known: dict[str, Colour], category: str | None) -> Colour:
+def _color(known: dict[str, Color], category: str | None) -> Color:
     return known.get(category or "", _PAPER)
 
 
-def _draw_contour(layer: Image, polygons: Sequence[Points], colour: Colour) -> None:
+def _draw_contour(layer: Image, polygons: Sequence[Points], color: Color) -> None:
     """Tint the inside of polygons by the even-odd rule, and draw their lines."""
     from PIL import Image, ImageChops, ImageDraw
 
@@ -196,15 +196,15 @@ def _draw_contour(layer: Image, polygons: Sequence[Points], colour: Colour) -> N
             one = Image.new("1", layer.size)
             ImageDraw.Draw(one).polygon(_coordinates(polygon), fill=1)
             inside = ImageChops.logical_xor(inside, one)
-    layer.paste((*colour, 60), mask=inside)
+    layer.paste((*color, 60), mask=inside)
     for polygon in polygons:
-        _draw_line(ImageDraw.Draw(layer), polygon, (*colour, 255), _FINE)
+        _draw_line(ImageDraw.Draw(layer), polygon, (*color, 255), _FINE)
 
 
-def _draw_line(draw: ImageDraw, points: Points, colour: tuple[int, ...], width: int) -> None:
+def _draw_line(draw: ImageDraw, points: Points, color: tuple[int, ...], width: int) -> None:
     """Draw a closed line."""
     closed = _coordinates(np.concatenate([points, points[:1]]))
-    draw.line(closed, colour, width, joint="curve")
+    draw.line(closed, color, width, joint="curve")
 
 
 def _coordinates(points: Points) -> list[float]:
@@ -213,11 +213,11 @@ def _coordinates(points: Points) -> list[float]:
 
 
 def _write_caption(
-    draw: ImageDraw, font: FreeTypeFont, at: tuple[int, int], row: Row, known: dict[str, Colour]
+    draw: ImageDraw, font: FreeTypeFont, at: tuple[int, int], row: Row, known: dict[str, Color]
 ) -> None:
     """Write the number of a row and its categories in a few lines, as far as they fit."""
     seen = {box.category for box in row.boxes} | {contour.category for contour in row.contours}
-    words: list[tuple[str, Colour | None]] = [(str(row.number), None)]
+    words: list[tuple[str, Color | None]] = [(str(row.number), None)]
     words += [(name, known.get(name) if name in seen else None) for name in row.categories]
     if row.problem:
         words.append((f"({row.problem})", None))

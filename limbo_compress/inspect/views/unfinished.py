@@ -15,7 +15,7 @@ __all__ = ["unfinished"]
 
 @contextmanager
 def unfinished(path: str) -> Iterator[str]:
-    """Make a hidden folder beside a path for what is not finished, and remove it in the end.
+    """Make a hidden folder next to a path for what is not finished, and remove it in the end.
 
     Raises
     ------

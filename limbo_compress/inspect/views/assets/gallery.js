@@ -39,9 +39,9 @@ const gallery = (() => {
     return folder || rows.files[place] ? `${folder}/${rows.files[place]}` : "";
   };
   const categories = (place) => rows.sets[rows.set[place]];
-  const colour = (category) => {
+  const color = (category) => {
     const number = rows.categories.indexOf(category);
-    return number < 0 ? "rgb(246 246 244)" : `rgb(${rows.colours[number].join(" ")})`;
+    return number < 0 ? "rgb(246 246 244)" : `rgb(${rows.colors[number].join(" ")})`;
   };
 
   // --- data ---
@@ -296,7 +296,7 @@ const gallery = (() => {
     }
     for (const [category, found] of seen) {
       const swatch = make("span", { class: "swatch" });
-      swatch.style.background = colour(category);
+      swatch.style.background = color(category);
       const text = `${category ?? "(no category)"}: boxes ${found.box}, contours ${found.contour}`;
       $("legend").append(make("li", {}, swatch, text));
     }
@@ -322,7 +322,7 @@ const gallery = (() => {
     const layers = { contours: makeSvg("g", {}), masks: makeSvg("g", {}), boxes: makeSvg("g", {}) };
     for (const [category, polygons] of row.contours) {
       const line = makeSvg("path", { class: "contour", d: lines(polygons) });
-      line.style.fill = line.style.stroke = colour(category);
+      line.style.fill = line.style.stroke = color(category);
       layers.contours.append(line);
     }
     for (const outlines of Object.values(row.masks)) {
@@ -332,7 +332,7 @@ const gallery = (() => {
     for (const [category, [left, top, right, bottom]] of row.boxes) {
       const d = `M${left} ${top}H${right}V${bottom}H${left}Z`;
       const box = makeSvg("path", { class: "box", d });
-      box.style.stroke = colour(category);
+      box.style.stroke = color(category);
       layers.boxes.append(makeSvg("path", { class: "shade", d }), box);
     }
     for (const [name, layer] of Object.entries(layers)) {
@@ -488,7 +488,7 @@ const gallery = (() => {
     if (parts.length) card("Samples", table(["", "with", "without"], parts));
     counted("Campaigns", "folder", Object.entries(summary.campaigns));
     counted("Source images", "pixels", summary.sizes.map(([w, h, number]) => [`${w} × ${h}`, number]));
-    counted("Licences", "licence", Object.entries(summary.licenses));
+    counted("Licenses", "license", Object.entries(summary.licenses));
     counted("Copyrights", "copyright", Object.entries(summary.copyrights));
     if (summary.channels) drawChannels(summary.channels);
     const odd = Object.entries(rows.odd).map(([why, numbers]) => [why, numbers.length]);
