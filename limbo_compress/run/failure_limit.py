@@ -1,4 +1,4 @@
-"""When bad samples are too many: more than allowed, or too many in a row for the data to be the cause."""
+"""When bad samples are too many: more than allowed, or too many in a row to be the data's fault."""
 
 from __future__ import annotations
 
