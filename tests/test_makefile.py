@@ -37,7 +37,7 @@ def make(*arguments: object, python: str = sys.executable) -> subprocess.Complet
         ["make", f"PYTHON={python}", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
