@@ -173,13 +173,7 @@ class Lock:
         claims_end = time.monotonic() + _CLAIMS_SECONDS
         while tries < _TRIES:
             tries += 1
-            try:
-                now = self._write_draft()
-            except OSError as error:
-                if error.errno not in _GONE:
-                    raise
-                failure = error  # a run that ended removed the folder
-                continue
+            now = self._write_draft()
             failure = self._rename_draft()
             if failure is None or self._is_held():  # the reply to a rename may get lost
                 return
@@ -258,6 +252,12 @@ class Lock:
 
     def _write_draft(self) -> float:
         """Write the draft, and return the time by the clock of its filesystem."""
+        for _ in range(_TRIES):
+            with _may_be_gone():  # a run that ended, or lost its lock, removed the folder
+                return self._write_draft_once()
+        return self._write_draft_once()
+
+    def _write_draft_once(self) -> float:
         with opened_work_folder(self._folder) as folder, suppress(FileExistsError):
             os.mkdir(os.path.basename(self._draft), dir_fd=folder)
         with open(os.path.join(self._draft, self._run), "w", encoding="utf-8") as stream:
