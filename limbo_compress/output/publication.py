@@ -111,12 +111,14 @@ class Publication:
         OSError, OutputError
             If a file cannot be renamed, or a folder cannot be synced.
         """
-        if not any(os.path.lexists(path) for _, path in self._files()):
+        if not any(map(os.path.lexists, self._unnamed())):
             sync_folders(self._final_folders())
             return True
         for file_name, path in reversed(list(self._files())):
             final = self.job.real_path(file_name)
-            if not os.path.lexists(path) and os.path.lexists(final):
+            if _is_same(path, final):
+                os.unlink(final)
+            elif not os.path.lexists(path) and os.path.lexists(final):
                 move(final, path)
         self._sync()
         for file_name in self.sources:
@@ -144,6 +146,12 @@ class Publication:
             if source is not None:
                 yield file_name, os.path.join(self.job.work_folder(file_name), source)
 
+    def _unnamed(self) -> Iterable[str]:
+        """Yield the path of each file that may not have its name yet."""
+        for file_name, path in self._files():
+            if not _is_same(path, self.job.real_path(file_name)):
+                yield path
+
     def _aside(self, file_name: str) -> str:
         return os.path.join(self.job.work_folder(file_name), _OLDER + file_name)
 
@@ -155,6 +163,13 @@ class Publication:
 
     def _sync(self) -> None:
         sync_folders(self._final_folders() | self._work_folders())
+
+
+def _is_same(path: str, final: str) -> bool:
+    """Whether a file has both names, as a rename leaves it on Btrfs if the power fails after it."""
+    with suppress(FileNotFoundError):
+        return os.path.samefile(path, final)
+    return False
 
 
 def is_interrupted(folder: str) -> bool:
