@@ -1,0 +1,68 @@
+"""Publication after a power cut, as filesystems leave names that were being changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from limbo_compress import Options
+from limbo_compress.output.publication import Publication
+from limbo_compress.plan import Job, plan
+
+NEW = {"images.npy": "images.npy", "metadata.pickle": "new.pickle"}
+
+
+class PowerCutError(BaseException):
+    """Nothing that follows is done."""
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """A job whose new outputs are complete in its work folder, over older ones."""
+    job = plan(Options((str(tmp_path),), str(tmp_path / "out"), images=True, metadata=True), 3)
+    os.makedirs(job.folder)
+    for output, name in NEW.items():
+        Path(job.final_path(output)).write_text("old")
+        Path(job.folder, name).write_text("new")
+    return job
+
+
+def publish(job: Job, monkeypatch: pytest.MonkeyPatch, renames: int) -> None:
+    """Begin to publish; the power fails after some renames of new files."""
+    steps = iter([True] * (len(NEW) + renames) + [False])
+
+    def check() -> None:
+        if not next(steps):
+            raise PowerCutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Publication, "settle", lambda _: False)
+        with pytest.raises(PowerCutError):
+            Publication(job, dict(NEW)).publish(check)
+
+
+def texts(job: Job) -> list[str]:
+    return [Path(job.final_path(output)).read_text() for output in NEW]
+
+
+def test_a_file_with_both_names_is_published(job: Job) -> None:
+    """On Btrfs the old name may come back, in another folder than the new one."""
+    Publication(job, dict(NEW)).publish(lambda: None)
+    for output, name in NEW.items():
+        os.link(job.final_path(output), os.path.join(job.folder, name))
+    found = Publication.read(job)
+    assert found is not None
+    assert found.settle()
+    assert texts(job) == ["new", "new"]
+
+
+def test_a_file_with_both_names_is_taken_back(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(job, monkeypatch, renames=1)
+    os.link(job.final_path("images.npy"), os.path.join(job.folder, "images.npy"))
+    for _ in range(2):
+        found = Publication.read(job)
+        assert (found is None) or not found.settle()
+        assert texts(job) == ["old", "old"]
+    assert Path(job.folder, "images.npy").read_text() == "new"
