@@ -22,6 +22,7 @@ _FLAGS = {
     "labels": "--label",
     "masks": "--mask",
     "out": "-o",
+    "partitions": "N of --partition",
     "source": "--from source",
 }
 

@@ -201,7 +201,7 @@ def _open_array(path: str, name: str) -> NDArray[Any] | None:
         problem = getattr(error, "strerror", None) or error  # without the number and the path
         raise InputError(f"cannot read it: {problem}", path) from error
     if name == filenames.IMAGES:
-        raise InputError(f"it is no array of {kind.dtype} RGB images", path)
+        raise InputError(f"it is not an array of {kind.dtype} RGB images", path)
     return None
 
 

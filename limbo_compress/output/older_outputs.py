@@ -161,7 +161,7 @@ def _count_rows(stream: BinaryIO) -> int:
     """Count the rows of existing images or masks."""
     array = read_header(stream)
     if not any(map(array.is_of, KINDS)):
-        raise ValueError("it is no array of images or masks")
+        raise ValueError("it is not an array of images or masks")
     array.check_size(stream)
     return array.shape[0]
 
