@@ -95,15 +95,13 @@ class WorkDir:
     def __enter__(self) -> WorkDir:
         with writing(self._job.root), ExitStack() as stack:
             if self._job.partition is None:
-                stack.enter_context(self._lock)
-                stack.callback(self._leave)
+                self._hold(stack)
                 self._lock.bury_partitions()
                 runs = self._open()
             else:
                 wait = self._job.options.wait
                 with Lock(self._job.root, self._job.run, is_claim=True, wait=wait) as claim:
-                    stack.enter_context(self._lock)
-                    stack.callback(self._leave)
+                    self._hold(stack)
                     self._held.append(claim)
                     try:
                         runs = self._open()
@@ -115,10 +113,19 @@ class WorkDir:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        with self._stack:
-            if isinstance(error, OutputError):
-                self._lock.check()  # if the folder is lost, that explains every other error
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def _hold(self, stack: ExitStack) -> None:
+        """Take the lock, to be released after all else."""
+        stack.enter_context(self._lock)
+        stack.push(self._explain)
+        stack.callback(self._leave)
+
+    def _explain(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Check the lock after an error: if the folder is lost, that explains every other one."""
+        if isinstance(error, (OSError, OutputError)):
+            self._lock.check()
 
     def check(self) -> None:
         """Check that the folder is still this run's.
@@ -182,7 +189,15 @@ class WorkDir:
             _log.warning("the publication of an earlier run was interrupted: it is taken back")
 
     def _take_over(self, linked_roots: Iterable[str]) -> None:
-        """Give the place of an earlier run's work the name of this run's, wherever it has files."""
+        """Give the place of an earlier run's work the name of this run's, wherever it has files.
+
+        A run that wakes up may be about to remove that place.
+        """
+        with suppress(FileNotFoundError):
+            return self._take_over_once(linked_roots)
+        return self._take_over_once(linked_roots)
+
+    def _take_over_once(self, linked_roots: Iterable[str]) -> None:
         if not (name := place_in(self._job.root)):
             return
         self._make_own(self._job.root, name)
