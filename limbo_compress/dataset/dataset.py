@@ -430,7 +430,7 @@ class Dataset:
             return self.rows(name)
         start = int(self._rows[0]) if len(self) else 0
         found = self._sources[0].array(name)[start : start + len(self)].view(MappedRows)
-        found.origin = self, name, found.ctypes.data
+        found.origin = self, name
         return found
 
     def _items(self, what: _Read) -> Items[Any]:

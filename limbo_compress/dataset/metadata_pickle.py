@@ -6,7 +6,6 @@ import logging
 import os
 import pickle
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
@@ -33,47 +32,10 @@ __all__ = ["Metadata", "open_metadata"]
 _log = logging.getLogger(__name__)
 
 
-class Metadata(ABC):
-    """The metadata of one prefix.
-
-    Attributes
-    ----------
-    set_ids : ndarray of int, shape (samples,)
-        Number, in `category_sets`, of each sample's set of categories.
-    category_sets : tuple of frozenset of str
-    """
-
-    set_ids: NDArray[Any]
-    category_sets: tuple[frozenset[str], ...]
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def sample(self, row: int) -> dict[str, Any]:
-        """Return the metadata of a sample."""
-
-    def abridged(self, row: int) -> dict[str, Any]:
-        """Return the metadata of a sample, where possible without the points of its contours."""
-        return self.sample(row)
-
-    @abstractmethod
-    def path(self, row: int) -> str:
-        """Return the path that the sample's metadata file had."""
-
-    def categories(self, row: int) -> frozenset[str]:
-        """Return the distinct categories of a sample."""
-        return self.category_sets[int(self.set_ids[row])]
-
-
 def open_metadata(path: str, rows: int | None) -> Metadata:
     """Open a metadata file of `rows` samples, None if unknown, and its index if it has one.
 
-    Raises
-    ------
-    InputError
-        If it cannot be read, or is no pickle. A file without an index may turn out to be damaged
-        later, when it is used first.
+    A file without an index may turn out to be damaged later, when it is used first.
     """
     try:
         with ExitStack() as stack:
@@ -100,13 +62,7 @@ def _error(path: str, error: Exception) -> InputError:
 
 
 def _usable_index(stream: BinaryIO) -> Index | None:
-    """Read the index; None if there is none that can be used.
-
-    Raises
-    ------
-    ValueError
-        If there is one, but the pickle around the fragments is damaged.
-    """
+    """Read the index; None if there is none that can be used."""
     file = stream.fileno()
     try:
         index = read_index(file)
@@ -120,11 +76,17 @@ def _usable_index(stream: BinaryIO) -> Index | None:
     return index
 
 
-class _IndexedMetadata(Metadata):
+class _IndexedMetadata:
     """Metadata with an index: reading a sample reads nothing else.
 
     With pread(2), not through a mapping: a process that reads all samples would end up with the
     whole file in its memory, and with SIGBUS if somebody cut the file short.
+
+    Attributes
+    ----------
+    set_ids : ndarray of int, shape (samples,)
+        Number, in `category_sets`, of each sample's set of categories.
+    category_sets : tuple of frozenset of str
     """
 
     def __init__(self, stream: BinaryIO, index: Index) -> None:
@@ -160,8 +122,11 @@ class _IndexedMetadata(Metadata):
     def path(self, row: int) -> str:
         return self._index.path(row)
 
+    def categories(self, row: int) -> frozenset[str]:
+        return self.category_sets[int(self.set_ids[row])]
 
-class _WholeMetadata(Metadata):
+
+class _WholeMetadata:
     """Metadata without an index, as of the reference: read in full when they are used first."""
 
     def __init__(self, path: str, rows: int | None) -> None:
@@ -174,12 +139,17 @@ class _WholeMetadata(Metadata):
     def sample(self, row: int) -> dict[str, Any]:
         return self._samples[row]
 
+    abridged = sample
+
     def path(self, row: int) -> str:
         raise InputError(
             "it does not say the paths of its samples",
             self._path,
             "compress them again with this version",
         )
+
+    def categories(self, row: int) -> frozenset[str]:
+        return self._sets[row]
 
     @cached_property
     def _samples(self) -> list[dict[str, Any]]:
@@ -196,10 +166,13 @@ class _WholeMetadata(Metadata):
         return [frozenset(categories(sample)) for sample in self._samples]
 
     @cached_property
-    def category_sets(self) -> tuple[frozenset[str], ...]:  # type: ignore[override]
+    def category_sets(self) -> tuple[frozenset[str], ...]:
         return tuple(dict.fromkeys(self._sets))
 
     @cached_property
-    def set_ids(self) -> NDArray[Any]:  # type: ignore[override]
+    def set_ids(self) -> NDArray[Any]:
         numbers = {names: number for number, names in enumerate(self.category_sets)}
         return np.array([numbers[names] for names in self._sets], np.intp)
+
+
+Metadata = _IndexedMetadata | _WholeMetadata

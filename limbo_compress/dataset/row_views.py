@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import mmap
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence, Sized
@@ -66,39 +65,31 @@ def locate(starts: Sequence[int], row: int) -> tuple[int, int]:
 class MappedRows(np.memmap[Any, np.dtype[Any]]):
     """Consecutive rows of one array, memory mapped.
 
-    Pickled, whole rows are what opens them again: numpy would pickle the file. Everything else that
-    comes of them, such as a part of each row or their mean, is pickled as numpy does.
+    Pickled, they and slices of them are what opens them again: numpy would pickle the file.
+    Everything else that comes of them, such as their mean, is pickled as numpy does.
 
     Attributes
     ----------
-    origin : (Dataset, str, int) or None
-        What they were made of: a data set, the name of its array, and where that is in memory.
+    origin : (Dataset, str) or None
+        The data set and the name of the array whose rows they are.
     """
 
-    origin: tuple[Any, str, int] | None = None
+    origin: tuple[Any, str] | None = None
 
-    def __array_finalize__(self, obj: Any) -> None:
-        super().__array_finalize__(obj)
-        self.origin = getattr(obj, "origin", None)
+    def __getitem__(self, key: Any) -> Any:
+        rows = super().__getitem__(key)
+        if self.origin is not None and isinstance(key, slice) and key.step in (None, 1):
+            dataset, name = self.origin
+            rows.origin = dataset[key], name
+        return rows
 
     def __reduce__(self) -> Any:
-        return _reopened(self) or super().__reduce__()
-
-
-def _reopened(rows: MappedRows) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
-    """Return what opens whole rows of an array again; None if they are something else."""
-    if rows.origin is None or not rows.size or not rows.flags.c_contiguous:
-        return None
-    dataset, name, address = rows.origin
-    # The data set holds the file, so that nothing else has these addresses.
-    whole = dataset.rows(name)
-    size = whole.dtype.itemsize * math.prod(whole.shape[1:])
-    start, rest = divmod(rows.ctypes.data - address, size)
-    if rows.dtype != whole.dtype or rows.shape[1:] != whole.shape[1:] or rest:
-        return None
-    if not 0 <= start <= start + len(rows) <= len(whole):
-        return None
-    return type(dataset).map_rows, (dataset.select(slice(start, start + len(rows))), name)
+        if self.origin is not None:
+            dataset, name = self.origin
+            stored = dataset.rows(name)
+            if (stored.shape, stored.dtype) == (self.shape, self.dtype):  # both can be assigned
+                return type(dataset).map_rows, self.origin
+        return super().__reduce__()
 
 
 class Rows(NDArrayOperatorsMixin):
