@@ -149,12 +149,7 @@ class Samples(data.Dataset[Any]):
 
     def __getitem__(self, row: Any) -> Any:
         """Read the item of a row, or a batch of rows. A negative row counts from the end."""
-        rows = _rows_of_batch(row, len(self))
-        if rows is not None:
-            return collate(self.__getitems__(rows))
-        (item,) = self.__getitems__([row])
-        # Whoever keeps items one by one does not expect that a batch of them is their memory.
-        return _Item(item) if isinstance(item, _BatchItem) else item
+        return _item_or_batch(self, row)
 
     def __getitems__(self, rows: Iterable[int]) -> list[Any]:
         """Read the items of a batch in the order of the file, and return them as asked for."""
@@ -214,17 +209,19 @@ class Samples(data.Dataset[Any]):
         return parts
 
 
-def _rows_of_batch(key: Any, count: int) -> list[int] | None:
-    """Return the rows that a slice, a list or a mask means; None if it is a single number."""
+def _item_or_batch(samples: Samples | TorchDataset, key: Any) -> Any:
+    """Read the item of a row or, for a slice, a list or a mask, a batch."""
     if not isinstance(key, slice) and not np.ndim(key):
-        return None
-    chosen = key if isinstance(key, slice) else np.asarray(key)
-    if not isinstance(key, slice) and not len(key):
-        chosen = slice(0)  # numpy takes an empty list for numbers with fractions
-    rows = np.arange(count)[chosen]
+        (item,) = samples.__getitems__([key])
+        # Whoever keeps items one by one does not expect that a batch of them is their memory.
+        return _Item(item) if isinstance(item, _BatchItem) else item
+    if not isinstance(key, slice):
+        # numpy takes an empty list for numbers with fractions
+        key = np.asarray(key) if len(key) else slice(0)
+    rows = np.arange(len(samples))[key]
     if rows.ndim != 1 or not len(rows):
         raise UsageError(f"rows of shape {rows.shape} make no batch")
-    return list(map(int, rows))
+    return collate(samples.__getitems__(rows.tolist()))
 
 
 class _Item(tuple[Any, ...]):
@@ -549,11 +546,7 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __getitem__(self, row: Any) -> Any:
         """Read and augment one row, or a batch of rows."""
-        rows = _rows_of_batch(row, len(self))
-        if rows is not None:
-            return collate(self.__getitems__(rows))
-        (item,) = self.__getitems__([row])
-        return _Item(item)
+        return _item_or_batch(self, row)
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Read the rows of a batch in the order of the file, and augment them together."""
