@@ -50,21 +50,10 @@ def find_classes(
 ) -> Classes:
     """Number the classes of boxes.
 
-    Parameters
-    ----------
-    known : collection of str
-        All categories of the prefixes, so that the numbers do not depend on the chosen rows.
-    labels : set of str, or dict of str to str, optional
-        One class of several categories; or for each class a regular expression that is searched
-        for in the categories. A category belongs to the first class that finds it.
-    names : iterable of str, optional
-        Categories in the order of their numbers, each a class. By default, all that are known, in
-        alphabetical order.
-
-    Raises
-    ------
-    UsageError
-        If they are something else.
+    Each of `names` is a class, by default each category, in alphabetical order. `labels` are one
+    class of several categories, or a regular expression for each class; a category belongs to the
+    first class that finds it. `known` are all categories of the prefixes, so that the numbers do
+    not depend on the chosen rows.
     """
     if labels is None:
         if isinstance(names, set | frozenset):
@@ -79,13 +68,7 @@ def find_classes(
 
 
 def matching(wanted: Wanted, known: Iterable[str]) -> list[frozenset[str]]:
-    """Return the categories that each label means, which are as in `find_classes`.
-
-    Raises
-    ------
-    UsageError
-        If it is neither, or an expression is not valid.
-    """
+    """Return the categories that each label means, which are as in `find_classes`."""
     if not isinstance(wanted, Mapping):
         return [frozenset(listed(wanted))]
     if not wanted:
@@ -94,13 +77,7 @@ def matching(wanted: Wanted, known: Iterable[str]) -> list[frozenset[str]]:
 
 
 def listed(names: str | Iterable[str]) -> list[str]:
-    """Return names of categories as a list; a text is one name.
-
-    Raises
-    ------
-    UsageError
-        If they are something else, such as an array of labels.
-    """
+    """Return names of categories as a list; a text is one name."""
     if isinstance(names, str):
         return [names]
     found: list[object] = []

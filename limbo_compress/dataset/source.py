@@ -42,12 +42,6 @@ class Source:
     All that it hands out belongs to the files that were found first: if one of them is not there,
     or has been replaced since, it raises an `InputError`. Pickled, a source is its prefix and the
     identities of its files; the process that gets it opens them when it needs them.
-
-    Parameters
-    ----------
-    prefix : str
-    known : dict of str to tuple, optional
-        The identities of the files, if they were found before.
     """
 
     def __init__(self, prefix: str, known: dict[str, _Identity] | None = None) -> None:

@@ -14,21 +14,10 @@ __all__ = ["split_rows", "strata_of"]
 
 
 def split_rows(strata: Ints, fraction: float, seed: int) -> tuple[Ints, Ints]:
-    """Divide rows at random into two parts; the same seed gives the same parts.
+    """Divide rows at random into two parts, both ascending; the same seed gives the same parts.
 
-    Parameters
-    ----------
-    strata : ndarray of int, shape (rows,)
-        The stratum of each row, from 0. Of each stratum, the first part gets the fraction, rounded
-        up or down.
-    fraction : float
-        How much of all rows the first part gets, of 1.
-    seed : int
-
-    Returns
-    -------
-    (ndarray of int, ndarray of int)
-        Both ascending; together all rows.
+    `strata` numbers the stratum of each row from 0. The first part gets the fraction of all rows,
+    and of each stratum the fraction rounded up or down.
     """
     generator = np.random.default_rng(seed)
     sizes = np.bincount(strata, minlength=1)
@@ -48,13 +37,7 @@ def split_rows(strata: Ints, fraction: float, seed: int) -> tuple[Ints, Ints]:
 
 
 def strata_of(labels: ArrayLike | Sequence[Hashable] | None, rows: int) -> Ints:
-    """Return the stratum of each row, from 0: rows with equal labels have one, or all without any.
-
-    Raises
-    ------
-    UsageError
-        If there is not one label for each row.
-    """
+    """Return the stratum of each row, from 0: rows with equal labels share one."""
     if labels is None:
         return np.zeros(rows, np.intp)
     try:

@@ -45,15 +45,7 @@ _MOST_TEXT = 100
 
 
 def load_list(stream: BinaryIO) -> list[dict[str, Any]]:
-    """Unpickle a list of dict of plain values.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    pickle.UnpicklingError
-        If it holds something else. Damaged data may raise others of `DAMAGED`.
-    """
+    """Unpickle a list of dict of plain values; what is damaged raises one of `DAMAGED`."""
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         _check_opcodes(data)
         size = len(data)

@@ -34,30 +34,10 @@ def nearest_mask(
     max_pixels: int,
     tolerance: float,
 ) -> NDArray[np.float32]:
-    """Return the mask of those labels whose mask comes closest to a row.
+    """Return the mask of those labels whose mask comes closest to a row of a mask.
 
-    Parameters
-    ----------
-    row : ndarray of float32, shape (height, width, 1)
-    data : bytes
-        The cryptomatte.
-    path : str
-        Its path, for errors.
-    labels : sequence of str
-        Its manifest.
-    max_pixels : int
-        The largest cryptomatte to decode.
-    tolerance : float
-        A mask that differs by no more than this is close enough.
-
-    Returns
-    -------
-    ndarray of float32, shape (height, width, 1)
-
-    Raises
-    ------
-    SampleError
-        If the cryptomatte cannot be read.
+    `data` is the cryptomatte, and `labels` are all of its manifest. A mask that nowhere differs by
+    more than `tolerance` is close enough.
     """
     cryptomatte = open_cryptomatte(data, path, max_pixels)
     ids = label_ids(labels)

@@ -59,7 +59,7 @@ class Pixels:
 
 
 def count_pixels(dataset: Dataset) -> Pixels:
-    """Look at the images and masks of some rows, as far as there are any."""
+    """Count what is in the images and masks of some rows, if there are any."""
     count = len(dataset)
     found = Pixels.empty(count)
     images = dataset.images
@@ -108,21 +108,13 @@ def channel_statistics(
 ) -> tuple[list[float], list[float]]:
     """Return the mean and the standard deviation of each channel, over its finite values.
 
-    Parameters
-    ----------
-    histogram : ndarray of int, shape (3, 65536)
-    is_srgb : bool
-        Whether values are converted from linear light to sRGB.
-
-    Returns
-    -------
-    (list of float, list of float)
+    `is_srgb` converts them from linear light to sRGB.
     """
     values, counts = _values(is_srgb), np.where(_is_finite(), histogram, 0)
     total = np.maximum(counts.sum(axis=1), 1)
     mean = counts @ values / total
     # In two passes: the difference of two large sums would lose digits.
-    squares = [count @ (values - centre) ** 2 for count, centre in zip(counts, mean, strict=True)]
+    squares = [count @ (values - center) ** 2 for count, center in zip(counts, mean, strict=True)]
     deviation = np.sqrt(np.array(squares) / total)
     return mean.tolist(), deviation.tolist()
 

@@ -47,31 +47,10 @@ def in_stretches(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Iterator[tuple[int, Result]]:
-    """Call a function with stretches of a data set, in several processes.
+    """Call a function with stretches of `size` rows of a data set, in several processes.
 
-    Parameters
-    ----------
-    function : callable
-        Called as ``function(rows, place)`` with the rows of a stretch, and the place of its first
-        one. Picklable, as is what it returns.
-    dataset : Dataset
-    size : int
-        How many rows a stretch has.
-    progress : callable, optional
-        Called as ``progress(done, rows)``.
-    workers : int, optional
-        Number of processes; by default, one for each CPU that this process may use.
-
-    Yields
-    ------
-    (int, object)
-        The place of the first row of a stretch and what the function returned for it; in the order
-        in which stretches are done.
-
-    Raises
-    ------
-    LimboError
-        What the function raised, or that workers die.
+    The function gets the rows of a stretch and the place of its first one. Yields this place and
+    what the function returned, in the order in which stretches are done.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"`workers` is {workers}, expected 1 or more")

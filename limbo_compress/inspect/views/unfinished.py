@@ -15,13 +15,7 @@ __all__ = ["unfinished"]
 
 @contextmanager
 def unfinished(path: str) -> Iterator[str]:
-    """Make a hidden folder next to a path for what is not finished, and remove it in the end.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be made, or what happens inside raises an OSError.
-    """
+    """Make a hidden folder next to a path for what is not finished, and remove it in the end."""
     folder, name = os.path.split(os.path.abspath(path))
     # Names may have 255 bytes, and that of the path may be as long.
     work = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.partial")
