@@ -79,7 +79,7 @@ class Dataset:
         return len(self._rows)
 
     def __repr__(self) -> str:
-        outputs = [*self._array_names, *(["metadata"] if self._has_metadata else [])]
+        outputs = [*self.array_names, *(["metadata"] if self._has_metadata else [])]
         prefixes = ", ".join(source.prefix for source in self._sources)
         return f"<Dataset of {len(self)} rows of {prefixes}: {', '.join(outputs)}>"
 
@@ -113,6 +113,11 @@ class Dataset:
         """Each prefix as it was given to `load`, with all of its rows."""
         return [(source.given, Dataset([source])) for source in self._sources]
 
+    @cached_property
+    def array_names(self) -> tuple[str, ...]:
+        """Names of the arrays that any of the prefixes has: ``images``, ``masks-NAME``."""
+        return tuple(dict.fromkeys(name for source in self._sources for name in source.arrays))
+
     @property
     def row_size(self) -> tuple[int, int]:
         """Width and height of the rows, in pixels.
@@ -122,9 +127,9 @@ class Dataset:
         InputError
             If there are neither images nor masks.
         """
-        if not self._array_names:
+        if not self.array_names:
             raise InputError("without images or masks, the size of a row is not known")
-        _, height, width, _ = self.rows(self._array_names[0]).shape
+        _, height, width, _ = self.rows(self.array_names[0]).shape
         return width, height
 
     @property
@@ -134,7 +139,7 @@ class Dataset:
         A memory map if the rows are consecutive rows of one prefix, else
         `limbo_compress.dataset.row_views.Rows`, which become an array when they are indexed.
         """
-        return self.map_rows(filenames.IMAGES) if filenames.IMAGES in self._array_names else None
+        return self.map_rows(filenames.IMAGES) if filenames.IMAGES in self.array_names else None
 
     @property
     def masks(self) -> Mapping[str, Array]:
@@ -142,7 +147,7 @@ class Dataset:
 
         Each is a memory map or an object that becomes an array when it is indexed, as `images`.
         """
-        return _Masks(self.map_rows, self._array_names)
+        return _Masks(self.map_rows, self.array_names)
 
     @property
     def metadata(self) -> Items[dict[str, Any]] | None:
@@ -391,11 +396,6 @@ class Dataset:
     def _is_stretch(self) -> bool:
         """Whether the rows are consecutive rows of one prefix."""
         return len(self._sources) == 1 and bool((np.diff(self._rows) == 1).all())
-
-    @cached_property
-    def _array_names(self) -> tuple[str, ...]:
-        """Names of the arrays that any of the prefixes has."""
-        return tuple(dict.fromkeys(name for source in self._sources for name in source.arrays))
 
     @property
     def _has_metadata(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "Contour", "boxes", "contours", "inside"]
+__all__ = ["Box", "Contour", "boxes", "contours", "inside", "resolution"]
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
@@ -54,10 +54,7 @@ class Contour(NamedTuple):
 def boxes(metadata: dict[str, Any], size: Size) -> list[Box]:
     """Return the distinct boxes of a sample whose row has this width and height, in pixels.
 
-    Raises
-    ------
-    ValueError
-        If a box is not in the mode ``XYWH_ABS``, or not four numbers, or `image.res` is missing.
+    Metadata that do not say them in the way that Limbo does raise a `ValueError`.
     """
     annotated = [
         (category, tuple(_numbers(box, "bbox", (4,)).tolist()))
@@ -74,33 +71,13 @@ def boxes(metadata: dict[str, Any], size: Size) -> list[Box]:
 
 
 def inside(xyxy: Floats, size: Size) -> NDArray[np.float64] | None:
-    """Cut a box off at the edges of the row; None if nothing is left that has an area.
-
-    Parameters
-    ----------
-    xyxy : ndarray of float32, shape (4,)
-        As of a `Box`.
-    size : (int, int)
-        Width and height of the row, in pixels.
-
-    Returns
-    -------
-    ndarray of float64, shape (4,), or None
-        Left, top, right and bottom, to a hundredth of a pixel.
-    """
+    """Cut a box off at the edges of the row, to a hundredth of a pixel; None if no area is left."""
     corners = xyxy.astype(np.float64).reshape(2, 2).clip(0, size).round(_DECIMALS)
     return corners.ravel() if (corners[1] > corners[0]).all() else None
 
 
 def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:
-    """Return the distinct contours of a sample, as `boxes` returns its boxes.
-
-    Raises
-    ------
-    ValueError
-        If a contour is not in the mode ``XY_ABS``, or not lists of points, or `image.res` is
-        missing.
-    """
+    """Return the distinct contours of a sample, as `boxes` returns its boxes."""
     found: dict[tuple[Any, ...], Contour] = {}
     for category, lines in _annotated(metadata, "contours", _CONTOUR_MODE_KEYS, _CONTOUR_MODE):
         if not isinstance(lines, list):
@@ -111,6 +88,15 @@ def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:
         key = (category, *(polygon.tobytes() for polygon in points))
         found.setdefault(key, Contour(category, polygons))
     return list(found.values())
+
+
+def resolution(metadata: dict[str, Any]) -> Any:
+    """Return what the metadata say of the width and the height of the image, unchecked."""
+    image = metadata.get("image")
+    res = image.get("res") if isinstance(image, dict) else None
+    if isinstance(res, list) and len(res) == 1:  # some metadata have [[width, height]]
+        return res[0]
+    return res
 
 
 def _annotated(
@@ -132,10 +118,7 @@ def _annotated(
 
 def _scale(metadata: dict[str, Any], size: Size) -> NDArray[np.float64]:
     """By how much the row is smaller than the image, in x and y."""
-    image = metadata.get("image")
-    res = image.get("res") if isinstance(image, dict) else None
-    if isinstance(res, list) and len(res) == 1:  # some metadata have [[width, height]]
-        res = res[0]
+    res = resolution(metadata)
     pixels = _numbers(res, "image.res", (2,))
     if not (pixels > 0).all():
         raise ValueError(f"image.res is {res}")

@@ -210,13 +210,6 @@ class Items(Sequence[Item]):
     """A read-only sequence with an item for each row, which is read when it is asked for.
 
     Slices are lists.
-
-    Parameters
-    ----------
-    rows : ndarray of int
-        The rows, as `read` counts them.
-    read : callable
-        Returns the item of a row.
     """
 
     def __init__(self, rows: Ints, read: Callable[[int], Item]) -> None:

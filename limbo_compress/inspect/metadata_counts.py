@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..dataset.dataset import Dataset
+from ..dataset.geometry import resolution
 from ..errors import InputError
 
-__all__ = ["PARTS", "Counts", "count_metadata", "folder_of", "is_synthetic"]
+__all__ = ["PARTS", "Counts", "count_metadata", "is_synthetic", "path_of"]
 
 # What a sample may have, as `Counts.parts` calls it.
 PARTS = (
@@ -73,8 +74,9 @@ def count_metadata(dataset: Dataset) -> Counts:
     if dataset.metadata is None:
         return counts
     for place, row in enumerate(dataset.row_numbers.tolist()):
-        folder = folder_of(dataset, place)
-        counts.folders.update([] if folder is None else [folder])
+        path = path_of(dataset, place)
+        if path is not None:
+            counts.folders[path.rpartition("/")[0]] += 1
         try:
             metadata = dataset.abridged[place]
         except InputError as error:
@@ -86,10 +88,10 @@ def count_metadata(dataset: Dataset) -> Counts:
     return counts
 
 
-def folder_of(dataset: Dataset, place: int) -> str | None:
-    """Return the folder of a sample's metadata file, or None if the outputs do not say it."""
+def path_of(dataset: Dataset, place: int) -> str | None:
+    """Return the path of a sample's metadata file, or None if the outputs do not say it."""
     try:
-        return dataset.paths[place].rpartition("/")[0]
+        return dataset.paths[place]
     except InputError:
         return None
 
@@ -111,9 +113,9 @@ def _count_sections(counts: Counts, metadata: dict[str, Any]) -> None:
     if isinstance(provenance, dict):
         counts.licenses[_text(provenance.get("license"))] += 1
         counts.copyrights[_text(provenance.get("copyright"))] += 1
-    size = _source_size(metadata.get("image"))
-    if size is not None:
-        counts.sizes[size] += 1
+    res = resolution(metadata)
+    if isinstance(res, list) and len(res) == 2 and all(map(_is_length, res)):
+        counts.sizes[res[0], res[1]] += 1
 
 
 def _count_annotations(counts: Counts, annotations: Any) -> None:
@@ -124,21 +126,18 @@ def _count_annotations(counts: Counts, annotations: Any) -> None:
     parts: set[str] = set()
     for annotation in distinct:
         category = annotation.get("category")
-        has = {key: annotation.get(key) is not None for key in ("bbox", "contours")}
+        has_box, has_contours = (annotation.get(key) is not None for key in ("bbox", "contours"))
         if isinstance(category, str):
             counts.annotations[category] += 1
-            counts.boxes[category] += has["bbox"]
-            counts.contours[category] += has["contours"]
-        parts.update(
-            part
-            for part, is_there in {
-                "boxes": has["bbox"],
-                "empty boxes": has["bbox"] and _is_empty(annotation["bbox"]),
-                "contours": has["contours"],
-                "tags": not any(has.values()),
-            }.items()
-            if is_there
-        )
+            counts.boxes[category] += has_box
+            counts.contours[category] += has_contours
+        has = {
+            "boxes": has_box,
+            "empty boxes": has_box and _is_empty(annotation["bbox"]),
+            "contours": has_contours,
+            "tags": not has_box and not has_contours,
+        }
+        parts.update(part for part in has if has[part])
     counts.parts.update(parts)
 
 
@@ -165,12 +164,3 @@ def _key(annotation: dict[Any, Any]) -> str | int:
 
 def _is_length(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
-
-
-def _source_size(image: Any) -> tuple[int, int] | None:
-    res = image.get("res") if isinstance(image, dict) else None
-    if isinstance(res, list) and len(res) == 1:  # some metadata have [[width, height]]
-        res = res[0]
-    if isinstance(res, list) and len(res) == 2 and all(map(_is_length, res)):
-        return res[0], res[1]
-    return None

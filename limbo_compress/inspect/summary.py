@@ -195,13 +195,10 @@ def _describe_files(dataset: Dataset) -> list[File]:
     """Describe the files of each prefix."""
     files = []
     for prefix, rows in dataset.prefixes:
-        arrays = {filenames.IMAGES: rows.images} if rows.images is not None else {}
-        arrays |= {filenames.mask_array(mask): array for mask, array in rows.masks.items()}
         describe = partial(_describe, prefix)
-        files += [
-            describe(filenames.array_file(name), name, array.shape, array.dtype.name)
-            for name, array in arrays.items()
-        ]
+        for name in rows.array_names:
+            array = rows.rows(name)
+            files.append(describe(filenames.array_file(name), name, array.shape, array.dtype.name))
         if rows.metadata is not None:
             files.append(describe(filenames.METADATA, "metadata", (len(rows),), "dict"))
     return files

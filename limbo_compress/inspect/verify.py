@@ -132,7 +132,7 @@ def verify(
     found = dict(in_stretches(_compare_rows, compared, _STRETCH, progress, workers))
     return VerifyReport(
         len(places),
-        ("metadata", *_array_names(dataset)),
+        ("metadata", *dataset.array_names),
         tuple(finding for place in sorted(found) for finding in found[place]),
     )
 
@@ -143,11 +143,6 @@ def _import_mask_libraries() -> None:
         dependencies.load("mmh3")
     except ModuleNotFoundError as error:
         raise missing_extra(f"comparing masks needs {error.name}", "masks") from error
-
-
-def _array_names(dataset: Dataset) -> list[str]:
-    images = [filenames.IMAGES] if dataset.images is not None else []
-    return [*images, *map(filenames.mask_array, dataset.masks)]
 
 
 def _compare_rows(dataset: Dataset, _: int) -> list[Finding]:
@@ -173,7 +168,7 @@ def _problems(dataset: Dataset, place: int) -> Iterator[tuple[str, bool]]:
 
 
 def _differences(dataset: Dataset, place: int, path: str) -> Iterator[str]:
-    arrays = {name: dataset.rows(name)[place] for name in _array_names(dataset)}
+    arrays = {name: dataset.rows(name)[place] for name in dataset.array_names}
     masks = {name: row for name, row in arrays.items() if name != filenames.IMAGES}
     has_images = filenames.IMAGES in arrays
     options = Options(

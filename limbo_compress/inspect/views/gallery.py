@@ -29,15 +29,15 @@ from numpy.typing import NDArray
 
 from ... import __version__
 from ...dataset.dataset import Dataset
-from ...errors import InputError, OutputError
+from ...errors import OutputError
 from ...imaging.decode import opencv
 from ...oserrors import machine_errors, writing
 from ...renaming import check_renaming, rename_folder
 from ...run.executor import Progress
-from ..metadata_counts import is_synthetic
+from ..metadata_counts import is_synthetic, path_of
 from ..stretches import in_stretches
 from ..summary import Summary, summarize
-from .pictures import Row, check_pictures, colors, picture, read_row
+from .pictures import ShownRow, check_pictures, colors, fitted, picture, read_row
 from .unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -149,11 +149,11 @@ def _describe_rows(dataset: Dataset, summary: Summary, kinds: Sequence[int]) -> 
     files: list[str] = []
     for place in range(len(dataset)):
         categories = dataset.categories[place] if dataset.metadata is not None else frozenset()
-        folder, file = _path(dataset, place)
+        folder, _, file = (path_of(dataset, place) or "").rpartition("/")
         set_ids.append(sets.setdefault(categories, len(sets)))
         folder_ids.append(folders.setdefault(folder, len(folders)))
         files.append(file)
-    thumb_width, thumb_height = _thumb_size((width, height))
+    thumb_width, thumb_height = fitted((width, height), _THUMB_SIDE)
     return {
         "numbers": dataset.row_numbers.tolist(),
         "categories": list(known),
@@ -173,39 +173,26 @@ def _describe_rows(dataset: Dataset, summary: Summary, kinds: Sequence[int]) -> 
     }
 
 
-def _path(dataset: Dataset, place: int) -> tuple[str, str]:
-    try:
-        folder, _, file = dataset.paths[place].rpartition("/")
-    except InputError:
-        return "", ""
-    return folder, file
-
-
 def _write_rows(final: str, data: str, dataset: Dataset, first: int) -> list[int]:
     """Write the pictures and details of a stretch of rows, and return what kind each is."""
-    with writing(final):
-        return _write_stretch(data, dataset, first)
-
-
-def _write_stretch(data: str, dataset: Dataset, first: int) -> list[int]:
     kinds, details = [], []
-    sprite, cv2 = None, opencv()
-    size = _thumb_size(dataset.row_size)
-    for place in range(len(dataset)):
-        row = read_row(dataset, place)
-        pixels = picture(dataset, place)
-        _save(_image(pixels), data, "pictures", first + place, quality=90, subsampling=0)
-        sprite = sprite or _empty_sprite(len(dataset), size)
-        left, top = place % _SPRITE_COLUMNS * size[0], place // _SPRITE_COLUMNS * size[1]
-        thumb = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-        sprite.paste(_image(thumb), (left, top))
-        details.append(_details(row))
-        kinds.append(_kind(row))
-    if sprite is not None:
+    cv2 = opencv()
+    with writing(final):
+        size = fitted(dataset.row_size, _THUMB_SIDE)
+        sprite = _empty_sprite(len(dataset), size)
+        for place in range(len(dataset)):
+            row = read_row(dataset, place)
+            pixels = picture(dataset, place)
+            _save(_image(pixels), data, "pictures", first + place, quality=90, subsampling=0)
+            left, top = place % _SPRITE_COLUMNS * size[0], place // _SPRITE_COLUMNS * size[1]
+            thumb = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+            sprite.paste(_image(thumb), (left, top))
+            details.append(_details(row))
+            kinds.append(_kind(row))
         _save(sprite, data, "thumbs", first // _PER_SPRITE, quality=82)
-    for at in range(0, len(details), _PER_DETAILS):
-        name = f"details/{(first + at) // _PER_DETAILS}"
-        _write_data(os.path.dirname(data), name, details[at : at + _PER_DETAILS])
+        for at in range(0, len(details), _PER_DETAILS):
+            name = f"details/{(first + at) // _PER_DETAILS}"
+            _write_data(os.path.dirname(data), name, details[at : at + _PER_DETAILS])
     return kinds
 
 
@@ -226,18 +213,13 @@ def _save(image: Image, data: str, kind: str, number: int, **options: Any) -> No
     image.save(os.path.join(data, kind, f"{number}.jpg"), "JPEG", **options)
 
 
-def _thumb_size(size: tuple[int, int]) -> tuple[int, int]:
-    scale = _THUMB_SIDE / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-def _kind(row: Row) -> int:
+def _kind(row: ShownRow) -> int:
     if row.metadata is None:
         return _UNKNOWN
     return _SYNTHETIC if is_synthetic(row.metadata) else _REAL
 
 
-def _details(row: Row) -> dict[str, Any]:
+def _details(row: ShownRow) -> dict[str, Any]:
     return {
         "boxes": [[box.category, _rounded(box.xyxy)] for box in row.boxes],
         "contours": [

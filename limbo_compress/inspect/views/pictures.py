@@ -16,7 +16,7 @@ from ...dataset.srgb import srgb8
 from ...errors import InputError, missing_extra, shown
 from ...imaging.decode import opencv
 
-__all__ = ["Color", "Row", "check_pictures", "colors", "picture", "read_row"]
+__all__ = ["Color", "ShownRow", "check_pictures", "colors", "fitted", "picture", "read_row"]
 
 Floats = NDArray[np.float32]
 Color = tuple[int, int, int]
@@ -29,7 +29,7 @@ _COLOURS: tuple[Color, ...] = (
 
 
 @dataclass(frozen=True)
-class Row:
+class ShownRow:
     """A row to be shown.
 
     Attributes
@@ -58,15 +58,7 @@ class Row:
 
 
 def check_pictures(dataset: Dataset) -> None:
-    """Check that a data set can be drawn.
-
-    Raises
-    ------
-    UsageError
-        If Pillow is not installed.
-    InputError
-        If there are neither images nor masks.
-    """
+    """Check that a data set can be drawn."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
@@ -76,17 +68,17 @@ def check_pictures(dataset: Dataset) -> None:
 
 
 def picture(dataset: Dataset, place: int) -> NDArray[np.uint8]:
-    """Return the image of a row; if there are no images, its first mask in gray.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        sRGB. Values that are not numbers are black.
-    """
+    """Return the image of a row in sRGB; if there are no images, its first mask in gray."""
     if dataset.images is not None:
         return srgb8(dataset.images[place])
     mask = np.asarray(next(iter(dataset.masks.values()))[place])
     return np.repeat(np.clip(255 * mask + 0.5, 0, 255).astype(np.uint8), 3, axis=2)
+
+
+def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return a width and height in the same ratio, of which the longer one is `side`."""
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def colors(categories: Iterable[str]) -> dict[str, Color]:
@@ -94,25 +86,25 @@ def colors(categories: Iterable[str]) -> dict[str, Color]:
     return {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(sorted(categories))}
 
 
-def read_row(dataset: Dataset, place: int) -> Row:
+def read_row(dataset: Dataset, place: int) -> ShownRow:
     """Read what is known about a row; what cannot be read is missing."""
     number = int(dataset.row_numbers[place])
     masks = {name: _outlines(mask[place]) for name, mask in dataset.masks.items()}
     if dataset.metadata is None:
-        return Row(number, masks=masks)
+        return ShownRow(number, masks=masks)
     try:
         metadata = dataset.metadata[place]
         categories = tuple(sorted(dataset.categories[place]))
     except InputError as error:
-        return Row(number, masks=masks, problem=shown(error.problem))
+        return ShownRow(number, masks=masks, problem=shown(error.problem))
     try:
         size = dataset.row_size
         with np.errstate(over="ignore"):  # what is far outside may be infinitely far
             boxes = geometry.boxes(metadata, size)
             contours = geometry.contours(metadata, size)
     except ValueError as error:
-        return Row(number, categories, metadata, masks=masks, problem=shown(str(error)))
-    return Row(number, categories, metadata, boxes, contours, masks)
+        return ShownRow(number, categories, metadata, masks=masks, problem=shown(str(error)))
+    return ShownRow(number, categories, metadata, boxes, contours, masks)
 
 
 def _outlines(mask: Floats) -> list[Floats]:
@@ -126,5 +118,5 @@ def _outlines(mask: Floats) -> list[Floats]:
     cv2 = opencv()
     covered = (mask[..., 0] >= min(0.5, largest / 2)).astype(np.uint8)
     found, _ = cv2.findContours(covered, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    # OpenCV counts from the centre of the first pixel.
+    # OpenCV counts from the center of the first pixel.
     return [polygon.reshape(-1, 2).astype(np.float32) + np.float32(0.5) for polygon in found]

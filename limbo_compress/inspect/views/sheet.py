@@ -16,7 +16,7 @@ from ...errors import InputError, UsageError, shown
 from ...oserrors import machine_errors, writing
 from ...run.executor import Progress
 from ..stretches import in_stretches
-from .pictures import Color, Row, check_pictures, colors, picture, read_row
+from .pictures import Color, ShownRow, check_pictures, colors, fitted, picture, read_row
 from .unfinished import unfinished
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _write_page(
 def _draw_page(dataset: Dataset, first: int, count: int, known: dict[str, Color]) -> Image:
     from PIL import Image, ImageDraw
 
-    width, height = _picture_size(dataset.row_size)
+    width, height = fitted(dataset.row_size, _SIDE)
     numbers = dataset.row_numbers
     rows = len(numbers)
     columns = min(_COLUMNS, max(4, math.ceil(math.sqrt(rows))))
@@ -146,13 +146,8 @@ def _font() -> FreeTypeFont:
         return font
 
 
-def _picture_size(size: tuple[int, int]) -> tuple[int, int]:
-    scale = _SIDE / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
 def _with_outlines(
-    pixels: NDArray[np.uint8], size: tuple[int, int], row: Row, known: dict[str, Color]
+    pixels: NDArray[np.uint8], size: tuple[int, int], row: ShownRow, known: dict[str, Color]
 ) -> Image:
     """Draw the boxes, contours and outlines of masks of a row over its picture."""
     from PIL import Image, ImageDraw
@@ -213,7 +208,7 @@ def _coordinates(points: Points) -> list[float]:
 
 
 def _write_caption(
-    draw: ImageDraw, font: FreeTypeFont, at: tuple[int, int], row: Row, known: dict[str, Color]
+    draw: ImageDraw, font: FreeTypeFont, at: tuple[int, int], row: ShownRow, known: dict[str, Color]
 ) -> None:
     """Write the number of a row and its categories in a few lines, as far as they fit."""
     seen = {box.category for box in row.boxes} | {contour.category for contour in row.contours}
