@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["finishing", "ignore", "install"]
 
-# Schedulers can be told to send SIGUSR1 ahead of the time limit.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+# Schedulers send some of these ahead of a limit.
+_SIGNALS = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU),
+)
 # How soon `Stopped` is raised again. By then, the callback that lost it has returned.
 _AGAIN_SECONDS = 0.1
 

@@ -171,18 +171,24 @@ class Lock:
         failure: OSError | None = None
         tries = 0
         claims_end = time.monotonic() + _CLAIMS_SECONDS
+        found: list[Holder] = []
+        since = time.monotonic()
         while tries < _TRIES:
             tries += 1
             now = self._write_draft()
             failure = self._rename_draft()
             if failure is None or self._is_held():  # the reply to a rename may get lost
                 return
-            found = list(holders(self._folder, self._name))
+            before, found = found, list(holders(self._folder, self._name))
+            if found != before:
+                since = time.monotonic()
+            seconds = time.monotonic() - since
             is_claimed = any(holder.is_claim and holder.is_alive(now) for holder in found)
-            if is_claimed and time.monotonic() < claims_end:
+            # The time of a claim may be in the future, by a wrong clock.
+            if is_claimed and time.monotonic() < claims_end and seconds < _DEAD_SECONDS:
                 tries -= 1
             else:
-                self._bury(found, now)
+                self._bury(found, now, since)
             # At random, so that many partitions that start at once do not keep in step.
             time.sleep(2 * _PAUSE_SECONDS * os.urandom(1)[0] / 255)
         assert failure is not None
@@ -198,7 +204,7 @@ class Lock:
         """
         with writing(self._folder):
             now = self._write_draft()
-            self._bury(self._partition_holders(), now)
+            self._bury(self._partition_holders(), now, time.monotonic())
             for name in partition_locks(self._folder):
                 with suppress(OSError):
                     os.rmdir(os.path.join(self._folder, name))
@@ -213,24 +219,25 @@ class Lock:
         names = set(partition_locks(self._folder)) - {self._name}
         return [holder for name in names for holder in holders(self._folder, name)]
 
-    def _bury(self, found: list[Holder], now: float) -> None:
+    def _bury(self, found: list[Holder], now: float, since: float) -> None:
         """Remove the files of runs that are dead, or turn out to be.
+
+        They have been as they were found since a time.
 
         Raises
         ------
         OutputError
             If one is alive, or may be after all the waiting.
         """
-        begun = time.monotonic()
         for holder in found:
-            if self._is_dead(holder, now, begun):
+            if self._is_dead(holder, now, since):
                 with _may_be_gone():
                     os.unlink(holder.path)
 
-    def _is_dead(self, holder: Holder, now: float, begun: float) -> bool:
-        """Watch a run, as it was found at `begun`, until it is dead; False if it ended."""
+    def _is_dead(self, holder: Holder, now: float, since: float) -> bool:
+        """Watch a run, as it was found at `since`, until it is dead; False if it ended."""
         for look in itertools.count():
-            waited = time.monotonic() - begun
+            waited = time.monotonic() - since
             others = holders(self._folder, holder.lock)
             found = next((other for other in others if other.path == holder.path), None)
             if found is None:  # it released the lock

@@ -61,6 +61,8 @@ class ExistingOutputs:
         self._rows = [row for row in range(len(paths)) if row not in self._left_out]
         for file_name in self._files:
             self._check_rows(file_name)
+        if self._files and job.options.metadata:
+            self._check_replaced_metadata()
 
     def check(self, record: ShardRecord) -> None:
         """Check that a shard leaves out the samples that the existing outputs lack, and no others.
@@ -93,6 +95,18 @@ class ExistingOutputs:
             raise _mismatch(path, f"there are {rows}, and {len(self._rows)} in this job")
         if paths is not None:
             self._check_paths(path, paths)
+
+    def _check_replaced_metadata(self) -> None:
+        """Check older metadata: they name the samples of the outputs that stay, if they can."""
+        path = self._job.final_path(filenames.METADATA)
+        try:
+            with open_regular(path) as stream:
+                paths = _read_paths(stream)
+        except (OSError, ValueError):
+            return
+        if len(paths) != len(self._rows):
+            raise _mismatch(path, f"there are {len(paths)}, and {len(self._rows)} in this job")
+        self._check_paths(path, paths)
 
     def _check_paths(self, path: str, found: list[str]) -> None:
         """Check the path of each row, as it is below the folder that all have in common.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..errors import OutputError
+from ..errors import OutputError, shown
 from ..oserrors import is_folder, writing
 from ..plan import Job, links_of
 from .owners import check_link
@@ -30,8 +30,10 @@ def check_targets(job: Job) -> None:
         raise OutputError("the work folder is a symbolic link", job.root, "remove the link")
     _check_lengths(job.root)
     if job.links != links_of(job):
+        places = ", ".join((job.root, *job.linked_roots))
         problem = "a symbolic link to an output was changed while the job ran"
-        raise OutputError(problem, job.target, "run the same command again")
+        hint = f"restore it, or remove the unfinished work ({shown(places)}) and start over"
+        raise OutputError(problem, job.target, hint)
     for file_name in job.file_names:
         with writing(job.final_path(file_name)):
             if file_name in job.links:

@@ -30,7 +30,7 @@ __all__ = ["Publication", "is_interrupted"]
 
 _JOURNAL = "publication.json"
 _OLDER = "older-"
-_WAY_OUT = "move older-NAME from this folder to PREFIX-NAME, and remove the journal"
+_WAY_OUT = "move older-NAME from the work folder to PREFIX-NAME, and remove the journal"
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,19 @@ class Publication:
         OSError, OutputError
             If a file cannot be renamed, or a folder cannot be synced.
         """
+        for folder in self._work_folders():
+            if not os.path.isdir(folder):
+                problem = "a publication was interrupted, and its work is missing: mount its disk"
+                raise OutputError(problem, folder, f"to give it up, {_WAY_OUT}")
         if not any(map(os.path.lexists, self._unnamed())):
             sync_folders(self._final_folders())
             return True
         for file_name, path in reversed(list(self._files())):
             final = self.job.real_path(file_name)
             if _is_same(path, final):
-                os.unlink(final)
+                # Not removed by its final name: another run may have taken over and published.
+                move(final, f"{path}-again")
+                os.unlink(f"{path}-again")
             elif not os.path.lexists(path) and os.path.lexists(final):
                 move(final, path)
         self._sync()

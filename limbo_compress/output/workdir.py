@@ -17,7 +17,7 @@ from ..oserrors import writing
 from ..plan import PLACE, Job
 from ..renaming import rename_folder
 from .allocate import check_space, create_files, is_there, open_files
-from .filesystem import is_written_elsewhere, sync_folders, write_synced
+from .filesystem import is_written_elsewhere, sync_folders
 from .lock import Lock, partition_locks
 from .owners import opened_work_folder
 from .publication import Publication, is_interrupted
@@ -29,8 +29,8 @@ __all__ = ["WorkDir", "place_in"]
 _log = logging.getLogger("limbo_compress")
 
 _NEW, _OLD = "new-", "old-"
-# Stands while processes of a run may write to arrays, where no lock of the kernel tells.
-_WRITING = "writing-"
+# Stand while processes of a run may write to arrays: where locks of the kernel tell, and elsewhere.
+_LOCKING, _WRITING = "locking-", "writing-"
 
 
 class WorkDir:
@@ -86,6 +86,7 @@ class WorkDir:
         self._held = [self._lock]
         self._stack = ExitStack()
         self._is_claimed = False
+        self._locked: frozenset[str] = frozenset()
         self.files: dict[str, int] = {}
         self.done: list[ShardRecord] = []
         self.changed: list[str] = []
@@ -119,13 +120,15 @@ class WorkDir:
     def _hold(self, stack: ExitStack) -> None:
         """Take the lock, to be released after all else."""
         stack.enter_context(self._lock)
-        stack.push(self._explain)
         stack.callback(self._leave)
+        stack.push(self._explain)
 
     def _explain(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Check the lock after an error: if the folder is lost, that explains every other one."""
         if isinstance(error, (OSError, OutputError)):
             self._lock.check()
+            if self._is_claimed and not os.path.isdir(self._job.folder):
+                raise _taken_over(self._job)
 
     def check(self) -> None:
         """Check that the folder is still this run's.
@@ -138,11 +141,11 @@ class WorkDir:
         self._lock.check()
         with writing(self._job.folder):
             if runs_of(read_record(self._job.folder))[-1:] != [self._job.run]:
-                raise OutputError("another run has taken over this work folder", self._job.root)
+                raise _taken_over(self._job)
 
     def may_be_written(self) -> bool:
         """Whether anyone else may write to the arrays, now that all workers have ended."""
-        locked = (array for array in self.job.arrays if array.name in self.job.locked)
+        locked = (array for array in self.job.arrays if array.name in self._locked)
         files = [self.files[array.file_name] for array in locked]
         return self.has_late_writers or any(map(is_written_elsewhere, files))
 
@@ -153,8 +156,10 @@ class WorkDir:
 
     def _open(self) -> list[str]:
         """Make the place of work this run's, and return all runs whose records are in it."""
-        if self._job.partition and self._lock.has_other_partitions():
-            place = place_in(self._job.root) or self._job.place
+        place = place_in(self._job.root)
+        # A run that has made no place yet has lost its claim to this one, and cannot go on.
+        has_others = bool(place) and self._lock.has_other_partitions()
+        if has_others:
             self._job = replace(self._job, place=place)
         job = self._job
         for root in job.linked_roots:
@@ -162,7 +167,7 @@ class WorkDir:
                 pass
         self._take_over(job.linked_roots)
         self._settle_publication()
-        found = resumable_record(job, self._paths, self._lock.has_other_partitions())
+        found = resumable_record(job, self._paths, has_others)
         wanted = fingerprint(job, self._paths)
         if found:
             runs = write_record(job, job.folder, found | wanted)
@@ -172,6 +177,7 @@ class WorkDir:
             self._build(wanted)
         self._is_claimed = True
         opened = open_files(job, self.files)
+        self._locked = opened.locked
         self.job = opened if self._is_local else opened.for_other_machines()
         self._look_for_late_writers()
         return runs
@@ -233,15 +239,18 @@ class WorkDir:
 
     def _look_for_late_writers(self) -> None:
         """Find out who may still write to the arrays, and let others know that this run does."""
-        job, own = self.job, _WRITING + self.job.run
+        job, arrays = self.job, {array.name for array in self.job.arrays}
         if job.partition is None:
-            has_marks = any(name.startswith(_WRITING) for name in _names(job.folder))
+            # Locks say nothing to a client of a network.
+            marks = (_WRITING,) if self._locked >= arrays else (_WRITING, _LOCKING)
+            has_marks = any(name.startswith(marks) for name in _names(job.folder))
             self.has_late_writers = has_marks or self.may_be_written()
         if self.has_late_writers:
             _log.warning("processes of an earlier run may still write: copies will be published")
             check_space(job)
-        if self.has_late_writers or not job.locked >= {array.name for array in job.arrays}:
-            write_synced(job.work_path(own), "", job.own_path(_WRITING))
+        mark = _WRITING if self.has_late_writers or not job.locked >= arrays else _LOCKING
+        with open(job.work_path(mark + job.run), "x"):
+            pass
 
     def _leave(self) -> None:
         """Keep the work, if there is any; else clear it, so that the lock removes the folder."""
@@ -260,9 +269,9 @@ class WorkDir:
         job = self._job
         has_arrays = all(is_there(job, array) for array in job.arrays)
         self.is_kept = has_records(job.folder) and (has_arrays or is_interrupted(job.folder))
-        if not self.has_late_writers:
+        for mark in () if self.has_late_writers else (_LOCKING, _WRITING):
             with suppress(FileNotFoundError):
-                os.unlink(job.work_path(_WRITING + job.run))
+                os.unlink(job.work_path(mark + job.run))
         if not self.is_kept and job.partition is None:
             self.clear()
 
@@ -321,6 +330,10 @@ class WorkDir:
         """Check all locks that this run holds."""
         for lock in self._held:
             lock.check()
+
+
+def _taken_over(job: Job) -> OutputError:
+    return OutputError("another run has taken over this work folder", job.root)
 
 
 def place_in(root: str) -> str:

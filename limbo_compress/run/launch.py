@@ -32,7 +32,7 @@ DESCRIPTORS = 3
 # Exit code of a worker that could not start its thread.
 NO_THREAD = os.EX_TEMPFAIL
 # A terminal or a scheduler sends these to all processes of a job.
-_FOR_THE_COORDINATOR = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1}
+_FOR_THE_COORDINATOR = {signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 # Where this package is. A fresh interpreter imports the same copy, not another one on its path.
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _FRESH_INTERPRETER = (

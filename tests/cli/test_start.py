@@ -16,7 +16,7 @@ from limbo_compress import compress
 from tests.jobs import job, outputs, run, run_command, shadow_modules
 
 HEAVY = {"numpy", "cv2", "orjson", "OpenEXR", "mmh3"}
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 ALL_OUTPUTS = ("--images", "--metadata", "--mask", "m", ".", "--")
 
 

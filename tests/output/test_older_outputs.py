@@ -193,3 +193,15 @@ def test_warnings_about_outputs_that_stay_are_kept(data: Path) -> None:
     warnings = (data.parent / "out-warnings.jsonl").read_text()
     compress(job(data, **METADATA))
     assert (data.parent / "out-warnings.jsonl").read_text() == warnings
+
+
+def test_older_metadata_tell_whose_the_outputs_are_that_stay(data: Path) -> None:
+    compress(job(data, end=6, masks=MASKS["masks"]))
+    check_refusal(job(data, start=6, **METADATA), "row 0 is that of")
+    assert compress(job(data, end=6)).samples == 6
+
+
+def test_older_metadata_that_tell_nothing_may_be_replaced(data: Path) -> None:
+    compress(job(data))
+    (data.parent / "out-metadata.pickle").write_bytes(pickle.dumps([{}] * 12))
+    assert compress(job(data, **METADATA)).samples == 12

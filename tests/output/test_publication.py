@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from limbo_compress import Options
+from limbo_compress import Options, OutputError
 from limbo_compress.output.publication import Publication
 from limbo_compress.plan import Job, plan
 
@@ -31,7 +32,8 @@ def job(tmp_path: Path) -> Job:
 
 def publish(job: Job, monkeypatch: pytest.MonkeyPatch, renames: int) -> None:
     """Begin to publish; the power fails after some renames of new files."""
-    steps = iter([True] * (len(NEW) + renames) + [False])
+    old = sum(map(os.path.lexists, map(job.real_path, NEW)))
+    steps = iter([True] * (old + renames) + [False])
 
     def check() -> None:
         if not next(steps):
@@ -66,3 +68,34 @@ def test_a_file_with_both_names_is_taken_back(job: Job, monkeypatch: pytest.Monk
         assert (found is None) or not found.settle()
         assert texts(job) == ["old", "old"]
     assert Path(job.folder, "images.npy").read_text() == "new"
+
+
+def test_a_publication_whose_disk_is_gone_is_not_complete(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    job = replace(job, links={"metadata.pickle": str(tmp_path / "disk" / "m.pickle")})
+    os.makedirs(folder := job.work_folder("metadata.pickle"))
+    Path(folder, "new.pickle").write_text("new")
+    Path(job.final_path("metadata.pickle")).unlink()
+    publish(job, monkeypatch, renames=1)
+    (tmp_path / "disk").rename(tmp_path / "elsewhere")
+    found = Publication.read(job)
+    assert found is not None
+    with pytest.raises(OutputError, match="its work is missing: mount its disk"):
+        found.settle()
+    (tmp_path / "elsewhere").rename(tmp_path / "disk")
+    assert not found.settle()
+    assert Path(job.final_path("images.npy")).read_text() == "old"
+
+
+def test_a_run_that_was_taken_over_cannot_remove_what_was_published(job: Job) -> None:
+    Publication(job, dict(NEW)).publish(lambda: None)
+    os.link(job.final_path("images.npy"), os.path.join(job.folder, "images.npy"))
+    os.rename(job.final_path("metadata.pickle"), os.path.join(job.folder, "new.pickle"))
+    found = Publication.read(job)
+    assert found is not None
+    os.rename(job.folder, f"{job.root}/work-successor")
+    with pytest.raises(OutputError):
+        found.settle()
+    assert Path(job.final_path("images.npy")).read_text() == "new"
