@@ -172,7 +172,7 @@ class Lock:
         tries = 0
         claims_end = time.monotonic() + _CLAIMS_SECONDS
         found: list[Holder] = []
-        since = time.monotonic()
+        since, has_said = time.monotonic(), False
         while tries < _TRIES:
             tries += 1
             now = self._write_draft()
@@ -187,6 +187,9 @@ class Lock:
             # The time of a claim may be in the future, by a wrong clock.
             if is_claimed and time.monotonic() < claims_end and seconds < _DEAD_SECONDS:
                 tries -= 1
+                if seconds > _BEAT_SECONDS and not has_said:
+                    has_said = True
+                    _log.warning("waiting for a start: %s", found[0].describe("may be"))
             else:
                 self._bury(found, now, since)
             # At random, so that many partitions that start at once do not keep in step.
