@@ -107,6 +107,9 @@ class WorkDir:
                     try:
                         runs = self._open()
                         self._ask()
+                    except (OSError, OutputError):
+                        self._ask()  # as in `_explain`
+                        raise
                     finally:
                         self._held.remove(claim)
             self.done, self.changed = good_records(self.job, self._paths, runs, self.files)

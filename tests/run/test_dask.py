@@ -211,6 +211,39 @@ def test_what_may_still_write_is_known(
     assert engine.left_alive == (sent is not None)
 
 
+def freeze_while_it_maps(worker: psutil.Process) -> bool:
+    """Stop a worker whose rows are mapped, which a kernel lock shows on its own machine only."""
+    worker.suspend()
+    if "images.npy" in Path(f"/proc/{worker.pid}/maps").read_text():
+        return True
+    worker.resume()
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_what_a_run_of_one_machine_may_still_write_is_known_on_a_cluster(
+    long_campaign: Path, expected: dict[str, bytes], cluster: DaskCluster, tmp_path: Path
+) -> None:
+    arguments = (*FLAGS, "--workers", "1", "--write-rows", "mmap", "--", str(long_campaign))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "limbo_compress", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    wait_until(lambda: bool(psutil.Process(process.pid).children()), "a worker")
+    (worker,) = psutil.Process(process.pid).children()
+    wait_until(lambda: any(tmp_path.glob(".out.partial/work-*/*.part")), "a shard")
+    wait_until(lambda: freeze_while_it_maps(worker), "a mapped row")
+    process.kill()
+    process.wait()
+    cluster.add_worker()
+    code, stderr = Run(tmp_path, cluster, "--", long_campaign).wait()
+    assert code == 0, stderr
+    assert "may still write: copies will be published" in stderr
+    worker.kill()
+    assert outputs(tmp_path) == expected
+
+
 @pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
 def test_a_scheduler_that_is_gone_ends_the_job_soon_and_the_work_is_kept(
     long_campaign: Path,
