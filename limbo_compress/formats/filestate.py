@@ -17,20 +17,10 @@ _JITTER = _SECOND // 100
 
 
 class FileState(NamedTuple):
-    """How a file was when it was read.
+    """How a file was when it was read."""
 
-    Attributes
-    ----------
-    name : str
-        Its name in its folder.
-    size : int
-        In bytes.
-    mtime_ns : int
-        When it was last modified, in nanoseconds.
-    """
-
-    name: str
-    size: int
+    name: str  # in its folder
+    size: int  # in bytes
     mtime_ns: int
 
     @classmethod

@@ -11,7 +11,7 @@ import os
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -51,21 +51,11 @@ def categories(metadata: Any) -> tuple[str, ...]:
 
 
 class Entry(NamedTuple):
-    """What the index says about a sample, apart from its path.
+    """What the index says about a sample, apart from its path."""
 
-    Attributes
-    ----------
-    size : int
-        Length of its fragment of the pickle, in bytes.
-    checksum : int
-        CRC-32 of the fragment.
-    categories : tuple of str
-        Its distinct categories.
-    """
-
-    size: int
-    checksum: int
-    categories: tuple[str, ...]
+    size: int  # of its fragment of the pickle, in bytes
+    checksum: int  # CRC-32 of the fragment
+    categories: tuple[str, ...]  # distinct
 
     @classmethod
     def of(cls, fragment: bytes, metadata: dict[str, Any]) -> Entry:
@@ -159,25 +149,11 @@ class IndexWriter:
 
     def write(self, stream: BinaryIO) -> None:
         """Append the index to a stream that is just behind the STOP opcode."""
-        counts: tuple[Sized, ...] = (
-            self._checksums,
-            self._parents,
-            self._category_names,
-            self._sets,
-        )
-        body = _COUNTS.pack(*map(len, counts))
+        samples, folders = len(self._checksums), len(self._parents)
+        body = _COUNTS.pack(samples, folders, len(self._category_names), len(self._sets))
         checksum, size = deflate.crc32(body), len(body)
         stream.write(body)
-        for section in self._sections():
-            if sys.byteorder == "big":
-                section.byteswap()
-            data = section.tobytes()
-            checksum, size = deflate.crc32(data, checksum), size + len(data)
-            stream.write(data)
-        stream.write(_TRAILER.pack(size, checksum, _MAGIC, _VERSION))
-
-    def _sections(self) -> tuple[array[int], ...]:
-        return (
+        for section in (
             self._offsets,
             self._checksums,
             self._set_ids,
@@ -187,21 +163,17 @@ class IndexWriter:
             *self._folder_names.sections,
             *self._category_names.sections,
             *self._sets.sections,
-        )
+        ):
+            if sys.byteorder == "big":
+                section.byteswap()
+            data = section.tobytes()
+            checksum, size = deflate.crc32(data, checksum), size + len(data)
+            stream.write(data)
+        stream.write(_TRAILER.pack(size, checksum, _MAGIC, _VERSION))
 
 
 def read_index(file: int) -> Index | None:
-    """Read the index of a metadata file.
-
-    Parameters
-    ----------
-    file : int
-        Its descriptor.
-
-    Returns
-    -------
-    Index or None
-        None if the file has no index.
+    """Read the index of a metadata file, given by its descriptor; None if it has no index.
 
     Raises
     ------
@@ -238,16 +210,9 @@ class _Texts:
 
 
 class Index:
-    """The index of a metadata file.
+    """The index of a metadata file, made of all of it but the trailer.
 
-    Parameters
-    ----------
-    body : bytes
-        All of it but the trailer.
-    checksum : int
-        Its CRC-32, from the trailer.
-    stop : int
-        Where the STOP opcode is.
+    `checksum` is its CRC-32 according to the trailer, `stop` where the STOP opcode is.
 
     Attributes
     ----------

@@ -25,22 +25,11 @@ _GROWTH_DIGITS = 21
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """An array with one row per sample, kept in a ``.npy`` file.
+    """An array with one row per sample, kept in a ``.npy`` file."""
 
-    Attributes
-    ----------
-    name : str
-        What stands between the prefix and ``.npy``.
-    rows : int
-        Number of samples.
-    size : (int, int)
-        Width and height of a row, in pixels.
-    kind : ArrayKind
-    """
-
-    name: str
+    name: str  # what is between the prefix and .npy
     rows: int
-    size: tuple[int, int]
+    size: tuple[int, int]  # width and height of a row, in pixels
     kind: ArrayKind
 
     @property
@@ -98,20 +87,11 @@ class ArrayFile:
 
 
 class FoundArray(NamedTuple):
-    """What the header of a ``.npy`` file says.
+    """What the header of a ``.npy`` file says."""
 
-    Attributes
-    ----------
-    descr : str
-        numpy's description of the type, such as ``<f2``.
-    shape : tuple of int
-    offset : int
-        Where the values begin in the file, in bytes.
-    """
-
-    descr: str
+    descr: str  # numpy's description of the type, such as <f2
     shape: tuple[int, ...]
-    offset: int
+    offset: int  # where the values begin in the file, in bytes
 
     def is_of(self, kind: ArrayKind) -> bool:
         """Whether these may be rows of a kind, by their type and shape."""

@@ -27,12 +27,8 @@ def linear_light(gray: bool) -> Doubles:
 
     The reference computes in float16 throughout: v / 255 and then, except for gray images, the
     sRGB decoding (IEC 61966-2-1). Here only the power is taken in float64, so that no machine's
-    float16 library can make a difference. The 256 results are the reference's.
-
-    Returns
-    -------
-    ndarray of float64, shape (256,)
-        Exact float16 values.
+    float16 library can make a difference. The 256 results, float16 values in float64, are the
+    reference's.
     """
     half = np.float16
     value = np.arange(256).astype(half) / half(255)

@@ -12,7 +12,6 @@ import io
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from math import prod
 from operator import itemgetter
@@ -54,26 +53,13 @@ _SUMMED_PIXELS = 1 << 26
 _FEW_IDS = 50
 
 
-@dataclass(frozen=True)
-class Cryptomatte:
-    """A cryptomatte whose header has been checked, to be decoded.
-
-    Attributes
-    ----------
-    data : bytes
-        The whole file.
-    path : str
-        Its path, for errors.
-    part : exr.ExrPart
-        Its header.
-    channels : tuple of str
-        The ids and the coverage of each rank, in turn.
-    """
+class Cryptomatte(NamedTuple):
+    """A cryptomatte whose header has been checked, to be decoded."""
 
     data: bytes
     path: str
     part: exr.ExrPart
-    channels: tuple[str, ...]
+    channels: tuple[str, ...]  # the ids and the coverage of each rank, in turn
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -132,14 +118,7 @@ def label_ids(labels: Iterable[str]) -> NDArray[np.float32]:
 def open_cryptomatte(data: bytes, path: str, max_pixels: int) -> Cryptomatte:
     """Check the header of an OpenEXR file that holds one cryptomatte, without decoding it.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file: scan lines or tiles. Of several parts, the first one counts.
-    path : str
-        Its path, for errors.
-    max_pixels : int
-        The largest image to decode.
+    The image may be scan lines or tiles. Of several parts, the first one counts.
 
     Raises
     ------
@@ -275,18 +254,9 @@ def _decode(cryptomatte: Cryptomatte) -> Iterator[tuple[int, list[NDArray[np.flo
 
 
 def covered(cryptomatte: Cryptomatte, ids: NDArray[np.float32]) -> Iterator[Covered]:
-    """Decode a cryptomatte, and find the pixels that some labels cover.
+    """Decode a cryptomatte, and find the pixels that labels with some ids cover.
 
-    Parameters
-    ----------
-    cryptomatte : Cryptomatte
-    ids : ndarray of float32, shape (ids,)
-        Their ids, as `label_ids` returns them.
-
-    Yields
-    ------
-    Covered
-        For each rank of each strip.
+    The ids are as `label_ids` returns them. Yields what is found in each rank of each strip.
 
     Raises
     ------
@@ -339,16 +309,10 @@ def _find(
 def mattes(
     cryptomatte: Cryptomatte, labels: Sequence[str], patterns: Sequence[str]
 ) -> Iterator[Doubles]:
-    """Sum, for each pattern, the coverage of the labels that it matches.
+    """Sum, for each pattern, the coverage of the labels of the manifest that it matches.
 
-    Parameters
-    ----------
-    cryptomatte : Cryptomatte
-    labels : sequence of str
-        The manifest. A label that the file does not contain covers nothing; one that is there
-        twice counts once.
-    patterns : sequence of str
-        Regular expressions, as `re.search` takes them.
+    Patterns are regular expressions, as `re.search` takes them. A label that the file does not
+    contain covers nothing; one that is there twice counts once.
 
     Yields
     ------
@@ -380,18 +344,8 @@ def mattes(
 def resize_matte(matte: Doubles, size: tuple[int, int], out: NDArray[np.float32]) -> bool:
     """Resize a matte into a row, clipped to the matte's own range.
 
-    Parameters
-    ----------
-    matte : ndarray of float64, shape (height, width)
-    size : (int, int)
-        Width and height of the row, in pixels.
-    out : ndarray of float32, shape (new height, new width, 1)
-        Receives the row.
-
-    Returns
-    -------
-    bool
-        Whether the matte covers anything.
+    The row `out` has the shape (height, width, 1), where `size` is its width and height. Returns
+    whether the matte covers anything.
     """
     order = MASKS.spline_order
     resized = resample(lambda low, high: matte[low:high], matte.shape, size, order)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,33 +22,16 @@ _DECODER_BYTES = 12
 _MOST_BYTES = 1 << 31
 
 
-@dataclass(frozen=True)
-class ImageHeader:
-    """What an image file says about itself.
-
-    Attributes
-    ----------
-    width, height : int
-        In pixels.
-    gray : bool
-        Whether Pillow would open it in mode ``L``, for which the reference skips the
-        sRGB decoding.
-    """
+class ImageHeader(NamedTuple):
+    """What an image file says about itself."""
 
     width: int
     height: int
-    gray: bool
+    gray: bool  # Pillow would open it in mode L, for which the reference skips the sRGB decoding
 
 
 def read_header(data: bytes, path: str) -> ImageHeader:
     """Read the size and kind of an image without decoding it.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    path : str
-        Its path, for errors.
 
     Raises
     ------
@@ -76,16 +58,8 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
     """Decode a PNG or JPEG to 8-bit RGB.
 
     As in the reference, alpha is dropped and not composited, 16-bit values keep their high byte,
-    and an EXIF orientation is ignored. Palette, 1-bit, gray and CMYK images become RGB.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    path : str
-        Its path, for errors.
-    decoder : {"auto", "opencv"}
-        Whether plain PNGs may be decoded without OpenCV.
+    and an EXIF orientation is ignored. Palette, 1-bit, gray and CMYK images become RGB. With the
+    decoder ``"opencv"``, OpenCV decodes plain PNGs as well.
 
     Returns
     -------
@@ -104,7 +78,7 @@ def decode(data: bytes, path: str, decoder: str = "auto") -> Pixels:
 
 
 def _decode_png(data: bytes, path: str, decoder: str) -> Pixels:
-    data, chunks = png.leave_out_unused(data, png.find_chunks(data, path))
+    data, chunks = png.leave_out_unused(data, png.find_chunks(data, path), path)
     pixels = png.decode_plain(data, chunks) if decoder == "auto" else None
     if pixels is None:
         pixels = _decode_with_opencv(data, path)
@@ -133,17 +107,15 @@ def _decode_jpeg(data: bytes, path: str) -> Pixels:
     gray = header.is_lossless and len(header.sampling) == 1
     pixels = _decode_with_opencv(data, path, gray)
     if pixels is None:
-        raise SampleError(_why_no_jpeg(data, header), path)
+        if not jpeg.has_end(data, header):
+            problem = "the image is truncated: the end of its data is missing"
+        else:
+            problem = f"OpenCV cannot decode the image, which may be damaged: {header.description}"
+        raise SampleError(problem, path)
     stray = jpeg.find_stray_marker(data, header)
     if stray is not None:
         raise SampleError(f"the image is damaged: the marker FF {stray:02X} is in its data", path)
     return np.repeat(pixels[..., None], 3, axis=2) if gray else pixels
-
-
-def _why_no_jpeg(data: bytes, header: jpeg.JpegHeader) -> str:
-    if not jpeg.has_end(data, header):
-        return "the image is truncated: the end of its data is missing"
-    return f"OpenCV cannot decode the image, which may be damaged: {header.description}"
 
 
 def _decode_with_opencv(data: bytes, path: str, gray: bool = False) -> Pixels | None:

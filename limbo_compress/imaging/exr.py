@@ -10,7 +10,7 @@ The format is "OpenEXR File Layout", in the documentation of OpenEXR.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import limits
 from ..errors import SampleError
@@ -34,8 +34,7 @@ HALF, FLOAT = 1, 2
 Attribute = tuple[bytes, bytes]  # type and value
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A rectangle of pixels; the last column and row belong to it."""
 
     left: int
@@ -49,44 +48,24 @@ class Window:
         return self.bottom - self.top + 1, self.right - self.left + 1
 
 
-@dataclass(frozen=True)
-class Channel:
+class Channel(NamedTuple):
     """The pixel type of a channel, and its distance between values: in columns and rows."""
 
     pixel_type: int
     sampling: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class ExrPart:
-    """A part of a file: an image of its own. Most files have one.
-
-    Attributes
-    ----------
-    attributes : dict of bytes to (bytes, bytes)
-        The type and the value of each attribute, as they are stored.
-    data_window, display_window : Window
-        What is stored, and the whole image.
-    channels : dict of str to Channel
-        By name. What is not UTF-8 in a name is escaped with surrogates.
-    compression : str
-        Its name, such as ``"ZIP"``.
-    chunk_lines : int
-        How many lines a chunk has: those that are compressed together, or those of a tile.
-    is_deep : bool
-        Whether its pixels have several samples each.
-    tile_shape : (int, int)
-        Height and width of a tile; (0, 0) if there are none.
-    """
+class ExrPart(NamedTuple):
+    """A part of a file: an image of its own. Most files have one."""
 
     attributes: dict[bytes, Attribute]
-    data_window: Window
-    display_window: Window
-    channels: dict[str, Channel]
-    compression: str
-    chunk_lines: int
-    is_deep: bool
-    tile_shape: tuple[int, int]
+    data_window: Window  # what is stored
+    display_window: Window  # the whole image
+    channels: dict[str, Channel]  # what is not UTF-8 in a name is escaped with surrogates
+    compression: str  # its name, such as "ZIP"
+    chunk_lines: int  # those that are compressed together, or those of a tile
+    is_deep: bool  # pixels have several samples each
+    tile_shape: tuple[int, int]  # height and width; (0, 0) if there are no tiles
 
     @property
     def pixel_bytes(self) -> int:
@@ -132,14 +111,7 @@ def _damaged(problem: str, path: str) -> SampleError:
 
 
 def read_header(data: bytes, path: str) -> tuple[ExrPart, ...]:
-    """Read the headers of all parts.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file, or so much of it that the headers are complete.
-    path : str
-        Its path, for errors.
+    """Read the headers of all parts. Of the file, they are all that `data` needs to hold.
 
     Raises
     ------
@@ -195,27 +167,23 @@ def _compression(attributes: dict[bytes, Attribute], path: str) -> tuple[str, in
     return _COMPRESSIONS[number]
 
 
-def _value(attributes: dict[bytes, Attribute], name: bytes, kind: bytes, path: str) -> bytes:
+def _value(
+    attributes: dict[bytes, Attribute], name: bytes, kind: bytes, path: str, size: int | None = None
+) -> bytes:
     found_kind, value = attributes.get(name, (b"", b""))
-    if found_kind != kind:
+    if found_kind != kind or size not in (None, len(value)):
         raise _damaged(f"its header has no {name.decode()}", path)
     return value
 
 
 def _window(attributes: dict[bytes, Attribute], name: bytes, path: str) -> Window:
-    value = _value(attributes, name, b"box2i", path)
-    if len(value) != 16:
-        raise _damaged(f"its header has no {name.decode()}", path)
-    return Window(*struct.unpack("<4i", value))
+    return Window(*struct.unpack("<4i", _value(attributes, name, b"box2i", path, 16)))
 
 
 def _tile_shape(attributes: dict[bytes, Attribute], path: str) -> tuple[int, int]:
     if b"tiles" not in attributes:
         return 0, 0
-    value = _value(attributes, b"tiles", b"tiledesc", path)
-    if len(value) != 9:
-        raise _damaged("its header has no tiles", path)
-    width, height = struct.unpack_from("<2I", value)
+    width, height = struct.unpack_from("<2I", _value(attributes, b"tiles", b"tiledesc", path, 9))
     return height, width
 
 

@@ -13,18 +13,9 @@ __all__ = ["check_file_size"]
 
 
 def check_file_size(head: bytes, size: int, path: str) -> None:
-    """Check the size of a file that has not been read yet.
+    """Check the size of a file of which only the head, with its header, has been read.
 
     A sparse file takes no space on disk, but all of its size in memory.
-
-    Parameters
-    ----------
-    head : bytes
-        The beginning of the file, with its header.
-    size : int
-        Of the whole file, in bytes.
-    path : str
-        Its path, for errors.
 
     Raises
     ------

@@ -14,16 +14,8 @@ __all__ = ["convert"]
 def convert(data: bytes, path: str, options: Options, out: ImageRow) -> None:
     """Decode an image, convert it to linear light, resize it, and write it into a row.
 
-    Parameters
-    ----------
-    data : bytes
-        A whole PNG or JPEG file.
-    path : str
-        Its path, for errors.
-    options : Options
-        `max_pixels` and `decoder` are used.
-    out : ndarray, shape (height, width, 3)
-        Receives the row, clipped to the range of the image's own linear values.
+    The row `out`, of shape (height, width, 3), is clipped to the range of the image's own linear
+    values. Of the options, `max_pixels` and `decoder` count.
 
     Raises
     ------

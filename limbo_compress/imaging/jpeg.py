@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from .. import limits
 from ..errors import SampleError
@@ -54,36 +54,17 @@ _MARKER = re.compile(rb"\xff(?:[^\x00\xff]|\xff++(?:[^\xff]|\Z))")
 _AFTER_DATA = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])")
 
 
-@dataclass(frozen=True)
-class JpegHeader:
-    """Everything before the data of the first scan.
+class JpegHeader(NamedTuple):
+    """Everything before the data of the first scan."""
 
-    Attributes
-    ----------
-    kind : str
-        The process, such as ``"baseline"``.
-    precision : int
-        Bits per sample.
-    width, height : int
-        In pixels.
-    sampling : tuple of (int, int)
-        Horizontal and vertical sampling factor of each component.
-    restart_interval : int
-        The number of MCUs between two restart markers; 0 if there are none.
-    scan_components : int
-        The number of components in the first scan.
-    data_start : int
-        Where the first scan's data begin.
-    """
-
-    kind: str
-    precision: int
+    kind: str  # the process, such as "baseline"
+    precision: int  # bits per sample
     width: int
     height: int
-    sampling: tuple[tuple[int, int], ...]
-    restart_interval: int
-    scan_components: int
-    data_start: int
+    sampling: tuple[tuple[int, int], ...]  # horizontal and vertical factor of each component
+    restart_interval: int  # MCUs between two restart markers; 0 if there are none
+    scan_components: int  # of the first scan
+    data_start: int  # of the first scan
 
     @property
     def description(self) -> str:
@@ -117,14 +98,9 @@ class JpegHeader:
 
 
 def read_header(data: bytes, path: str) -> JpegHeader:
-    """Read the header of a JPEG as libjpeg does, junk between the markers included.
+    """Read the header of a JPEG, which begins with `SIGNATURE`, as libjpeg does.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file, which begins with `SIGNATURE`.
-    path : str
-        Its path, for errors.
+    That includes junk between the markers.
 
     Raises
     ------
@@ -194,21 +170,8 @@ def has_too_many_segments(data: bytes, header: JpegHeader) -> bool:
 
 
 def find_stray_marker(data: bytes, header: JpegHeader) -> int | None:
-    """Find a marker after the data, or in the middle of them, on which libjpeg fails.
+    """Return the code of a marker after or amid the data on which libjpeg fails, or None.
 
-    Parameters
-    ----------
-    data : bytes
-        A whole file, which OpenCV decodes.
-    header : JpegHeader
-
-    Returns
-    -------
-    int or None
-        The code of the marker.
-
-    Notes
-    -----
     libjpeg reads several scans to the end before it returns the first line, so OpenCV notices by
     itself. Restart markers are followed as in libjpeg's ``jpeg_resync_to_restart``.
     """

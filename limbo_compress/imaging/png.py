@@ -42,14 +42,7 @@ Chunk = tuple[bytes, int, int]
 
 
 def find_chunks(data: bytes, path: str) -> list[Chunk]:
-    """Find the chunks of a PNG without looking into them.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file, which begins with `SIGNATURE`.
-    path : str
-        Its path, for errors.
+    """Find the chunks of a PNG, which begins with `SIGNATURE`, without looking into them.
 
     Raises
     ------
@@ -75,26 +68,12 @@ def find_chunks(data: bytes, path: str) -> list[Chunk]:
     return chunks
 
 
-def leave_out_unused(data: bytes, chunks: list[Chunk]) -> tuple[bytes, list[Chunk]]:
+def leave_out_unused(data: bytes, chunks: list[Chunk], path: str) -> tuple[bytes, list[Chunk]]:
     """Leave out animations, color profiles and compressed text: decoders see the still image alone.
 
     Of an animation OpenCV would decode the first frame, which need not be the still image, and
     rounds 16-bit values in it, where other decoders keep their high byte. A kilobyte of text can
     take libpng as long as a megapixel.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    chunks : list of Chunk
-        Its chunks.
-
-    Returns
-    -------
-    data : bytes
-        The file without those chunks.
-    chunks : list of Chunk
-        The chunks that it has now.
 
     Notes
     -----
@@ -102,24 +81,17 @@ def leave_out_unused(data: bytes, chunks: list[Chunk]) -> tuple[bytes, list[Chun
     """
     if _UNUSED.isdisjoint(kind for kind, _, _ in chunks):
         return data, chunks
-    kept, still, at = [SIGNATURE], [], len(SIGNATURE)
-    for kind, start, stop in chunks:
-        if kind not in _UNUSED:
-            kept.append(data[start - _CHUNK.size : stop + _CRC.size])
-            still.append((kind, at + _CHUNK.size, at + _CHUNK.size + stop - start))
-            at += len(kept[-1])
-    return b"".join(kept), still
+    kept = [
+        data[start - _CHUNK.size : stop + _CRC.size]
+        for kind, start, stop in chunks
+        if kind not in _UNUSED
+    ]
+    data = SIGNATURE + b"".join(kept)
+    return data, find_chunks(data, path)
 
 
 def decode_plain(data: bytes, chunks: list[Chunk]) -> NDArray[np.uint8] | None:
     """Decode an 8-bit RGB or RGBA PNG that is not interlaced. Alpha is dropped.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    chunks : list of Chunk
-        Its chunks.
 
     Returns
     -------

@@ -73,15 +73,12 @@ class Operator:
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The same operator as dense products of a few outputs each."""
-        taps = self.weights.shape[1]
         blocks = []
         for at in range(0, len(self.starts), _BLOCK):
-            starts = self.starts[at : at + _BLOCK]
-            low, high = int(starts.min()), int(starts.max()) + taps
-            weights = np.zeros((len(starts), high - low))
-            places = (starts - low)[:, None] + np.arange(taps)
-            np.put_along_axis(weights, places, self.weights[at : at + _BLOCK], axis=1)
-            blocks.append(Block(slice(at, at + len(starts)), slice(low, high), weights))
+            starts, weights = self.starts[at : at + _BLOCK], self.weights[at : at + _BLOCK]
+            low, high = int(starts[0]), int(starts[-1]) + weights.shape[1]
+            matrix = Operator(starts - low, weights).matrix(high - low)
+            blocks.append(Block(slice(at, at + len(starts)), slice(low, high), matrix))
         return tuple(blocks)
 
     @cached_property
@@ -104,19 +101,7 @@ class Block(NamedTuple):
 
 @lru_cache(maxsize=8)  # of a long axis, each takes dozens of megabytes
 def axis_operator(n: int, m: int, order: int) -> Operator:
-    """Return the operator that resizes an axis.
-
-    Parameters
-    ----------
-    n, m : int
-        Its number of samples before and after, both at least 1.
-    order : int
-        That of the B-splines.
-
-    Returns
-    -------
-    Operator
-    """
+    """Return the operator that resizes an axis of `n` samples to `m`, by splines of an order."""
     inverse_kernel, weights_at = _SPLINES[order]
     kernel = np.convolve(inverse_kernel(), _gaussian_kernel(n / m))
     position = (np.arange(m) + 0.5) * (n / m) - 0.5
@@ -177,25 +162,10 @@ def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 def resample(
     strip: Callable[[int, int], Doubles], shape: tuple[int, int], size: tuple[int, int], order: int
 ) -> Doubles:
-    """Resize a plane that is given as strips of its rows.
+    """Resize a plane, of (height, width) `shape`, to (width, height) `size`.
 
-    A whole plane in float64 would not fit the cache; strips do.
-
-    Parameters
-    ----------
-    strip : callable
-        ``strip(low, high)`` gives rows `low` to `high` as an array of float64 of shape
-        (high - low, width).
-    shape : (int, int)
-        Height and width of the plane.
-    size : (int, int)
-        Width and height of the result, in pixels.
-    order : int
-        That of the B-splines.
-
-    Returns
-    -------
-    ndarray of float64, shape (height of the result, width of the result)
+    ``strip(low, high)`` gives rows `low` to `high` of the plane: a whole one in float64 would not
+    fit the cache, strips do. `order` is that of the B-splines.
     """
     height, width = shape
     new_width, new_height = size
