@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["IMAGES", "KINDS", "MASKS", "ArrayKind"]
 
 
-@dataclass(frozen=True)
-class ArrayKind:
-    """What the rows of an array are, whatever their size.
+class ArrayKind(NamedTuple):
+    """What the rows of an array are, whatever their size."""
 
-    Attributes
-    ----------
-    dtype, descr : str
-        The type of the values, as numpy names it in memory and in the header of a file.
-    channels : int
-        The length of the last axis.
-    color : str or None
-        What the values of colors mean: ``linear`` light. None if they are not colors.
-    spline_order : int
-        Which B-splines resample them, as `order` of ``skimage.transform.resize``.
-    """
-
-    dtype: str
-    descr: str
-    channels: int
-    color: str | None
-    spline_order: int
+    dtype: str  # of the values, as numpy names it in memory
+    descr: str  # the same, in the header of a file
+    channels: int  # the length of the last axis
+    color: str | None  # what the values of colors mean: linear light; None if they are not colors
+    spline_order: int  # of the B-splines that resample them: `order` of skimage.transform.resize
 
     @property
     def value_bytes(self) -> int:

@@ -31,18 +31,11 @@ NOT_COMPILED = "not compiled"
 _OLDEST = {"numpy": (2,), "cv2": (5,), "orjson": (3, 10), "OpenEXR": (3, 5)}
 _PACKAGES = {"cv2": "opencv-python-headless"}
 # Other packages that install the same module.
-_RIVALS = {
-    "cv2": "opencv-python opencv-contrib-python opencv-contrib-python-headless",
-}
+_RIVALS = {"cv2": "opencv-python opencv-contrib-python opencv-contrib-python-headless"}
 
 
 def load(name: str) -> Any:
-    """Import a library.
-
-    Parameters
-    ----------
-    name : str
-        Name of its module.
+    """Import a library by the name of its module.
 
     Raises
     ------
@@ -75,17 +68,8 @@ def decoders(images: bool, masks: bool) -> dict[str, str]:
     """Return the versions of the libraries on which the pixels depend, without importing them.
 
     Two versions of OpenCV may decode a JPEG to other values, and two of OpenEXR a lossy channel.
-    zlib and ISA-L inflate to the same bytes, and all else is computed here.
-
-    Parameters
-    ----------
-    images, masks : bool
-        What is decoded.
-
-    Returns
-    -------
-    dict of str to str
-        For each package its version; "unknown" if no file tells it.
+    zlib and ISA-L inflate to the same bytes, and all else is computed here. A version is
+    "unknown" if no file tells it.
     """
     names = ["cv2"] * images + ["OpenEXR"] * masks
     specs = {_PACKAGES.get(name, name): (name, find_spec(name)) for name in names}
@@ -114,13 +98,7 @@ def _version_beside(name: str, origin: str) -> str:
 
 
 def why_not_compiled(module: str) -> str:
-    """Return why a compiled module of this package is not used, or an empty string if it is.
-
-    Parameters
-    ----------
-    module : str
-        Its name inside this package.
-    """
+    """Return why a compiled module of this package is not used, or an empty string if it is."""
     try:
         import_module(f"{__package__}.{module}")
     except ModuleNotFoundError:

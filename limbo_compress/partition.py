@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import UsageError
 
@@ -54,15 +55,9 @@ class Partition:
 
 
 def parse_partition(text: str, environ: Mapping[str, str] = os.environ) -> Partition:
-    """Understand ``I/N``, or find out which task of an array this process is.
+    """Understand ``I/N``, with I from 0 to N - 1, or find out which task of an array this is.
 
-    Parameters
-    ----------
-    text : str
-        ``I/N``, with I from 0 to N - 1; ``auto/N``, for which the number of the task is I; or
-        ``auto``, for which the environment must tell both.
-    environ : mapping
-        The environment, for ``auto``.
+    With ``auto/N``, the number of the task is I. With ``auto``, the environment must tell both.
 
     Raises
     ------
@@ -79,27 +74,14 @@ def parse_partition(text: str, environ: Mapping[str, str] = os.environ) -> Parti
     return partition
 
 
-@dataclass(frozen=True)
-class _Scheduler:
-    """The variables in which a scheduler numbers its tasks; empty for those that it lacks.
+class _Scheduler(NamedTuple):
+    """The variables in which a scheduler numbers its tasks; empty for those that it lacks."""
 
-    Attributes
-    ----------
-    number : str
-        The number of this task.
-    submit : str
-        How to get tasks whose numbers are all the shares.
-    count, last : str
-        How many tasks there are, and the number of the last.
-    first : int
-        The number that is share 0.
-    """
-
-    number: str
-    submit: str
-    count: str = ""
-    last: str = ""
-    first: int = 0
+    number: str  # of this task
+    submit: str  # how to get tasks whose numbers are all the shares
+    total: str = ""  # how many tasks there are
+    last: str = ""  # the number of the last
+    first: int = 0  # the number that is share 0
 
 
 # From the manuals of sbatch, PBS Professional and IBM Spectrum LSF, the documentation of Kubernetes
@@ -109,15 +91,15 @@ _SCHEDULERS = (
     _Scheduler(
         "SLURM_ARRAY_TASK_ID",
         "sbatch --array=0-{last}",
-        count="SLURM_ARRAY_TASK_COUNT",
+        total="SLURM_ARRAY_TASK_COUNT",
         last="SLURM_ARRAY_TASK_MAX",
     ),
     _Scheduler("PBS_ARRAY_INDEX", "qsub -J 0-{last}"),
     _Scheduler("LSB_JOBINDEX", "bsub -J NAME[1-{count}]", first=1),
     _Scheduler("JOB_COMPLETION_INDEX", "completions: {count}"),
-    _Scheduler("OMPI_COMM_WORLD_RANK", "mpiexec -n {count}", count="OMPI_COMM_WORLD_SIZE"),
-    _Scheduler("PMI_RANK", "mpiexec -n {count}", count="PMI_SIZE"),
-    _Scheduler("SLURM_PROCID", "srun --ntasks={count}", count="SLURM_STEP_NUM_TASKS"),
+    _Scheduler("OMPI_COMM_WORLD_RANK", "mpiexec -n {count}", total="OMPI_COMM_WORLD_SIZE"),
+    _Scheduler("PMI_RANK", "mpiexec -n {count}", total="PMI_SIZE"),
+    _Scheduler("SLURM_PROCID", "srun --ntasks={count}", total="SLURM_STEP_NUM_TASKS"),
     _Scheduler("PMIX_RANK", "mpiexec -n {count}"),
 )
 
@@ -147,7 +129,7 @@ def _of_this_task(text: str, count: int | None, environ: Mapping[str, str]) -> P
 
 def _count_tasks(names: _Scheduler, numbers: Mapping[str, int]) -> int:
     """Count the tasks of an array, which must be whole: a failed task may run again, alone."""
-    count = numbers.get(names.count, 0)
+    count = numbers.get(names.total, 0)
     if count and numbers.get(names.last, count - 1) == count - 1:
         return count
     number = numbers[names.number]

@@ -152,16 +152,8 @@ def abridge(data: bytes) -> bytes:
     Most of a sample is points, and to make an object of each number takes most of the time to
     unpickle it. Who only wants to know which contours there are can tell equal ones by this.
 
-    Parameters
-    ----------
-    data : bytes
-        What `fragment` returned.
-
-    Returns
-    -------
-    bytes
-        A fragment, in which an integer, a CRC-32, replaces three or more lists of two numbers
-        that follow each other in a list. Where such a list is long, there are several.
+    In the fragment that is returned, an integer, a CRC-32, replaces three or more lists of two
+    numbers that follow each other in a list. Where such a list is long, there are several.
 
     Raises
     ------

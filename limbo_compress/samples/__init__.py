@@ -3,5 +3,5 @@
 ::
 
     directories ──► discovery ──► ordered paths ──► reader ──► SampleFiles
-                                                    uses metadata (parse) and schema (what it says)
+                                                    uses metadata_json (parse) and schema
 """

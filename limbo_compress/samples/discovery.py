@@ -7,7 +7,7 @@ import os
 import stat
 from bisect import bisect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..errors import InputError, shown
 from ..oserrors import is_about_file, machine_errors, retry
@@ -19,24 +19,12 @@ __all__ = ["FoundSamples", "find_samples"]
 _NOWHERE = (errno.ENOENT, errno.ELOOP)
 
 
-@dataclass(frozen=True)
-class FoundSamples:
-    """The samples of one or more directories.
+class FoundSamples(NamedTuple):
+    """The samples of one or more directories."""
 
-    Attributes
-    ----------
-    paths : tuple of str
-        Absolute paths of the metadata files, sorted as strings over all directories.
-    repeated : int
-        How many of them were reached more than once, by overlapping directories or links to
-        folders.
-    unlisted : dict of str to str
-        For each folder that could not be listed the reason.
-    """
-
-    paths: tuple[str, ...]
-    repeated: int
-    unlisted: dict[str, str]
+    paths: tuple[str, ...]  # absolute, of the metadata files, sorted as strings
+    repeated: int  # those reached again, by overlapping directories or links to folders
+    unlisted: dict[str, str]  # for each folder that could not be listed the reason
 
     def describe_unlisted(self) -> str:
         """Describe the folders that could not be listed, in one line; empty if there are none."""
@@ -58,16 +46,8 @@ def find_samples(
     a path without a link if there is one. Loops of links end. A link to a file is a sample
     of its own, as stores that keep each content once make them: its image is next to the link.
 
-    Parameters
-    ----------
-    directories : iterable of str
-        The directories to search; their order does not matter.
-    progress : callable, optional
-        Called as ``progress(found)`` for each new sample, with their number so far.
-
-    Returns
-    -------
-    FoundSamples
+    The order of the directories does not matter. `progress` is called for each new sample, with
+    their number so far.
 
     Raises
     ------
@@ -99,19 +79,11 @@ def find_samples(
 
 
 class _Walk:
-    """What a search has seen so far. Two folders are one if their real paths are the same.
-
-    Attributes
-    ----------
-    found : dict of str to str
-        The samples by the real path of their folder with their own name.
-    unlisted : dict of str to str
-        For each folder that could not be listed the reason.
-    """
+    """What a search has seen so far. Two folders are one if their real paths are the same."""
 
     def __init__(self, progress: Callable[[int], object] | None) -> None:
         self._progress = progress
-        self.found: dict[str, str] = {}
+        self.found: dict[str, str] = {}  # samples by the real path of their folder and their name
         self.unlisted: dict[str, str] = {}
         self._folders: set[str] = set()
         self._folders_again: set[str] = set()

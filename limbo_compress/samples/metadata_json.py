@@ -24,13 +24,6 @@ def parse(data: bytes, path: str) -> Metadata:
     orjson refuses NaN, Infinity, a BOM, UTF-16 and lone surrogates, and turns
     integers beyond 64 bits into floats. Such files fall back to `json`.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    path : str
-        Its path, for errors.
-
     Raises
     ------
     SampleError

@@ -7,10 +7,9 @@ import resource
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import limits
 from ..errors import SampleError
@@ -33,48 +32,23 @@ _READ_AHEAD = 2
 _LONG_WAIT_SECONDS = 0.002
 
 
-@dataclass(frozen=True)
-class DataFile:
-    """A file that was read.
-
-    Attributes
-    ----------
-    path : str
-    data : bytes
-        All of it.
-    state : FileState
-        How it was meanwhile.
-    """
+class DataFile(NamedTuple):
+    """A file that was read."""
 
     path: str
     data: bytes
-    state: FileState
+    state: FileState  # how it was meanwhile
 
 
-@dataclass(frozen=True)
-class SampleFiles:
-    """What was read of a sample.
+class SampleFiles(NamedTuple):
+    """What was read of a sample. The image or the cryptomatte is None if it is not asked for."""
 
-    Attributes
-    ----------
-    path : str
-        Its metadata file.
-    metadata : dict
-        The parsed metadata.
-    states : tuple of FileState
-        Of all the files that were read.
-    image, cryptomatte : DataFile or None
-        None if not asked for, or if the sample has no cryptomatte.
-    labels : tuple of str
-        The manifest of the cryptomatte.
-    """
-
-    path: str
+    path: str  # of its metadata file
     metadata: schema.Metadata
-    states: tuple[FileState, ...]
+    states: tuple[FileState, ...]  # of all the files that were read
     image: DataFile | None = None
-    cryptomatte: DataFile | None = None
-    labels: tuple[str, ...] = ()
+    cryptomatte: DataFile | None = None  # None, too, if the sample has none
+    labels: tuple[str, ...] = ()  # the manifest of the cryptomatte
 
 
 class SampleReader:
@@ -179,15 +153,7 @@ def _read_own(
 
 
 def read_file(path: str, max_bytes: int, check_size: CheckSize | None = None) -> DataFile:
-    """Read a regular file of a sample, or one that a link leads to.
-
-    Parameters
-    ----------
-    path : str
-    max_bytes : int
-        The largest file to read.
-    check_size : callable, optional
-        As of `SampleReader`.
+    """Read a regular file of a sample, or one that a link leads to, of at most `max_bytes`.
 
     Raises
     ------

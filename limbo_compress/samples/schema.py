@@ -14,21 +14,10 @@ Metadata = dict[str, Any]
 
 
 def own_file(metadata_path: str, section: Any, what: str) -> str:
-    """Path of a file that a section of a sample's metadata names.
+    """Path of a file that a section of a sample's metadata names, in the folder of the metadata.
 
-    Parameters
-    ----------
-    metadata_path : str
-        The sample's metadata file.
-    section : object
-        The value of ``image`` or ``synthetic.cryptomatte``: a dict with a ``filename`` in the
-        folder of the metadata file.
-    what : str
-        Name of the section, for errors.
-
-    Returns
-    -------
-    str
+    The section is the value of ``image`` or ``synthetic.cryptomatte``; `what` is its name, for
+    errors.
 
     Raises
     ------
@@ -49,11 +38,8 @@ def own_file(metadata_path: str, section: Any, what: str) -> str:
 def cryptomatte_section(metadata: Metadata, path: str) -> dict[str, Any] | None:
     """Return the section ``synthetic.cryptomatte``, or None if the sample has none.
 
-    Returns
-    -------
-    dict or None
-        Its ``manifest`` has the labels: a list of str or, as Cryptomatte itself has it, a dict of
-        each label's id by the label. The ids say nothing that the labels do not.
+    Its ``manifest`` has the labels: a list of str or, as Cryptomatte itself has it, a dict of each
+    label's id by the label. The ids say nothing that the labels do not.
 
     Raises
     ------
@@ -79,12 +65,9 @@ def cryptomatte_section(metadata: Metadata, path: str) -> dict[str, Any] | None:
 
 
 def strip_regions(metadata: Metadata, path: str) -> Metadata:
-    """Reduce the annotations to one ``{"category": ...}`` for each distinct category.
+    """Copy metadata with one annotation ``{"category": ...}`` for each distinct category.
 
-    Returns
-    -------
-    dict
-        A shallow copy, with the categories in the order in which they first appear.
+    The categories are in the order in which they first appear.
 
     Raises
     ------
