@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -297,7 +296,7 @@ class WorkDir:
                     continue
                 path = os.path.join(root, name)
                 if name.startswith(PLACE):  # else half of it could be taken for a place
-                    path = os.path.join(root, _OLD + secrets.token_hex(4))
+                    path = os.path.join(root, _OLD + os.urandom(4).hex())
                     rename_folder(os.path.join(root, name), path)
                 _remove(path)
 

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 __all__ = ["LOGIN_NODE_NICENESS", "default_workers", "is_login_node", "usable"]
 
@@ -19,7 +18,7 @@ def default_workers() -> int:
     return min(_LOGIN_NODE_WORKERS, usable()) if is_login_node() else usable()
 
 
-def usable(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> int:
+def usable(environ: Mapping[str, str] = os.environ, root: str | os.PathLike[str] = "/") -> int:
     """Return the least of ``SLURM_CPUS_PER_TASK``, the CPU affinity and the cgroup quota.
 
     `os.cpu_count` ignores all three.
@@ -28,7 +27,7 @@ def usable(environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> i
     ----------
     environ : mapping
         The environment.
-    root : Path
+    root : str or path
         Where ``proc`` and ``sys`` are mounted.
     """
     limits = [_affinity(), *_cgroup_quotas(root)]
@@ -52,37 +51,37 @@ def _affinity() -> int:
     return os.cpu_count() or 1
 
 
-def _cgroup_quotas(root: Path) -> Iterator[int]:
+def _cgroup_quotas(root: str | os.PathLike[str]) -> Iterator[int]:
     """CPUs that each enclosing cgroup allows, version 2 or 1 (kernel docs, cgroup-v2.rst)."""
-    base = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines():
+    base = os.path.join(root, "sys/fs/cgroup")
+    for line in _read(os.path.join(root, "proc/self/cgroup")).splitlines():
         _, controllers, group = line.split(":", 2)
         if controllers == "":
             top = base
         elif "cpu" in controllers.split(","):
-            top = base / "cpu"
+            top = os.path.join(base, "cpu")
         else:
             continue
-        folder = top / group.lstrip("/")
-        for level in (folder, *folder.parents):
-            if not level.is_relative_to(top):
-                break
-            quota, period = _quota(level)
+        folder = os.path.join(top, group.lstrip("/"))
+        while len(folder) >= len(top):
+            quota, period = _quota(folder)
             if quota > 0 and period > 0:
                 yield math.ceil(quota / period)
+            folder = os.path.dirname(folder)
 
 
-def _quota(folder: Path) -> tuple[int, int]:
-    words = _read(folder / "cpu.max").split() or [
-        *_read(folder / "cpu.cfs_quota_us").split(),
-        *_read(folder / "cpu.cfs_period_us").split(),
+def _quota(folder: str) -> tuple[int, int]:
+    words = _read(os.path.join(folder, "cpu.max")).split() or [
+        *_read(os.path.join(folder, "cpu.cfs_quota_us")).split(),
+        *_read(os.path.join(folder, "cpu.cfs_period_us")).split(),
     ]
     numbers = [int(word) for word in words if word.lstrip("-").isdecimal()]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
     try:
-        return path.read_text(encoding="ascii")
+        with open(path, encoding="ascii") as stream:
+            return stream.read()
     except (OSError, UnicodeDecodeError):
         return ""
