@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 
 from .dependencies import NOT_COMPILED, why_not_compiled
 from .errors import LimboError, OutputError, Stopped, nearest, shown
@@ -117,7 +118,7 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
                 if left:
                     engine.prepare(_probe(job, paths))
             elif options.images and sum(map(len, left)) >= _LARGE_JOB:
-                _warn_if_not_compiled()
+                _warn_if_slow()
             tasks = _tasks(job, paths, left, engine)
             limit = FailureLimit(options, len(job.rows), left)
             # Closing the results ends all workers before the work folder is left to others.
@@ -188,7 +189,7 @@ def _choose_workers(options: Options) -> tuple[int, int]:
     return workers, cpus.LOGIN_NODE_NICENESS
 
 
-def _warn_if_not_compiled() -> None:
+def _warn_if_slow() -> None:
     why = why_not_compiled("imaging._resample") or why_not_compiled("imaging._unfilter")
     if why:
         hint = "; install limbo-compress from a wheel, or with a C compiler"
@@ -196,6 +197,10 @@ def _warn_if_not_compiled() -> None:
             "images take two to three times as long here (%s)%s",
             why,
             hint if why == NOT_COMPILED else "",
+        )
+    elif find_spec("isal") is None:
+        _log.warning(
+            "renders take 1.5 times as long here as with ISA-L: pip install 'limbo-compress[fast]'"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,10 @@ def test_the_version_and_a_large_job_say_whether_code_is_compiled(
     if why_not_compiled("imaging._resample") == "":
         assert "resampling: compiled" in command("--version").stdout.splitlines()
         assert slower not in command("--prefix", "compiled", *flags).stderr
+        plain = command("isal", "main", "--prefix", "p", *flags, module="tests.programs.without")
+        assert "pip install 'limbo-compress[fast]'" in plain.stderr.splitlines()[0]
+        if find_spec("isal") is not None:
+            assert "limbo-compress[fast]" not in command("--prefix", "fast", *flags).stderr
 
 
 def test_compiled_code_that_cannot_be_loaded_is_named(
