@@ -22,7 +22,7 @@ from typing import Protocol
 
 from ..errors import MachineError
 
-__all__ = ["DESCRIPTORS", "NO_THREAD", "ONE_THREAD", "Serve", "WorkerProcess", "launch"]
+__all__ = ["DESCRIPTORS", "NO_THREAD", "ONE_THREAD", "Closable", "Serve", "WorkerProcess", "launch"]
 
 # Without these, libraries start a thread for each CPU in every worker.
 ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -45,6 +45,13 @@ _FRESH_INTERPRETER = (
 Serve = Callable[[Connection], object]
 
 
+class Closable(Protocol):
+    """What holds a file descriptor."""
+
+    def close(self) -> object:
+        """Close it."""
+
+
 class WorkerProcess(Protocol):
     """A process that was started."""
 
@@ -59,15 +66,15 @@ class WorkerProcess(Protocol):
         """Kill it."""
 
 
-def launch(serve: Serve, siblings: Sequence[Connection]) -> tuple[WorkerProcess, Connection]:
+def launch(serve: Serve, inherited: Sequence[Closable]) -> tuple[WorkerProcess, Connection]:
     """Start a process that calls ``serve(pipe)``, and ends when this process does.
 
     Parameters
     ----------
     serve : callable
         Picklable.
-    siblings : sequence of Connection
-        Pipes to other workers, which the new process must not keep open.
+    inherited : sequence
+        What the new process must close: pipes to other workers, and the like.
 
     Returns
     -------
@@ -86,7 +93,7 @@ def launch(serve: Serve, siblings: Sequence[Connection]) -> tuple[WorkerProcess,
     try:
         with _signals_blocked(_FOR_THE_COORDINATOR | {signal.SIGTERM}):
             if _may_fork():
-                return _fork(serve, theirs, [ours, *siblings]), ours
+                return _fork(serve, theirs, [ours, *inherited]), ours
             process = _FreshInterpreter(theirs)
             theirs.close()  # else nobody would notice a dead process while sending much
             process.instruct(serve, ours)
@@ -106,7 +113,7 @@ def _may_fork() -> bool:
     )
 
 
-def _fork(serve: Serve, pipe: Connection, inherited: Sequence[Connection]) -> WorkerProcess:
+def _fork(serve: Serve, pipe: Connection, inherited: Sequence[Closable]) -> WorkerProcess:
     process = get_context("fork").Process(
         target=_serve_in_fork, args=(serve, pipe, inherited), daemon=True
     )
@@ -114,7 +121,7 @@ def _fork(serve: Serve, pipe: Connection, inherited: Sequence[Connection]) -> Wo
     return process
 
 
-def _serve_in_fork(serve: Serve, pipe: Connection, inherited: Sequence[Connection]) -> None:
+def _serve_in_fork(serve: Serve, pipe: Connection, inherited: Sequence[Closable]) -> None:
     for other in inherited:
         other.close()
     os.environ.update(ONE_THREAD)

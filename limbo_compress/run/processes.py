@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import selectors
 import signal
 import time
 import traceback
@@ -18,13 +19,12 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection
 from multiprocessing.connection import Connection
 from typing import Any, Generic, Self
 
 from ..errors import LimboError, WorkerError, shown
 from .executor import AnyTask, Ending, Lost, Result
-from .launch import DESCRIPTORS, NO_THREAD, Serve, launch
+from .launch import DESCRIPTORS, NO_THREAD, Closable, Serve, launch
 
 __all__ = ["ProcessEngine", "Worker", "serve"]
 
@@ -98,6 +98,11 @@ class ProcessEngine(Generic[AnyTask, Result]):
         self._serve = partial(serve, function, initialize)
         self._size = min(workers, _affordable_workers(workers))
         self._workers: dict[Connection, Worker[AnyTask, Result]] = {}
+        self._idle: dict[Connection, Worker[AnyTask, Result]] = {}
+        # Kept, because making one for each message takes 1.35 microseconds a worker.
+        self._selector = selectors.DefaultSelector()
+        self._ready: deque[Worker[AnyTask, Result]] = deque()  # each has a message, or has ended
+        self._looked = time.monotonic()
         # Tasks whose worker ended before it was ready: that was not their fault.
         self._unstarted: deque[tuple[int, AnyTask]] = deque()
         self._failed_starts = 0
@@ -108,6 +113,7 @@ class ProcessEngine(Generic[AnyTask, Result]):
 
     def __exit__(self, *_: object) -> None:
         self.dismiss()
+        self._selector.close()
 
     def prepare(self, probe: Callable[[], str]) -> None:
         """Do nothing: this machine has what this process has."""
@@ -126,11 +132,11 @@ class ProcessEngine(Generic[AnyTask, Result]):
 
     def room(self) -> int:
         """Count the workers without a task. One that still starts has room: a task waits for it."""
-        return max(0, len(self._idle()) - len(self._unstarted))
+        return max(0, len(self._idle) - len(self._unstarted))
 
     def give(self, ticket: int, task: AnyTask) -> None:
         """Send a task to a worker that has none."""
-        self._idle()[0].send(ticket, task)
+        self._idle.pop(next(iter(self._idle))).send(ticket, task)
 
     def next(self) -> tuple[int, Result | Lost] | None:
         """Wait for a message of any worker, or the end of one.
@@ -144,37 +150,49 @@ class ProcessEngine(Generic[AnyTask, Result]):
         """
         if self._unstarted:
             self.expect(len(self._workers) + 1)
-            for worker, unstarted in zip(self._idle(), list(self._unstarted), strict=False):
-                worker.send(*unstarted)
-                self._unstarted.popleft()
-        readable = connection.wait(list(self._workers), _STILL_SECONDS)
-        for pipe, silent in self._workers.items():
-            if pipe not in readable:
-                silent.complain()
-        if not readable:
-            return None
-        worker = self._workers[readable[0]]  # type: ignore[index]  # only these are waited for
+            while self._idle and self._unstarted:
+                self.give(*self._unstarted.popleft())
+        if not self._ready:
+            self._ready.extend(key.data for key, _ in self._selector.select(_STILL_SECONDS))
+            self._complain_of_silent()
+            if not self._ready:
+                return None
+        worker = self._ready.popleft()
         try:
             answer = worker.receive()
         except EOFError:
             return self._lose(worker)
         self._failed_starts = 0
+        if worker.assigned is None:
+            self._idle[worker.pipe] = worker
         return answer
 
     def dismiss(self) -> None:
         """Kill all workers at once; a resumed job does what they leave unfinished."""
-        for worker in self._workers.values():
+        for worker in list(self._workers.values()):
+            self._forget(worker)
             self.left_alive |= not worker.kill()
-        self._workers.clear()
+        self._ready.clear()
         self._unstarted.clear()
 
-    def _idle(self) -> list[Worker[AnyTask, Result]]:
-        return [worker for worker in self._workers.values() if worker.assigned is None]
+    def _complain_of_silent(self) -> None:
+        """Let workers that stand still be named. Asking all of them each time would take long."""
+        now = time.monotonic()
+        if now - self._looked > _STILL_SECONDS / 60:
+            self._looked = now
+            for worker in self._workers.values():
+                if worker not in self._ready:
+                    worker.complain()
+
+    def _forget(self, worker: Worker[AnyTask, Result]) -> None:
+        self._selector.unregister(worker.pipe)
+        del self._workers[worker.pipe]
+        self._idle.pop(worker.pipe, None)
 
     def _spawn(self) -> bool:
         """Start a worker. If the system refuses, continue with those that run."""
         try:
-            spawned = Worker[AnyTask, Result](self._serve, list(self._workers))
+            spawned = Worker[AnyTask, Result](self._serve, [*self._workers, self._selector])
         except OSError as error:
             if not self._workers:
                 self._count_failed_start(f"could not be started: {error.strerror}")
@@ -184,12 +202,13 @@ class ProcessEngine(Generic[AnyTask, Result]):
                 "only %d worker processes could be started: %s", self._size, error.strerror
             )
             return False
-        self._workers[spawned.pipe] = spawned
+        self._workers[spawned.pipe] = self._idle[spawned.pipe] = spawned
+        self._selector.register(spawned.pipe, selectors.EVENT_READ, spawned)
         return True
 
     def _lose(self, worker: Worker[AnyTask, Result]) -> tuple[int, Lost] | None:
         """Remove a worker that is of no more use. Its task is lost, unless it never began."""
-        del self._workers[worker.pipe]
+        self._forget(worker)
         ending = worker.ending()
         if worker.ready:
             return None if worker.assigned is None else (worker.assigned[0], Lost(ending))
@@ -231,8 +250,8 @@ class Worker(Generic[AnyTask, Result]):
     ----------
     serve : callable
         `serve`, bound to a function and an initializer.
-    siblings : sequence of Connection
-        Pipes to other workers, which the new process must not keep open.
+    inherited : sequence
+        What the new process must close: pipes to other workers, and the like.
 
     Attributes
     ----------
@@ -249,8 +268,8 @@ class Worker(Generic[AnyTask, Result]):
         If the process cannot be started.
     """
 
-    def __init__(self, serve: Serve, siblings: Sequence[Connection] = ()) -> None:
-        self._process, self.pipe = launch(serve, siblings)
+    def __init__(self, serve: Serve, inherited: Sequence[Closable] = ()) -> None:
+        self._process, self.pipe = launch(serve, inherited)
         self.ready = False
         self.assigned: tuple[int, AnyTask] | None = None
         self._unforeseen: _Unforeseen | None = None
