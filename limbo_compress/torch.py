@@ -19,7 +19,7 @@ from torch.utils import data
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from . import filenames
-from .arrays import IMAGES
+from .array_kinds import IMAGES
 from .dataset.classes import Wanted, find_classes, listed, warn, warn_unseen
 from .dataset.geometry import inside
 from .dataset.srgb import srgb, srgb8, srgb_table

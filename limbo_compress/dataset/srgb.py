@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arrays import IMAGES
+from ..array_kinds import IMAGES
 
 __all__ = ["bits", "linear_values", "srgb", "srgb8", "srgb_table"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from .. import filenames
-from ..arrays import IMAGES, MASKS, ArrayKind
+from ..array_kinds import IMAGES, MASKS, ArrayKind
 
 __all__ = ["ArrayFile", "FoundArray", "kind_of", "read_header"]
 

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import IMAGES
+from ..array_kinds import IMAGES
 from .decode import Pixels, opencv
 from .resample import Doubles, axis_operator, resample
 

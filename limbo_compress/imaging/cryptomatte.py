@@ -24,7 +24,7 @@ import OpenEXR
 from numpy.typing import NDArray
 
 from .. import limits
-from ..arrays import MASKS
+from ..array_kinds import MASKS
 from ..errors import SampleError
 from . import exr
 from .resample import Doubles, resample

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import MASKS
+from ..array_kinds import MASKS
 from ..imaging.cryptomatte import Covered, covered, label_ids, open_cryptomatte, resize_matte
 from ..imaging.resample import Doubles, axis_operator
 

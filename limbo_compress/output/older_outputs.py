@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from .. import filenames
-from ..arrays import KINDS, MASKS
+from ..array_kinds import KINDS, MASKS
 from ..errors import OutputError, shown
 from ..formats.filestate import open_regular
 from ..formats.index import read_index

@@ -5,5 +5,5 @@
     rows ──► shards ──► tasks ──► executor ──► engine ──► worker: one whole shard ──► ShardRecord
                                   policy       processes, or dask
 
-`launch` starts a worker process; `stderr` catches what libraries print.
+`launch` starts a worker process; `sample_warnings` catches what libraries print.
 """

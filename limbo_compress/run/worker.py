@@ -25,7 +25,7 @@ from ..plan import Job
 from ..samples.reader import SampleFiles, SampleReader
 from ..samples.schema import strip_regions
 from .executor import Ending
-from .stderr import captured
+from .sample_warnings import captured
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

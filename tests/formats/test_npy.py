@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from limbo_compress.arrays import KINDS, ArrayKind
+from limbo_compress.array_kinds import KINDS, ArrayKind
 from limbo_compress.formats.npy import ArrayFile, read_header
 
 

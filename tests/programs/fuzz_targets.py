@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from limbo_compress.arrays import KINDS
+from limbo_compress.array_kinds import KINDS
 from limbo_compress.dataset.untrusted_pickle import DAMAGED, load_list
 from limbo_compress.errors import LimboError
 from limbo_compress.formats import npy, shard_record

@@ -11,7 +11,7 @@ import platform
 import sys
 import tempfile
 
-from limbo_compress.run.stderr import captured
+from limbo_compress.run.sample_warnings import captured
 
 # Of memfd_create(2) and utimensat(2), by the kind of machine.
 SYSTEM_CALLS = {"x86_64": 319, "aarch64": 279}

@@ -1,6 +1,7 @@
 """Catch what libraries print to stderr and what we log, to report it with its sample.
 
 Code of this package that finds something odd about a sample logs a warning to `limbo_compress`.
+What reads files may not: it runs ahead, while another sample is converted.
 """
 
 from __future__ import annotations

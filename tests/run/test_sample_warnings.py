@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from limbo_compress.run.stderr import captured
+from limbo_compress.run.sample_warnings import captured
 from tests.jobs import run_command
 from tests.run.refused import SYSTEM_CALLS
 
