@@ -7,7 +7,7 @@ Here they are one annotation again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,6 @@ from ..formats.index import categories
 __all__ = [
     "XYWH",
     "Annotation",
-    "Segmentation",
     "Size",
     "find_annotations",
     "is_kept",
@@ -35,7 +34,6 @@ __all__ = [
 Floats = NDArray[np.float32]
 Polygons = Sequence[Floats]
 Size = tuple[int, int]
-Segmentation = list[list[float]] | dict[str, Any]
 XYWH = tuple[float, float, float, float]
 
 # Points that are closer than this to a straight line, in pixels, are left out: contours have a
@@ -74,7 +72,7 @@ class Annotation:
     rle: dict[str, Any] | None = None
 
     @property
-    def segmentation(self) -> Segmentation | None:
+    def segmentation(self) -> dict[str, Any] | list[list[float]] | None:
         """As in COCO: an RLE if the contour has holes, else polygons; None without a contour."""
         return self.rle or list(self.polygons) or None
 
@@ -84,15 +82,9 @@ def find_annotations(
 ) -> list[Annotation]:
     """Return the distinct annotations of a sample: objects, then tags.
 
-    What lies outside of the picture is cut off; objects of which nothing is left are left out.
-
-    Parameters
-    ----------
-    metadata : dict
-    size : (int, int)
-        Width and height of the picture, in pixels.
-    labels : mapping of str to str, optional
-        The label of each category that belongs to one. Others are left out.
+    What lies outside of the picture, which has this width and height in pixels, is cut off; objects
+    of which nothing is left are left out. `labels` has the label of each category that belongs to
+    one; others are left out.
 
     Raises
     ------
@@ -167,61 +159,21 @@ def _pairs(
     boxes: Sequence[Box], contours: Sequence[Contour], bounds: Sequence[Floats]
 ) -> dict[int, int]:
     """Find the box of each contour: those that overlap most first, each at most once."""
-    candidates = np.concatenate(
-        [
-            np.empty((0, 3)),
-            *(
-                _candidates(boxes, numbers, bounds, of_category)
-                for numbers, of_category in _by_category(boxes, contours)
-            ),
-        ]
-    )
-    order = np.argsort(-candidates[:, 0], kind="stable")
+    corners = np.array([box.xyxy for box in boxes], np.float64).reshape(-1, 4)
+    overlaps = np.zeros((len(contours), len(boxes)))
+    for number, (contour, bound) in enumerate(zip(contours, bounds, strict=True)):
+        is_same = np.array([box.category == contour.category for box in boxes], np.bool_)
+        overlaps[number, is_same] = _overlaps(bound.astype(np.float64), corners[is_same])
+    candidates = np.flatnonzero(overlaps > _MIN_OVERLAP)
+    best = np.argsort(-overlaps.ravel()[candidates], kind="stable")
     pairs: dict[int, int] = {}
     taken: set[int] = set()
-    for contour, box in candidates[order, 1:].astype(int).tolist():
-        if contour not in pairs and box not in taken:
-            pairs[contour] = box
+    for candidate in candidates[best].tolist():
+        number, box = divmod(candidate, len(boxes))
+        if number not in pairs and box not in taken:
+            pairs[number] = box
             taken.add(box)
     return pairs
-
-
-def _by_category(
-    boxes: Sequence[Box], contours: Sequence[Contour]
-) -> Iterable[tuple[list[int], list[int]]]:
-    """Return the numbers of the boxes and those of the contours of each category."""
-    numbers: dict[str | None, tuple[list[int], list[int]]] = {}
-    for number, box in enumerate(boxes):
-        numbers.setdefault(box.category, ([], []))[0].append(number)
-    for number, contour in enumerate(contours):
-        numbers.setdefault(contour.category, ([], []))[1].append(number)
-    return numbers.values()
-
-
-def _candidates(
-    boxes: Sequence[Box], numbers: Sequence[int], bounds: Sequence[Floats], contours: Sequence[int]
-) -> NDArray[np.float64]:
-    """Return which boxes and contours of a category overlap enough.
-
-    Returns
-    -------
-    ndarray of float64, shape (pairs, 3)
-        The overlap, the number of the contour, and that of the box.
-    """
-    corners = np.array([boxes[number].xyxy for number in numbers], np.float64).reshape(-1, 4)
-    order = np.argsort(corners[:, 0], kind="stable")
-    lefts = corners[order, 0]
-    found = [np.empty((0, 3))]
-    for contour in contours:
-        bound = bounds[contour].astype(np.float64)
-        # Boxes with a left edge farther away than the contour is wide overlap less.
-        near = np.searchsorted(lefts, (2 * bound[0] - bound[2], bound[2]))
-        some = np.sort(order[slice(*near)])
-        overlaps = _overlaps(bound, corners[some])
-        enough = overlaps > _MIN_OVERLAP
-        chosen = np.array(numbers)[some[enough]]
-        found.append(np.stack([overlaps[enough], np.full(chosen.size, contour), chosen], axis=1))
-    return np.concatenate(found)
 
 
 def _overlaps(first: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

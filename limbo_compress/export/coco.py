@@ -6,14 +6,17 @@ With splits, ``instances_train.json`` and so on. Datumaro and CVAT look for this
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import count
 from typing import Any, BinaryIO
 
 import orjson
 
 from .annotations import rectangle
-from .exported_rows import Row, Spool
+from .exported_rows import Row
 from .writers import Layout
 
 __all__ = ["write"]
@@ -30,81 +33,43 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     """Write rows as COCO. The id of an image is the number of its row.
 
     Each split has a file of annotations of its own.
-
-    Parameters
-    ----------
-    folder : str
-        An empty folder.
-    rows : iterable of Row
-    layout : Layout
     """
     for name in ("annotations", "images"):
         os.mkdir(os.path.join(folder, name))
     licenses: dict[str, int] = {}
-    with Spool(folder) as spool:
+    categories = {label: number for number, label in enumerate(layout.classes, 1)}
+    with ExitStack() as stack:
+        splits = {split: _Split(folder, stack) for split in layout.splits}
         for row in rows:
             assert row.picture is not None
             row.picture.write(os.path.join(folder, "images", row.file_name))
-            if _LICENSE in row.provenance:
-                licenses.setdefault(row.provenance[_LICENSE], len(licenses) + 1)
-            spool.add(row)
-        categories = {label: number for number, label in enumerate(layout.classes, 1)}
-        for split in layout.splits:
-            name = f"instances_{split or _WITHOUT_SPLITS}.json"
-            with open(os.path.join(folder, "annotations", name), "xb") as stream:
-                _write_split(stream, spool, split, categories, licenses)
+            splits[row.split].add(row, licenses, categories)
+        for name, split in splits.items():
+            path = os.path.join(folder, "annotations", f"instances_{name or _WITHOUT_SPLITS}.json")
+            with open(path, "xb") as stream:
+                split.write(stream, licenses, categories)
 
 
-def _write_split(
-    stream: BinaryIO,
-    rows: Spool,
-    split: str,
-    categories: dict[str, int],
-    licenses: dict[str, int],
-) -> None:
-    """Write the annotations of a split, one record at a time: all of them may not fit in memory."""
-    stream.write(b'{"info":' + orjson.dumps(_INFO))
-    stream.write(b',\n"licenses":[')
-    _write_list(stream, ({"id": id_, "name": n, "url": ""} for n, id_ in licenses.items()))
-    stream.write(b'],\n"categories":[')
-    _write_list(
-        stream,
-        ({"id": id_, "name": n, "supercategory": "limbo"} for n, id_ in categories.items()),
-    )
-    stream.write(b'],\n"images":[')
-    _write_list(stream, (_image(row, licenses) for row in rows if row.split == split))
-    stream.write(b'],\n"annotations":[')
-    _write_list(stream, _annotations((row for row in rows if row.split == split), categories))
-    stream.write(b"]}\n")
+class _Split:
+    """The images and annotations of a split.
 
+    They wait in files without a name, since they may not fit in memory: the licenses come before
+    them, but are known last.
+    """
 
-def _write_list(stream: BinaryIO, records: Iterable[dict[str, Any]]) -> None:
-    for number, record in enumerate(records):
-        stream.write((b",\n" if number else b"\n") + orjson.dumps(record))
+    def __init__(self, folder: str, stack: ExitStack) -> None:
+        self._images, self._annotations = (
+            stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
+            for _ in range(2)
+        )
+        self._ids = count(1)  # COCOeval takes 0 for "no match"
 
-
-def _image(row: Row, licenses: dict[str, int]) -> dict[str, Any]:
-    width, height = row.size
-    license = row.provenance.get(_LICENSE)
-    return {
-        "id": row.number,
-        "file_name": row.file_name,
-        "width": width,
-        "height": height,
-        **({"license": licenses[license]} if license is not None else {}),
-        "path": row.path,
-        "campaign": row.campaign,
-        "tags": row.tags,
-        "provenance": row.provenance,
-    }
-
-
-def _annotations(rows: Iterable[Row], categories: dict[str, int]) -> Iterator[dict[str, Any]]:
-    ids = count(1)  # COCOeval takes 0 for "no match"
-    for row in rows:
+    def add(self, row: Row, licenses: dict[str, int], categories: dict[str, int]) -> None:
+        """Add a row, and its license if that is new."""
+        _append(self._images, _image(row, licenses))
         for label, box, found in row.objects:
-            yield {
-                "id": next(ids),
+            record = {
+                "id": next(self._ids),
                 "image_id": row.number,
                 "category_id": categories[label],
                 "bbox": box,
@@ -114,3 +79,35 @@ def _annotations(rows: Iterable[Row], categories: dict[str, int]) -> Iterator[di
                 "has_contour": found.segmentation is not None,
                 "iscrowd": 0,
             }
+            _append(self._annotations, record)
+
+    def write(self, stream: BinaryIO, licenses: dict[str, int], categories: dict[str, int]) -> None:
+        named = [{"id": id_, "name": n, "url": ""} for n, id_ in licenses.items()]
+        kinds = [{"id": id_, "name": n, "supercategory": "limbo"} for n, id_ in categories.items()]
+        stream.write(b'{"info":' + orjson.dumps(_INFO))
+        for key, records in (("licenses", named), ("categories", kinds)):
+            lines = b",".join(b"\n" + orjson.dumps(record) for record in records)
+            stream.write(b',\n"%b":[%b]' % (key.encode(), lines))
+        for key, waiting in (("images", self._images), ("annotations", self._annotations)):
+            stream.write(b',\n"%b":[' % key.encode())
+            waiting.seek(0)
+            shutil.copyfileobj(waiting, stream)
+            stream.write(b"]")
+        stream.write(b"}\n")
+
+
+def _append(stream: BinaryIO, record: dict[str, Any]) -> None:
+    stream.write((b",\n" if stream.tell() else b"\n") + orjson.dumps(record))
+
+
+def _image(row: Row, licenses: dict[str, int]) -> dict[str, Any]:
+    width, height = row.size
+    record = {"id": row.number, "file_name": row.file_name, "width": width, "height": height}
+    if (license := row.provenance.get(_LICENSE)) is not None:
+        record["license"] = licenses.setdefault(license, len(licenses) + 1)
+    return record | {
+        "path": row.path,
+        "campaign": row.campaign,
+        "tags": row.tags,
+        "provenance": row.provenance,
+    }

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import heapq
 import os
-import pickle
-import shutil
-import tempfile
 import warnings
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, replace
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -32,7 +29,7 @@ from ..run.shards import split
 from ..samples.schema import own_file
 from .annotations import XYWH, Annotation, Size, find_annotations, is_kept, printable
 
-__all__ = ["Picture", "Row", "RowReader", "Spool", "read_rows"]
+__all__ = ["Picture", "Row", "RowReader", "read_rows"]
 
 # The kinds that the compressor reads.
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg"}
@@ -60,15 +57,13 @@ class Picture:
 
     def write(self, path: str) -> None:
         """Write it to a new file. A source image is linked or, where that fails, copied."""
-        if not self.source:
-            with open(path, "xb") as stream:
-                stream.write(self.data)
-            return
-        try:
-            os.link(os.path.realpath(self.source), path)
-        except OSError:  # another filesystem, or one without links
-            with _open_source(self.source) as source, open(path, "xb") as stream:
-                shutil.copyfileobj(source, stream)
+        if self.source:
+            with suppress(OSError):  # another filesystem, or one without links
+                os.link(os.path.realpath(self.source), path)
+                return
+        data = self.read()
+        with open(path, "xb") as stream:
+            stream.write(data)
 
     def read(self) -> bytes:
         """Return the bytes of the file."""
@@ -263,17 +258,7 @@ def read_rows(
 ) -> Generator[Row, None, None]:
     """Read the rows in worker processes, and yield them in their order.
 
-    Parameters
-    ----------
-    reader : RowReader
-    workers : int
-    progress : callable, optional
-        Called as ``progress(done, rows)``.
-
-    Yields
-    ------
-    Row
-        Closing the generator ends all workers.
+    Closing the generator ends all workers.
 
     Raises
     ------
@@ -300,37 +285,6 @@ def read_rows(
 def _read_shard(reader: RowReader, shard: _Shard) -> tuple[int, list[Row]]:
     with no_garbage_collection():
         return shard.start, [reader.read(index) for index in range(shard.start, shard.stop)]
-
-
-class Spool:
-    """Rows that wait in a file, without their pictures, until all of them are known.
-
-    Parameters
-    ----------
-    folder : str
-        Where the file is; it has no name there.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def add(self, row: Row) -> None:
-        """Add a row."""
-        picture = row.picture and replace(row.picture, data=b"")
-        pickle.dump(replace(row, picture=picture), self._file)
-
-    def __iter__(self) -> Iterator[Row]:
-        end = self._file.seek(0, os.SEEK_END)
-        self._file.seek(0)
-        while self._file.tell() < end:
-            row: Row = pickle.load(self._file)
-            yield row
 
 
 def _png(row: NDArray[Any]) -> bytes:

@@ -8,8 +8,9 @@ import math
 import os
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import combinations
@@ -153,28 +154,22 @@ def export_dataset(
         with_contours=target.with_contours,
         shard_size=shard_size or _SHARD_SIZE,
     )
-    counted = _Counted()
+    counts: Counter[str] = Counter()
     with _work_folder(out) as folder:
         ready = read_rows(reader, workers or default_workers(), progress)
         with closing(ready), writing(out):
-            write(folder, counted.count(ready), layout)
-    if target.needs_metadata and not counted.boxes + counted.dropped:
+            write(folder, _counted(ready, counts), layout)
+    report = ExportReport(out, counts["rows"], counts["boxes"], counts["dropped"])
+    if target.needs_metadata and not report.boxes + report.dropped:
         _log.warning("no row has a box with a label: were the regions left out of the metadata?")
-    return ExportReport(out, counted.rows, counted.boxes, counted.dropped)
+    return report
 
 
-class _Counted:
-    """Counts the rows that pass, their boxes, and the objects that were dropped."""
-
-    def __init__(self) -> None:
-        self.rows = self.boxes = self.dropped = 0
-
-    def count(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            self.rows += 1
-            self.boxes += sum(1 for _ in row.objects)
-            self.dropped += row.dropped
-            yield row
+def _counted(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
+    """Count the rows that pass, their boxes, and the objects that were dropped."""
+    for row in rows:
+        counts.update(rows=1, boxes=len(list(row.objects)), dropped=row.dropped)
+        yield row
 
 
 def _check(dataset: Dataset, to: str, workers: int | None, source: bool) -> Format:
@@ -286,20 +281,19 @@ def _reader(
             _warn_of_labels(chosen, list(labels))
             numbers, chosen = numbers[chosen >= 0], chosen[chosen >= 0]
     named = np.array([*map(printable, labels or ()), None], np.object_)
+    label_of = None
+    if labels and classes:
+        label_of = {category: classes.names[place] for category, place in classes.places.items()}
     return RowReader(
         dataset=dataset,
         numbers=numbers,
         splits=splits[numbers] if split is None else _split(chosen, split, seed),
         labels=named[chosen],
-        classes=_label_of_category(classes) if labels and classes else None,
+        classes=label_of,
         from_source=source,
         with_pictures=target.with_pictures,
         with_annotations=target.with_annotations,
     )
-
-
-def _label_of_category(classes: Classes) -> dict[str, str]:
-    return {category: classes.names[place] for category, place in classes.places.items()}
 
 
 def _row_labels(dataset: Dataset, numbers: Ints, labels: Mapping[str, str]) -> Ints:
@@ -337,7 +331,8 @@ def _split(strata: Ints, split: float, seed: int) -> NDArray[np.str_]:
 def _work_folder(out: str) -> Iterator[str]:
     """Make a hidden folder next to `out`; give it that name at the end, or remove it."""
     with writing(out):
-        if _exists(out):
+        with suppress(FileNotFoundError):
+            os.lstat(out)  # unlike `os.path.lexists`, it says if nothing could have this name
             hint = "remove it, or choose another `out`"
             raise OutputError("there is already something of this name", out, hint)
         folder = os.path.join(os.path.dirname(out), f".export-{secrets.token_hex(4)}.partial")
@@ -352,21 +347,6 @@ def _work_folder(out: str) -> Iterator[str]:
                 rename_folder(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _exists(path: str) -> bool:
-    """Whether a path leads to anything, even a broken link. Unlike `os.path.lexists`, this raises.
-
-    Raises
-    ------
-    OSError
-        If nothing could ever have this name, as when it is too long.
-    """
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _sync(folder: str) -> None:

@@ -33,14 +33,6 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
 
     Each split gets a folder that holds those of the labels, the same in all splits: readers number
     the classes by them. A label that no row has gets none.
-
-    Parameters
-    ----------
-    folder : str
-        An empty folder.
-    rows : iterable of Row
-        Those with a label, if there are any labels.
-    layout : Layout
     """
     names: dict[str | None, str] = dict(folder_names(layout.classes).items())
     names = names or {None: _WITHOUT_LABELS}

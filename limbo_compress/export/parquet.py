@@ -37,16 +37,7 @@ _COLUMNS = {
 
 
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
-    """Write the annotations of rows as a table. Its column ``split`` says the splits.
-
-    Parameters
-    ----------
-    folder : str
-        An empty folder.
-    rows : iterable of Row
-    layout : Layout
-        Not needed.
-    """
+    """Write the annotations of rows as a table. Its column ``split`` says the splits."""
     schema = pa.schema(list(_COLUMNS.items()))
     batches = _batches((record for row in rows for record in _records(row)), schema)
     with pq.ParquetWriter(os.path.join(folder, "annotations.parquet"), schema) as writer:

@@ -26,15 +26,7 @@ _log = logging.getLogger("limbo_compress")
 
 
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
-    """Write rows to shards: ``shard-000000.tar`` or, for a split, ``train-000000.tar``.
-
-    Parameters
-    ----------
-    folder : str
-        An empty folder.
-    rows : iterable of Row
-    layout : Layout
-    """
+    """Write rows to shards: ``shard-000000.tar`` or, for a split, ``train-000000.tar``."""
     written: Counter[str] = Counter()
     shards: dict[str, tarfile.TarFile] = {}
     suffixes: set[str] = set()

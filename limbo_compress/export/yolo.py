@@ -21,13 +21,6 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
 
     Each split has folders of its own. A single one without a name serves for training and
     validation.
-
-    Parameters
-    ----------
-    folder : str
-        An empty folder.
-    rows : iterable of Row
-    layout : Layout
     """
     for kind in ("images", "labels"):
         for split in layout.splits:
