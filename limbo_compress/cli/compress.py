@@ -6,7 +6,7 @@ import argparse
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -78,14 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print_report(report: Report, partition: str | None) -> None:
-    if report.failures:
-        failures, path = len(report.failures), report.failures_path
-        print_error(f"{failures} bad samples were left out; {path} lists them")
+    bad = ("bad sample was left out", "bad samples were left out")
+    _print_count(len(report.failures), *bad, report.failures_path)
     for warning in report.warnings[:_WARNINGS_SHOWN]:
         print_error(f"warning: {warning}")
-    if report.warnings:
-        warnings, path = len(report.warnings), report.warnings_path
-        print_error(f"{warnings} warnings about samples; {path} lists them")
+    said = ("warning about a sample", "warnings about samples")
+    _print_count(len(report.warnings), *said, report.warnings_path)
     for file in report.written:
         print_output(_describe(file))
     if partition is not None:
@@ -93,6 +91,13 @@ def _print_report(report: Report, partition: str | None) -> None:
             f"partition {partition}: {report.samples} samples are done; once all partitions have"
             " ended, the same command without --partition publishes the outputs"
         )
+
+
+def _print_count(count: int, one: str, many: str, path: str | None) -> None:
+    """Print how many there are, if any, and the file that lists them."""
+    if count:
+        what, them = (one, "it") if count == 1 else (many, "them")
+        print_error(f"{count} {what}; {path} lists {them}")
 
 
 def parser() -> Parser:
@@ -143,28 +148,8 @@ def _options(arguments: argparse.Namespace) -> Options:
         raise UsageError("name at least one directory of Limbo data", "", _MASK_HINT)
     # Pairs, of which `Options` refuses two with one name.
     masks: Any = [pair for words in arguments.mask for pair in _masks(words)]
-    return Options(
-        directories=tuple(arguments.directory),
-        prefix=arguments.prefix,
-        images=arguments.images,
-        image_size=tuple(arguments.image_size),
-        masks=masks,
-        metadata=arguments.metadata,
-        strip_regions=arguments.strip_regions,
-        start=arguments.start,
-        end=arguments.end,
-        workers=arguments.workers,
-        on_error=arguments.on_error,
-        max_failures=arguments.max_failures,
-        max_pixels=arguments.max_pixels,
-        decoder=arguments.decoder,
-        fresh=arguments.fresh,
-        partition=arguments.partition,
-        scheduler=arguments.scheduler,
-        scheduler_file=arguments.scheduler_file,
-        wait=arguments.wait,
-        write_rows=arguments.write_rows,
-    )
+    given = vars(arguments) | {"directories": arguments.directory, "masks": masks}
+    return Options(**{field.name: given[field.name] for field in fields(Options)})
 
 
 def _masks(words: Sequence[str]) -> Iterator[tuple[str, str]]:

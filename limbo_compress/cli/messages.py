@@ -28,18 +28,9 @@ _FLAGS = {
 
 
 def run(command: ModuleType, argv: Sequence[str] | None) -> int:
-    """Run a command, and print what it logs, and the error that ends it.
+    """Run a command, print what it logs and the error that ends it, and return the exit code.
 
-    Parameters
-    ----------
-    command : module
-        Has a function ``parser()``, and a function ``run(arguments)`` that returns the exit code.
-    argv : sequence of str or None
-
-    Returns
-    -------
-    int
-        The exit code of the command, or of its error.
+    Its module has ``parser()``, and ``run(arguments)``, which returns the exit code.
     """
     _log.addHandler(_PrintLogged())
     _log.propagate = False
@@ -47,8 +38,7 @@ def run(command: ModuleType, argv: Sequence[str] | None) -> int:
         arguments = command.parser().parse(argv)
         if arguments.quiet:
             _log.setLevel(logging.ERROR)
-        exit_code: int = command.run(arguments)
-        return exit_code
+        return int(command.run(arguments))
     except LimboError as error:
         error.problem, error.hint = _with_flags(error.problem), _with_flags(error.hint)
         print_error(str(error))

@@ -32,17 +32,8 @@ _HELPS = {
 class Parser(argparse.ArgumentParser):
     """A parser whose help begins with examples, and whose errors are one line.
 
-    Parameters
-    ----------
-    name : str
-        Of the command, without ``limbo-``.
-    usage : str
-        Its arguments in short.
-    examples : sequence of str
-        Arguments that work, as a shell takes them.
-    description, epilog : str
-    helps : mapping of str to str
-        What each flag of its own does, by its last name.
+    `name` is that of the command, without ``limbo-``; `helps` says what each flag of its own does,
+    by the last name of the flag.
     """
 
     def __init__(

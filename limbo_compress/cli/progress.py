@@ -21,13 +21,7 @@ _LOG_SECONDS = 30
 
 @contextmanager
 def shown_progress(quiet: bool, in_logs: bool = True) -> Iterator[_Bar | _Lines | None]:
-    """Show how far the work inside is.
-
-    Yields
-    ------
-    callable or None
-        To be called as ``progress(done, samples)``; None if nothing is to be shown.
-    """
+    """Yield what shows how far the work inside is, or None if nothing is to be shown."""
     on_terminal = sys.stderr.isatty()
     if quiet or not (on_terminal or in_logs):
         yield None

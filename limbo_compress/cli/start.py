@@ -12,12 +12,7 @@ __all__ = ["export", "inspect", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``limbo-compress``.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments; by default those of this process.
+    """Run ``limbo-compress`` with these arguments, or those of this process.
 
     Returns
     -------
@@ -46,13 +41,12 @@ def _run(name: str, argv: Sequence[str] | None) -> int:
         try:
             signals.install()
             command = import_module(f".{name}", __package__)
-            exit_code: int = import_module(".messages", __package__).run(command, argv)
+            return int(import_module(".messages", __package__).run(command, argv))
         except (ImportError, MemoryError, OSError) as error:  # a job converts its own
             console.print_error(f"cannot start: {str(error) or 'out of memory'}")
             return 1
         finally:
             signals.ignore()  # there is nothing left to stop
-        return exit_code
     except Stopped as stopped:
         console.print_error(str(stopped))
         return stopped.exit_code
