@@ -42,9 +42,6 @@ numpydoc_xref_ignore = "all"
 numpydoc_xref_aliases = {
     **{word: word for word in DEFAULT_LINKS},
     **{name: f"limbo_compress.{name}" for name in limbo_compress.__all__},
-    "Box": "limbo_compress.dataset.geometry.Box",
-    "Contour": "limbo_compress.dataset.geometry.Contour",
-    "Rows": "limbo_compress.dataset.row_views.Rows",
     "Samples": "limbo_compress.torch.Samples",
 }
 

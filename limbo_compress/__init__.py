@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from .coordinator import Report, compress, status
     from .dataset.dataset import Dataset, concat
+    from .dataset.geometry import Box, Contour
     from .dataset.load import load
     from .dataset.row_choice import choose_rows
+    from .dataset.row_views import Rows
     from .dependencies import installation
     from .errors import (
         CompressError,
@@ -53,7 +55,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXPORT_FORMATS",
+    "Box",
     "CompressError",
+    "Contour",
     "Dataset",
     "ExportReport",
     "Finding",
@@ -66,6 +70,7 @@ __all__ = [
     "OutputFile",
     "Partition",
     "Report",
+    "Rows",
     "SampleError",
     "SampleIssue",
     "Status",
@@ -91,6 +96,8 @@ __all__ = [
 # a program that only reads outputs needs none of the compressor.
 _HOMES = {
     "EXPORT_FORMATS": ".export.writers",
+    "Box": ".dataset.geometry",
+    "Contour": ".dataset.geometry",
     "Dataset": ".dataset.dataset",
     "ExportReport": ".export.exporter",
     "Finding": ".inspect.verify",
@@ -98,6 +105,7 @@ _HOMES = {
     "OutputFile": ".output.assemble",
     "Partition": ".partition",
     "Report": ".coordinator",
+    "Rows": ".dataset.row_views",
     "SampleIssue": ".formats.shard_record",
     "Status": ".output.status",
     "Summary": ".inspect.summary",
