@@ -152,5 +152,8 @@ def test_a_path_stays_one_readable_line(command: Command, tmp_path: Path) -> Non
         assert line.startswith("limbo-compress: ")
         assert line.isprintable()
         assert len(line) < 600
+    bad = f"1 bad sample was left out; {tmp_path}/compressed-failures.jsonl lists it"
+    odd = f"1 warning about a sample; {tmp_path}/compressed-warnings.jsonl lists it"
+    assert {f"limbo-compress: {line}" for line in (bad, odd)} < set(done.stderr.splitlines())
     record = json.loads((tmp_path / "compressed-failures.jsonl").read_text())
     assert record["path"] == str(folder / "bad.json")
