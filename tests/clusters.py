@@ -19,21 +19,9 @@ NEAR = ("--host", "127.0.0.1", "--no-dashboard")
 
 
 class DaskCluster:
-    """A scheduler, and workers that come and go.
+    """A scheduler, whose file is in a folder, and workers that come and go.
 
-    Parameters
-    ----------
-    folder : Path
-        For the scheduler file.
-    tls : sequence of str
-        Flags for certificates; without them, there is no TLS.
-
-    Attributes
-    ----------
-    scheduler : subprocess.Popen
-    workers : list of subprocess.Popen
-    file : Path
-        The scheduler file.
+    `tls` has flags for certificates; without them, there is no TLS.
     """
 
     def __init__(self, folder: Path, tls: Sequence[str] = ()) -> None:

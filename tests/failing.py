@@ -28,16 +28,8 @@ def build(folder: Path) -> Path:
 def watch(library: Path, folder: Path, paths: str, **fault: object) -> dict[str, str]:
     """Return an environment in which calls are counted, and a fault happens at one of them.
 
-    Parameters
-    ----------
-    library : Path
-        From `build`.
-    folder : Path
-        For the counters and the log of the calls.
-    paths : str
-        A pattern of the paths that count.
-    **fault : object
-        ``calls``, ``role``, ``at`` and ``do``, as in `failing.c`.
+    The counters and the log of the calls are in the folder. Only paths that match the pattern
+    `paths` count. A fault is ``calls``, ``role``, ``at`` and ``do``, as in `failing.c`.
     """
     state, log = folder / "fault-state", folder / "fault-log"
     state.write_bytes(bytes(4096))
@@ -62,19 +54,9 @@ def calls(env: dict[str, str]) -> list[str]:
 def fail_once(
     folder: Path, path_end: str, number: int, call: str = "open", at: int = 1
 ) -> dict[str, str]:
-    """Return an environment in which the first call on a path fails.
+    """Return an environment in which the first call on a path with this end fails.
 
-    Parameters
-    ----------
-    folder : Path
-        For the library and its files.
-    path_end : str
-        The path must end so.
-    number : int
-        The error.
-    call : str
-        ``open``, ``list`` or ``stat``.
-    at : int
-        Which of these calls of each role fails; 0 for all of them.
+    `call` is ``open``, ``list`` or ``stat``, `number` that of the error. `at` says which of the
+    calls of each role fails; 0 is all of them. The library and its files go to the folder.
     """
     return watch(build(folder), folder, f"*{path_end}", calls=call, do=f"fail {number}", at=at)

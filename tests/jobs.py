@@ -27,6 +27,9 @@ REAL_SAMPLES = ROOT.parent / "shared" / "limbo-samples"
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
+# Those of the fixture `prefix`.
+MASKS = (("all", "."), ("big", "^48"))
+
 
 def job(data: Path, folder: Path, **change: Any) -> Options:
     """Options of a small job over `data` that writes ``out-*`` into `folder`."""
@@ -45,10 +48,10 @@ class _Interruption(Exception):  # noqa: N818  # nothing went wrong
 
 
 def stop_after(samples: int, options: Options) -> None:
-    """Begin a job, and end it once this number of samples is done."""
+    """Begin a job, and end it once this number of samples is done, or more."""
 
     def progress(done: int, total: int) -> None:
-        if done == samples:
+        if done >= samples:
             raise _Interruption
 
     with pytest.raises(_Interruption):
@@ -121,13 +124,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run any command, for which Python finds the tests, and return what it prints.
 
-    Parameters
-    ----------
-    *command : object
-    env : dict of str to str, optional
-        Variables besides those of this process.
-    **options : object
-        As `subprocess.run` takes them, such as ``cwd`` and ``check``.
+    `env` has variables besides those of this process, `options` are those of `subprocess.run`.
     """
     defaults = {"capture_output": True, "text": True, "timeout": 120, "check": False}
     variables = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})

@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import uuid
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from glob import glob
 from pathlib import Path
@@ -21,47 +23,59 @@ FLAGS = ("--images", "--metadata", "--image-size", "64", "48", "--workers", "2")
 MAX_SECONDS = 120
 
 
-class RunningCommand:
-    """The real command, running; a mark in the environment identifies all its processes."""
+class Running:
+    """A command in a process group of its own, which runs in a folder."""
 
-    def __init__(self, folder: Path, *arguments: object, host: str = "") -> None:
+    def __init__(
+        self, folder: Path, command: Sequence[object], env: dict[str, str] | None = None
+    ) -> None:
         self.folder = folder
-        self.mark = uuid.uuid4().hex
         self.parts_before = self.parts()
+        # Not a pipe, which would stay open while any process is left.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
-            [
-                *(on_host(host) if host else ()),
-                *(sys.executable, "-m", "limbo_compress", "--prefix", "out", *FLAGS),
-                *map(str, arguments),
-            ],
+            [*map(str, command)],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "FAULT_MARK": self.mark},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | (env or {}),
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=self._output,
+            process_group=0,
         )
-        self.stderr = ""
+
+    def __del__(self) -> None:
+        self._output.close()
+
+    @property
+    def stderr(self) -> str:
+        """What it has printed so far."""
+        output = self._output.fileno()  # whose offset is that of the processes
+        return os.pread(output, os.fstat(output).st_size, 0).decode(errors="replace")
 
     def wait(self) -> int:
         """Wait for the end; no process may be left, and no traceback be on stderr."""
-        _, self.stderr = self.process.communicate(timeout=MAX_SECONDS)
-        wait_until(lambda: not self.processes(), "all processes to end", MAX_SECONDS)
+        self.process.wait(MAX_SECONDS)
+        wait_until(lambda: not self.states(), "all processes to end", MAX_SECONDS)
         assert "Traceback" not in self.stderr, self.stderr
         return self.process.returncode
 
     def is_running(self) -> bool:
         return self.process.poll() is None
 
-    def processes(self) -> list[psutil.Process]:
-        """All processes of the run."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("FAULT_MARK") == self.mark:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+    def states(self) -> dict[int, str]:
+        """The states of its processes, as `psutil` names them, without those that have ended."""
+        found = {}
+        for pid in psutil.pids():
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getpgid(pid) == self.process.pid:
+                    found[pid] = psutil.Process(pid).status()
+        ended = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        return {pid: state for pid, state in found.items() if state not in ended}
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to all its processes."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
 
     def parts(self) -> set[str]:
         """The names of the shard records, each a shard that is done."""
@@ -85,8 +99,18 @@ class RunningCommand:
         self.parts_before = self.parts()
 
 
+class RunningCommand(Running):
+    """The real command, with outputs ``out-*`` in its folder."""
+
+    def __init__(self, folder: Path, *arguments: object, host: str = "") -> None:
+        program = (sys.executable, "-m", "limbo_compress", "--prefix", "out")
+        super().__init__(folder, [*on_host(host), *program, *FLAGS, *arguments])
+
+
 def on_host(name: str) -> list[str]:
-    """What runs a command as on a host of this name, as far as names go."""
+    """What runs a command as on a host of this name, as far as names go; without one, on this."""
+    if not name:
+        return []
     return ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name]
 
 

@@ -10,10 +10,8 @@ import os
 import pickle
 import re
 import signal
-import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,14 +25,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from numpy.typing import NDArray
 
 from limbo_compress import InputError, Options, Partition, compress, load, status
-from tests.jobs import ROOT, files, outputs, run_command, wait_until, write_tiny_campaign
+from tests.jobs import files, outputs, run_command, wait_until, write_tiny_campaign
 from tests.programs.interrupted import Deed, Moment
-from tests.running import has_hosts, on_host
+from tests.running import MAX_SECONDS, Running, has_hosts, on_host
 
 # How many sequences `make states` tries.
 SEQUENCES = int(os.environ.get("STATES", "0"))
-# The longest that a run may take, on however busy a machine.
-MAX_SECONDS = 120
 SAMPLES = 5
 # The sample of which one version is bad.
 DAMAGED = 3
@@ -99,70 +95,36 @@ class Interruption:
         return [self.moment, str(self.count), self.deed]
 
 
-class Run:
-    """The real command, in a process group of its own."""
+class Run(Running):
+    """The real command, which may be interrupted."""
 
     def __init__(
         self, folder: Path, arguments: list[str], interruption: Interruption | None, host: str
     ) -> None:
-        self._notes = Path(tempfile.mkdtemp(dir=folder.parent))
-        self._marker = self._notes / "interrupted"
+        self._marker = Path(tempfile.mkdtemp(dir=folder.parent)) / "interrupted"
         program = ["limbo_compress"]
         if interruption is not None:
             program = ["tests.programs.interrupted", str(self._marker), *interruption.words()]
-        with open(self._notes / "stderr", "wb") as stderr:
-            self._process = subprocess.Popen(
-                [*(on_host(host) if host else ()), sys.executable, "-m", *program, *arguments],
-                cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                start_new_session=True,
-            )
+        super().__init__(folder, [*on_host(host), sys.executable, "-m", *program, *arguments])
 
-    def wait(self) -> int | None:
+    def wait_for_stop(self) -> int | None:
         """Wait until all its processes have ended, but for those that are stopped.
 
         Returns the exit code; None if the coordinator is stopped.
         """
         wait_until(self._is_still, "the end of a run, or its stop", MAX_SECONDS)
         assert "Traceback" not in self.stderr, self.stderr
-        return self._process.returncode
+        return self.process.returncode
 
     def _is_still(self) -> bool:
         # The coordinator first: only it starts others.
-        if self._process.poll() is None and not self._is_stopped(self._process.pid):
+        if self.is_running() and self.states().get(self.process.pid) != psutil.STATUS_STOPPED:
             return False
-        return all(map(self._is_stopped, self.alive()))
-
-    def alive(self) -> list[int]:
-        """Return its processes, running or stopped."""
-        found = []
-        for pid in psutil.pids():
-            with suppress(ProcessLookupError, psutil.NoSuchProcess):
-                is_ours = os.getpgid(pid) == self._process.pid
-                if is_ours and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                    found.append(pid)
-        return found
-
-    @staticmethod
-    def _is_stopped(pid: int) -> bool:
-        try:
-            return psutil.Process(pid).status() == psutil.STATUS_STOPPED
-        except psutil.NoSuchProcess:
-            return True
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal to all processes, which are stopped."""
-        os.killpg(self._process.pid, number)
+        return set(self.states().values()) <= {psutil.STATUS_STOPPED}
 
     @property
     def was_interrupted(self) -> bool:
         return self._marker.exists()
-
-    @property
-    def stderr(self) -> str:
-        return (self._notes / "stderr").read_text()
 
 
 @dataclass
@@ -357,12 +319,12 @@ class States(RuleBasedStateMachine):
                 sleeper.is_late = True
         host = "elsewhere" if is_elsewhere else ""
         run = Run(self._folder, ask.arguments(self.testbed.data), interruption, host)
-        code = run.wait()
+        code = run.wait_for_stop()
         self._log.append(f"{ask} {interruption} on {host or 'this host'}: {code} {run.stderr!r}")
-        if run.alive():
+        if run.states():
             lock = None if code is not None else next(iter(self._locks() - locks), None)
             self._sleepers.append(Sleeper(run, ask, codes, lock, is_elsewhere))
-        if run.alive() or (code == -signal.SIGKILL and run.was_interrupted):
+        if run.states() or (code == -signal.SIGKILL and run.was_interrupted):
             self._note_cut_short(ask, can_work=not is_blocked and codes != {2})
         elif code == 128 + signal.SIGTERM and run.was_interrupted:
             assert "stopped by SIGTERM" in run.stderr
@@ -469,11 +431,11 @@ class States(RuleBasedStateMachine):
     def _wake(self, sleeper: Sleeper) -> None:
         """Wake a run, which goes on if it may, and else does no harm."""
         before = outputs(self._folder)
-        has_ended = sleeper.run.wait() is not None
+        has_ended = sleeper.run.wait_for_stop() is not None
         sleeper.run.send(signal.SIGCONT)
-        code = sleeper.run.wait()
+        code = sleeper.run.wait_for_stop()
         self._log.append(f"woken: {sleeper.ask}: {code} {sleeper.run.stderr!r}")
-        assert not sleeper.run.alive()
+        assert not sleeper.run.states()
         if has_ended:
             assert outputs(self._folder) == before
             return
@@ -494,7 +456,7 @@ class States(RuleBasedStateMachine):
 
     def _kill(self, sleeper: Sleeper) -> None:
         sleeper.run.send(signal.SIGKILL)
-        sleeper.run.wait()
+        sleeper.run.wait_for_stop()
         if sleeper.lock is not None and sleeper.is_elsewhere:
             os.utime(sleeper.lock, (0, 0))
 

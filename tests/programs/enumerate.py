@@ -47,17 +47,17 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from benchmarks.campaign import Campaign, write_campaign
 from tests import failing
-from tests.jobs import ROOT, wait_until
-from tests.running import has_hosts, on_host
+from tests.jobs import wait_until
+from tests.running import MAX_SECONDS, Running, has_hosts, on_host
 
 SAMPLES = 4
 COMMAND = (sys.executable, "-P", "-m", "limbo_compress", "--prefix", "out", "--workers", "1")
 # Rows of more than the 64 KiB that shards share as a unit, so that rows are mapped, too.
 FLAGS = ("--images", "--metadata", "--mask", "m", "^48", "--image-size", "160", "128")
-# The longest that a run may take, on however busy a machine.
-MAX_SECONDS = 120
 
 # Calls that change what is on the disk. A kill before any other is one before the next of these.
 _CHANGES = "chmod|create|link|mkdir|rename|reserve|rmdir|truncate|unlink|write"
@@ -146,59 +146,35 @@ class Outcome:
     left: tuple[str, ...]
 
 
-class Run:
-    """The real command, in a process group of its own."""
+class Run(Running):
+    """The real command, and what was wrong with how it ran."""
 
     def __init__(
         self, folder: Path, arguments: Sequence[object], env: dict[str, str], host: str = ""
     ) -> None:
-        self._folder = folder
-        # Not a pipe, which would stay open while any process is left.
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [*(on_host(host) if host else ()), *COMMAND, *map(str, (*FLAGS, *arguments))],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._output,
-            process_group=0,
-        )
-        self.stderr = ""
+        super().__init__(folder, [*on_host(host), *COMMAND, *FLAGS, *arguments], env)
         self.problems: list[str] = []
+        self._is_over = False
 
     def wait(self) -> int:
         """Wait for the end. Note if it never comes, what is left then, and a traceback."""
-        if self._output.closed:
+        if self._is_over:
             return self.process.returncode
+        self._is_over = True
         try:
             self.process.wait(MAX_SECONDS)
         except subprocess.TimeoutExpired:
             self.problems.append("it hangs")
-            self._send(signal.SIGKILL)
+            self.send(signal.SIGKILL)
             self.process.wait()
         try:
             wait_until(lambda: not self.states(), "all processes to end", 20)
         except AssertionError:
             self.problems.append("processes are left")
-            self._send(signal.SIGKILL)
-        self._output.seek(0)
-        self.stderr = self._output.read().decode(errors="replace").strip()
-        self._output.close()
+            self.send(signal.SIGKILL)
         if "Traceback" in self.stderr:
             self.problems.append("a traceback")
         return self.process.returncode
-
-    def states(self) -> dict[int, str]:
-        """The states of the processes, without those that have ended."""
-        found = {}
-        for pid in filter(str.isdecimal, os.listdir("/proc")):
-            with suppress(OSError):  # it has ended
-                stat = Path("/proc", pid, "stat").read_text()
-                state, _, group = stat.rpartition(")")[2].split()[:3]
-                if int(group) == self.process.pid and state not in "ZX":
-                    found[int(pid)] = state
-        return found
 
     def wait_for_stop(self, env: dict[str, str], kind: str) -> bool:
         """Wait until a process has met its fault and is stopped, or all are; False if none is."""
@@ -206,32 +182,25 @@ class Run:
         def is_stopped() -> bool:
             states, caller = self.states(), failing.happened(env)
             who = [caller] if kind == "stall-one" else list(states)
-            return caller != 0 and all(states.get(pid) == "T" for pid in who)
-
-        def has_ended() -> bool:
-            return self.process.poll() is not None
+            return caller != 0 and all(states.get(pid) == psutil.STATUS_STOPPED for pid in who)
 
         try:
-            wait_until(lambda: has_ended() or is_stopped(), "a stop", MAX_SECONDS)
+            wait_until(lambda: not self.is_running() or is_stopped(), "a stop", MAX_SECONDS)
         except AssertionError:
             self.problems.append("it is not stopped")
-        return not has_ended()
+        return self.is_running()
 
     def wait_until_at_work(self, env: dict[str, str]) -> None:
         """Wait until it holds the lock, has met its fault, or has ended."""
 
         def is_at_work() -> bool:
-            has_ended = self.process.poll() is not None
-            return has_ended or bool(failing.happened(env) or locks(self._folder))
+            is_met = failing.happened(env) or locks(self.folder)
+            return not self.is_running() or bool(is_met)
 
         wait_until(is_at_work, "the lock", MAX_SECONDS)
 
     def wake(self) -> None:
-        self._send(signal.SIGCONT)
-
-    def _send(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
+        self.send(signal.SIGCONT)
 
 
 @dataclass(frozen=True)
@@ -291,12 +260,7 @@ class Prepared:
 class Bed:
     """Campaigns, the library that injects faults, and a folder for each scenario and case.
 
-    Parameters
-    ----------
-    files : Path
-        For the campaigns and the counters.
-    folder : Path
-        For the outputs.
+    Campaigns and counters are in `files`, outputs in `folder`.
     """
 
     def __init__(self, files: Path, folder: Path) -> None:

@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests.jobs import outputs
@@ -114,12 +113,12 @@ def kill_workers(testbed: Testbed, rng: random.Random, counts: Counter[str]) -> 
         command = RunningCommand(folder, *MASK, testbed.campaign)
         while command.is_running():
             command.wait_for_shards(rng.randrange(1, 6))
-            workers = [p for p in command.processes() if p.pid != command.process.pid]
+            workers = [pid for pid in command.states() if pid != command.process.pid]
             if workers and command.is_running():
                 sent = rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
                 try:
-                    rng.choice(workers).send_signal(sent)
-                except psutil.NoSuchProcess:
+                    os.kill(rng.choice(workers), sent)
+                except ProcessLookupError:
                     continue
                 counts[f"worker: {sent.name}"] += 1
         assert command.wait() == 0, command.stderr

@@ -58,14 +58,19 @@ def unmount(point: Path) -> None:
     wait_until(lambda: jobs.run("umount", point).returncode == 0, f"{point} to be unmounted")
 
 
+def sparse_file(path: Path, size: int) -> Path:
+    """Make a file of zeros that takes no space yet."""
+    path.touch()
+    os.truncate(path, size)
+    return path
+
+
 def image(make: tuple[object, ...], *mount: object, megabytes: int = 64) -> Mount:
     """Make a filesystem in an image file, and mount it."""
 
     @contextmanager
     def mount_image(folder: Path) -> Iterator[Path]:
-        path = folder / "image"
-        with open(path, "wb") as stream:
-            stream.truncate(megabytes << 20)
+        path = sparse_file(folder / "image", megabytes << 20)
         run(*make, path)
         with mounted(folder / "disk", *mount, path) as disk:
             yield disk
@@ -76,9 +81,7 @@ def image(make: tuple[object, ...], *mount: object, megabytes: int = 64) -> Moun
 @contextmanager
 def exfat(folder: Path) -> Iterator[Path]:
     """Mount exFAT by FUSE: it ignores the case of names and has no links."""
-    path = folder / "image"
-    with open(path, "wb") as stream:
-        stream.truncate(64 << 20)
+    path = sparse_file(folder / "image", 64 << 20)
     run("mkfs.exfat", path)
     device = run("losetup", "--find", "--show", path).strip()
     try:
@@ -88,17 +91,13 @@ def exfat(folder: Path) -> Iterator[Path]:
         jobs.run("losetup", "--detach", device, check=True)
 
 
-@contextmanager
-def tmpfs(folder: Path) -> Iterator[Path]:
-    command = ("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs")
-    with mounted(folder / "disk", *command) as disk:
-        yield disk
+def in_memory(*command: object) -> Mount:
+    """Mount a filesystem that needs no disk."""
+    return lambda folder: mounted(folder / "disk", *command)
 
 
-@contextmanager
-def ramfs(folder: Path) -> Iterator[Path]:
-    with mounted(folder / "disk", "mount", "-t", "ramfs", "ramfs") as disk:
-        yield disk
+tmpfs = in_memory("mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs")
+ramfs = in_memory("mount", "-t", "ramfs", "ramfs")
 
 
 @contextmanager

@@ -32,15 +32,7 @@ _BOMB = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02\
 
 
 def write_hostile_samples(folder: Path, count: int) -> None:
-    """Write samples of every kind in turn, none of which can be read.
-
-    Parameters
-    ----------
-    folder : Path
-        A new folder.
-    count : int
-        Number of metadata files.
-    """
+    """Write this many samples to a new folder, of every kind in turn; none can be read."""
     folder.mkdir()
     _write_targets(folder)
     makers: list[Callable[[Path], object]] = [

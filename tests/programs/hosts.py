@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +26,8 @@ import psutil
 
 from benchmarks.campaign import Campaign, write_campaign
 from tests.clusters import DaskCluster
-from tests.jobs import ROOT, outputs, run, wait_until
+from tests.jobs import outputs, run, wait_until
+from tests.running import Running
 
 OPTIONS = (
     "cache.writeback=true,cache.files=auto-full,cache.attr=0,cache.entry=0,cache.negative_entry=0"
@@ -41,13 +41,7 @@ SECONDS = 120
 
 
 class Hosts:
-    """Two hosts, and a folder for the outputs that both see at the same path.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it all is, on the local disk.
-    """
+    """Two hosts, and a folder for the outputs that both see at the same path."""
 
     def __init__(self, folder: Path) -> None:
         self.share = folder / "share"
@@ -76,22 +70,12 @@ class Hosts:
             *(str(self._clients[host]), str(self.share)),
         ]
 
-    def start(self, host: int, folder: str, *arguments: object) -> subprocess.Popen[str]:
+    def start(self, host: int, folder: str, *arguments: object) -> Running:
         """Start the command on a host, with a prefix in a folder of the share."""
         prefix = self.share / folder / "out"
         flags = ("--prefix", prefix, "--images", "--metadata", "--quiet")
         program = (sys.executable, "-m", "limbo_compress")
-        return subprocess.Popen(
-            [*self.on(host), *program, *map(str, (*flags, *arguments))],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def parts(self, folder: str) -> int:
-        """How many shards are done in a folder of the share."""
-        return len(list((self.backing / folder).glob(".out.partial/work-*/*.part")))
+        return Running(self.backing / folder, [*self.on(host), *program, *flags, *arguments])
 
     def locks(self, folder: str) -> list[Path]:
         """The locks in a folder, by their paths in the share."""
@@ -110,35 +94,32 @@ class Hosts:
             run(*self.on(host), *touch, *(self.share / lock for lock in locks), check=True)
 
 
-def finish(process: subprocess.Popen[str], *codes: int) -> str:
-    _, stderr = process.communicate(timeout=SECONDS)
-    assert process.returncode in (codes or (0,)), stderr
-    assert "Traceback" not in stderr, stderr
-    return stderr
+def finish(run: Running, *codes: int) -> str:
+    """Wait for the end of a run, check its exit code, and return what it said."""
+    assert run.wait() in (codes or (0,)), run.stderr
+    return run.stderr
 
 
-def kill_after(process: subprocess.Popen[str], hosts: Hosts, folder: str, parts: int) -> None:
+def kill_after(run: Running, hosts: Hosts, folder: str, parts: int) -> None:
     """Kill a command once there are so many parts, or it has ended."""
-    wait_until(lambda: process.poll() is not None or hosts.parts(folder) >= parts, "parts", SECONDS)
-    process.kill()
-    finish(process, 0, -signal.SIGKILL)
+    run.wait_for_shards(parts)
+    run.process.kill()
+    finish(run, 0, -signal.SIGKILL)
     hosts.forget(folder)
 
 
 def run_array(hosts: Hosts, folder: str, flags: tuple[object, ...], rng: random.Random) -> None:
     """Do four partitions on both hosts at once, one of them twice; publish from either host."""
 
-    def start(index: int, host: int) -> subprocess.Popen[str]:
+    def start(index: int, host: int) -> Running:
         partition = f"{index}/{PARTITIONS}"
         return hosts.start(host, folder, "--workers", "1", "--partition", partition, *flags)
 
     tasks = [start(index, index % 2) for index in range(PARTITIONS)]
     killed = rng.randrange(PARTITIONS)
     others = [task for index, task in enumerate(tasks) if index != killed]
-    wait_until(
-        lambda: tasks[killed].poll() is not None or hosts.parts(folder) >= 8, "parts", SECONDS
-    )
-    tasks[killed].kill()
+    tasks[killed].wait_for_shards(8)
+    tasks[killed].process.kill()
     for task in others:
         finish(task)
     finish(tasks[killed], 0, -signal.SIGKILL)
@@ -167,14 +148,14 @@ def run_dask(hosts: Hosts, folder: str, flags: tuple[object, ...], rng: random.R
 def outlive_a_wrong_clock(hosts: Hosts, folder: str, flags: tuple[object, ...]) -> None:
     """Refuse a second run while the first shows life; take over after a minute without any."""
     first = hosts.start(0, folder, "--workers", "1", *flags)
-    coordinator = psutil.Process(first.pid)
+    coordinator = psutil.Process(first.process.pid)
     wait_until(lambda: bool(hosts.locks(folder) and coordinator.children()), "a worker", SECONDS)
     workers = coordinator.children(recursive=True)
     for worker in workers:  # so that the run lasts
         worker.suspend()
     stderr = finish(hosts.start(1, folder, *flags), 1)
     assert "another run is at work on this prefix" in stderr, stderr
-    first.kill()
+    first.process.kill()
     for worker in workers:
         worker.kill()
     finish(first, -signal.SIGKILL)

@@ -37,10 +37,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.jobs import ROOT, outputs, wait_until
+from tests.jobs import ROOT, outputs
 from tests.programs.faults import MASK, Testbed
-from tests.programs.filesystems import SkippedError, fill, mounted, run, unmount
-from tests.running import FLAGS, MAX_SECONDS
+from tests.programs.filesystems import SkippedError, fill, mounted, run, sparse_file, unmount
+from tests.running import FLAGS, MAX_SECONDS, Running
 
 SAMPLES = 96
 OLDER = ("--start", 0, "--end", 40)
@@ -165,9 +165,7 @@ class Bed:
         """A new filesystem; made only once, and then cloned."""
         pristine = self.host / f"{kind.make[0]}-{number}"
         if not pristine.exists():
-            with open(pristine, "wb") as stream:
-                stream.truncate(kind.megabytes << 20)
-            run(*kind.make, pristine)
+            run(*kind.make, sparse_file(pristine, kind.megabytes << 20))
         return self.clone(pristine)
 
     def clone(self, image: Path) -> Path:
@@ -208,7 +206,7 @@ class Bed:
                 os.utime(path, ns=times, follow_symlinks=False)
 
 
-class Job:
+class Job(Running):
     """The real command, and a socket on which it reports each moment and waits for an answer."""
 
     def __init__(self, command: list[str], folder: Path, path: str) -> None:
@@ -218,16 +216,7 @@ class Job:
         self.listener.bind(path)
         self.listener.listen(64)
         moments = {"MOMENTS_FOLDER": str(folder.parent / "disk"), "MOMENTS_SOCKET": path}
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=os.environ | moments | {"PYTHONPATH": f"{MOMENTS}:{ROOT}"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.stderr = ""
+        super().__init__(folder, command, moments | {"PYTHONPATH": f"{MOMENTS}:{ROOT}"})
 
     def moments(self) -> Iterator[str]:
         """Each moment, at which the process that comes to it waits; "" from time to time."""
@@ -244,46 +233,31 @@ class Job:
                     return
                 else:
                     yield ""
-            self.signal(signal.SIGKILL)
+            self.send(signal.SIGKILL)
             raise AssertionError(f"no end after {MAX_SECONDS} seconds")
         finally:
             os.close(ended)
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to all processes."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
 
     def wait(self) -> int:
         """Answer at once to whatever still reports, and wait for the end of all processes."""
         for _ in self.moments():
             pass
-        _, self.stderr = self.process.communicate(timeout=MAX_SECONDS)
         self.listener.close()
-        wait_until(lambda: not _is_alive(self.process.pid), "all processes to end", MAX_SECONDS)
-        return self.process.returncode
+        return super().wait()
 
     def kill(self) -> None:
-        self.signal(signal.SIGKILL)
+        self.send(signal.SIGKILL)
         self.wait()
 
     @contextmanager
     def stopped(self, is_stopped: bool) -> Iterator[None]:
         if is_stopped:
-            self.signal(signal.SIGSTOP)
+            self.send(signal.SIGSTOP)
         try:
             yield
         finally:
             if is_stopped:
-                self.signal(signal.SIGCONT)
-
-
-def _is_alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+                self.send(signal.SIGCONT)
 
 
 class Camera:
@@ -548,10 +522,9 @@ def _run_again(bed: Bed, flags: Sequence[object]) -> int:
 
 def _make_thin(kind: Kind, folder: Path) -> Path:
     """Make a filesystem of which all has its space."""
-    image = folder / "image"
-    with open(image, "wb") as stream:
-        stream.truncate(kind.megabytes << 20)
-        run(*kind.make, image)
+    image = sparse_file(folder / "image", kind.megabytes << 20)
+    run(*kind.make, image)
+    with open(image, "r+b") as stream:
         os.posix_fallocate(stream.fileno(), 0, kind.megabytes << 20)
     return image
 
@@ -568,7 +541,7 @@ def _run_on_thin_disk(
                 run("sync", "--file-system", bed.points[0])
             fill(ballast)
         if number > last and is_killed:
-            job.signal(signal.SIGKILL)
+            job.send(signal.SIGKILL)
             break
     code = job.wait()
     if is_killed:
@@ -595,9 +568,7 @@ def cloning_filesystem(folder: Path) -> Iterator[Path]:
     """Mount a filesystem that clones a file in an instant, so that no write is in between."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else folder) as place:
-        image = Path(place, "image")
-        with open(image, "wb") as stream:
-            stream.truncate(HOST_BYTES)
+        image = sparse_file(Path(place, "image"), HOST_BYTES)
         run("mkfs.xfs", "-q", "-m", "reflink=1", image)
         with mounted(folder / "host", "mount", "-o", "loop", image) as host:
             yield host

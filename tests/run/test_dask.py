@@ -23,6 +23,7 @@ from limbo_compress.run.executor import Executor
 from tests.clusters import DaskCluster
 from tests.jobs import ROOT, error_line, outputs, run, run_command, shadow_modules, wait_until
 from tests.run.tasks import Numbers, double, lacks_nothing, tasks
+from tests.running import MAX_SECONDS, Running
 
 pytest.importorskip("distributed", reason="Dask is not installed")
 
@@ -56,42 +57,27 @@ def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
     cluster.close()
 
 
-class Run:
+class Run(Running):
     """The command on a cluster, running."""
 
     def __init__(
         self, folder: Path, cluster: DaskCluster, *arguments: object, **environ: str
     ) -> None:
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "limbo_compress", *FLAGS),
-                *("--scheduler-file", str(cluster.file), *map(str, arguments)),
-            ],
-            cwd=folder,
-            env=os.environ | environ,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        program = (sys.executable, "-m", "limbo_compress", *FLAGS)
+        flags = ("--scheduler-file", cluster.file, *arguments)
+        super().__init__(folder, [*program, *flags], environ)
 
     def wait_for_shards(self, count: int) -> None:
-        def is_done() -> bool:
-            assert self.process.poll() is None, self.process.communicate()
-            return len(list(self.folder.glob(".out.partial/work-*/*.part"))) >= count
+        super().wait_for_shards(count)
+        assert self.is_running(), self.stderr
 
-        wait_until(is_done, f"{count} shards", SECONDS)
+    def wait_for_line(self, text: str, times: int = 1) -> None:
+        """Wait until it has printed a text so many times."""
+        wait_until(lambda: self.stderr.count(text) >= times, text, MAX_SECONDS)
 
-    def wait_for_line(self, text: str) -> None:
-        """Read stderr up to a line that contains the text."""
-        assert self.process.stderr is not None
-        assert any(text in line for line in self.process.stderr), "it ended without that line"
-
-    def wait(self) -> tuple[int, str]:
+    def finish(self) -> tuple[int, str]:
         """Wait for the end; return the exit code and stderr."""
-        _, stderr = self.process.communicate(timeout=120)
-        assert "Traceback" not in stderr, stderr
-        return self.process.returncode, stderr
+        return self.wait(), self.stderr
 
 
 def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -107,7 +93,7 @@ def test_the_outputs_are_those_of_this_machine(
     local.mkdir()
     flags = ("--mask", "m", "^48", "--image-size", "299", "200", "--", campaign)
     assert run_command(local, *FLAGS, *flags).returncode == 0
-    code, stderr = Run(tmp_path, cluster, *flags).wait()
+    code, stderr = Run(tmp_path, cluster, *flags).finish()
     assert code == 0, stderr
     assert stderr.startswith("limbo-compress: 12 of 12 samples")
     assert outputs(tmp_path) == outputs(local)
@@ -119,7 +105,7 @@ def test_a_child_runs_no_module_of_the_folder_of_its_worker(
 ) -> None:
     shadow_modules(cluster.file.parent)
     cluster.add_worker()
-    code, stderr = Run(tmp_path, cluster, "--", campaign).wait()
+    code, stderr = Run(tmp_path, cluster, "--", campaign).finish()
     assert code == 0, stderr
     assert "another module" not in stderr
 
@@ -150,7 +136,7 @@ def test_workers_come_and_go(
     job = Run(tmp_path, cluster, "--", long_campaign)
     job.wait_for_shards(2)
     happens(cluster)
-    code, stderr = job.wait()
+    code, stderr = job.finish()
     assert code == 0, stderr
     assert ("its work is done again" in stderr) == (happens is not add_a_worker), stderr
     assert outputs(tmp_path) == expected
@@ -173,12 +159,12 @@ def test_frozen_workers_get_no_work_until_they_answer(
     cluster.wait_for_workers(3)
     joins.send_signal(signal.SIGSTOP)
     job.process.send_signal(signal.SIGCONT)
-    job.wait_for_line("shows no sign of life: it gets no work until it answers")
+    job.wait_for_line("shows no sign of life: it gets no work until it answers", times=2)
     frozen.send_signal(signal.SIGCONT)
     wait_until(lambda: bool(children(frozen)), "work for the worker that woke up", SECONDS)
 
     good.send_signal(signal.SIGCONT)
-    code, stderr = job.wait()
+    code, stderr = job.finish()
     assert code == 0, stderr
     assert outputs(tmp_path) == expected
 
@@ -237,58 +223,61 @@ def test_what_a_run_of_one_machine_may_still_write_is_known_on_a_cluster(
     process.kill()
     process.wait()
     cluster.add_worker()
-    code, stderr = Run(tmp_path, cluster, "--", long_campaign).wait()
+    code, stderr = Run(tmp_path, cluster, "--", long_campaign).finish()
     assert code == 0, stderr
     assert "may still write: copies will be published" in stderr
     worker.kill()
     assert outputs(tmp_path) == expected
 
 
-@pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
-def test_a_scheduler_that_is_gone_ends_the_job_soon_and_the_work_is_kept(
-    long_campaign: Path,
-    expected: dict[str, bytes],
-    cluster: DaskCluster,
-    tmp_path: Path,
-    sent: signal.Signals,
-) -> None:
+@pytest.fixture
+def job(long_campaign: Path, cluster: DaskCluster, tmp_path: Path) -> Run:
+    """A job on a cluster of one worker, of which two shards are done."""
     cluster.add_worker()
     job = Run(tmp_path, cluster, "--", long_campaign)
     job.wait_for_shards(2)
+    return job
+
+
+@pytest.mark.parametrize("sent", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_scheduler_that_is_gone_ends_the_job_soon_and_the_work_is_kept(
+    job: Run,
+    long_campaign: Path,
+    expected: dict[str, bytes],
+    cluster: DaskCluster,
+    sent: signal.Signals,
+) -> None:
     cluster.scheduler.send_signal(sent)
     begun = time.monotonic()
-    code, stderr = job.wait()
+    code, stderr = job.finish()
     assert time.monotonic() - begun < 45, "on the busiest of machines"
     assert code == 1
     assert "the Dask scheduler" in stderr
     assert "is gone" in stderr
     assert stderr.endswith("finished work is kept: the same command resumes it\n")
     assert stderr.count("\n") == 1, stderr
-    assert outputs(tmp_path) == {}
-    assert run_command(tmp_path, *FLAGS, "--", long_campaign).returncode == 0
-    assert outputs(tmp_path) == expected
+    assert outputs(job.folder) == {}
+    assert run_command(job.folder, *FLAGS, "--", long_campaign).returncode == 0
+    assert outputs(job.folder) == expected
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
 def test_a_coordinator_that_ends_leaves_no_child_at_work(
+    job: Run,
     long_campaign: Path,
     expected: dict[str, bytes],
     cluster: DaskCluster,
-    tmp_path: Path,
     sent: signal.Signals,
 ) -> None:
-    cluster.add_worker()
-    job = Run(tmp_path, cluster, "--", long_campaign)
-    job.wait_for_shards(2)
     job.process.send_signal(sent)
-    code, stderr = job.wait()
+    code, stderr = job.finish()
     assert code == (143 if sent == signal.SIGTERM else -sent), stderr
     if sent == signal.SIGTERM:
         wait_until(lambda: not children(cluster.workers[0]), "the child to end", SECONDS)
-    code, stderr = Run(tmp_path, cluster, "--", long_campaign).wait()
+    code, stderr = Run(job.folder, cluster, "--", long_campaign).finish()
     assert code == 0, stderr
     assert "resuming: " in stderr
-    assert outputs(tmp_path) == expected
+    assert outputs(job.folder) == expected
 
 
 def test_a_worker_that_lacks_something_is_named_before_the_work(
@@ -298,7 +287,7 @@ def test_a_worker_that_lacks_something_is_named_before_the_work(
     if os.geteuid() or run(*hide, "true").returncode:
         pytest.skip("mount namespaces cannot be made here")
     cluster.add_worker(before=[*hide, f'mount -t tmpfs none "{campaign}" && exec "$@"', "sh"])
-    code, stderr = Run(tmp_path, cluster, "--", campaign).wait()
+    code, stderr = Run(tmp_path, cluster, "--", campaign).finish()
     assert code == 1
     assert "the Dask worker tcp://127.0.0.1:" in stderr
     assert f"does not see the sample {campaign}" in stderr
@@ -309,7 +298,7 @@ def test_a_worker_that_lacks_something_is_named_before_the_work(
 def test_without_workers_the_command_waits_and_then_says_so(
     campaign: Path, cluster: DaskCluster, tmp_path: Path
 ) -> None:
-    code, stderr = Run(tmp_path, cluster, "--wait", "1", "--", campaign).wait()
+    code, stderr = Run(tmp_path, cluster, "--wait", "1", "--", campaign).finish()
     assert code == 1
     line = "no Dask worker for 1 seconds; start some, and run the same command again"
     assert stderr == f"limbo-compress: {line}\n"
@@ -322,15 +311,12 @@ def test_the_scheduler_file_is_waited_for(
     written = cluster.file.read_text()
     cluster.file.unlink()
     job = Run(tmp_path, cluster, "--", campaign)
-    assert job.process.stderr is not None
-    assert job.process.stderr.readline() == (
-        f"limbo-compress: {cluster.file}: no Dask scheduler has written it yet: waiting up to 300"
-        " seconds (--wait)\n"
-    )
+    waiting = "no Dask scheduler has written it yet: waiting up to 300 seconds (--wait)"
+    job.wait_for_line(f"limbo-compress: {cluster.file}: {waiting}\n")
     cluster.file.write_text(written)
-    code, stderr = job.wait()
+    code, stderr = job.finish()
     assert code == 0, stderr
-    assert stderr.count("\n") == 1, stderr
+    assert stderr.count("\n") == 2, stderr
 
 
 SRUN = """#!/bin/sh
@@ -407,7 +393,7 @@ def test_a_scheduler_that_is_frozen_is_one_line(
     campaign: Path, cluster: DaskCluster, tmp_path: Path
 ) -> None:
     cluster.scheduler.send_signal(signal.SIGSTOP)
-    code, stderr = Run(tmp_path, cluster, "--", campaign).wait()
+    code, stderr = Run(tmp_path, cluster, "--", campaign).finish()
     assert code == 1
     where = f"cannot reach the Dask scheduler {cluster.address}"
     assert stderr == f"limbo-compress: {where}: no answer for 15 seconds\n"
@@ -419,7 +405,7 @@ def test_bad_samples_are_named_as_on_this_machine(
     cluster.add_worker()
     image = sorted(data.rglob("image_*.*g"))[5]
     image.write_bytes(b"")
-    code, stderr = Run(tmp_path, cluster, "--on-error", "skip", "--", data).wait()
+    code, stderr = Run(tmp_path, cluster, "--on-error", "skip", "--", data).finish()
     assert code == 0, stderr
     local = tmp_path / "local"
     local.mkdir()
@@ -448,14 +434,14 @@ def test_tls_needs_the_certificates_that_dask_is_configured_with(
     cluster = DaskCluster(folder, ["--tls-ca-file", file, "--tls-cert", file, "--tls-key", key])
     try:
         cluster.add_worker()
-        code, stderr = Run(tmp_path, cluster, "--", campaign).wait()
+        code, stderr = Run(tmp_path, cluster, "--", campaign).finish()
         assert code == 1
         assert "cannot reach the Dask scheduler" in stderr
         assert stderr.count("\n") == 1, stderr
         tls = "DASK_DISTRIBUTED__COMM__TLS__"
         settings = {"CA_FILE": file, "CLIENT__CERT": file, "CLIENT__KEY": key}
         environ = {tls + name: value for name, value in settings.items()}
-        code, stderr = Run(tmp_path, cluster, "--", campaign, **environ).wait()
+        code, stderr = Run(tmp_path, cluster, "--", campaign, **environ).finish()
         assert code == 0, stderr
         assert stderr.count("\n") == 1, stderr
     finally:
