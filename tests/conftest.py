@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 
 from benchmarks.campaign import Campaign, write_campaign
 from benchmarks.mixed import MixedCampaign, write_mixed
-from tests.jobs import Command, run_command
+from limbo_compress import compress
+from tests.jobs import MASKS, Command, job, run_command
 
 # Run by make clients, with what they import.
 collect_ignore_glob = ["programs/clients/check_*.py"]
@@ -58,6 +59,14 @@ def campaign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     else:
         write_mixed(folder, MixedCampaign(samples=12, size=(90, 70), seed=7))
     return folder
+
+
+@pytest.fixture(scope="session")
+def prefix(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, two masks and metadata of the campaign; not to be changed."""
+    folder = tmp_path_factory.mktemp("outputs")
+    compress(job(campaign, folder, masks=MASKS))
+    return folder / "out"
 
 
 @pytest.fixture

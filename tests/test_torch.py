@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from limbo_compress import InputError, UsageError, compress, concat, load
+from limbo_compress import InputError, UsageError, concat, load
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: make torch")
 
@@ -23,18 +23,10 @@ from limbo_compress.torch import (  # noqa: E402
     collate,
     srgb_table,
 )
-from tests.jobs import job  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def prefix(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    options = job(campaign, tmp_path_factory.mktemp("torch"), masks=(("all", "."), ("big", "^48")))
-    compress(options)
-    return options.prefix
 
 
 @pytest.fixture
-def dataset(prefix: str) -> Any:
+def dataset(prefix: Path) -> Any:
     return load(prefix)
 
 
@@ -317,7 +309,7 @@ def test_classes_are_chosen_and_numbered_by_their_names(dataset: Any) -> None:
     assert dataset.select([1]).torch(boxes=True, classes=grouped).classes == grouped
 
 
-def test_training_on_no_boxes_is_told(dataset: Any, prefix: str, tmp_path: Path) -> None:
+def test_training_on_no_boxes_is_told(dataset: Any, prefix: Path, tmp_path: Path) -> None:
     (tmp_path / "x-images.npy").symlink_to(f"{prefix}-images.npy")
     samples = [{"annotations": [{"category": name}]} for name in ["48G", "30B"] * 6]
     (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps(samples))
@@ -463,13 +455,13 @@ def test_what_does_not_fit_is_refused(dataset: Any, wrong: Any, problem: str) ->
         dataset.torch(**wrong)
 
 
-def test_a_set_without_images_is_refused(prefix: str, tmp_path: Path) -> None:
+def test_a_set_without_images_is_refused(prefix: Path, tmp_path: Path) -> None:
     (tmp_path / "x-metadata.pickle").write_bytes(Path(f"{prefix}-metadata.pickle").read_bytes())
     with pytest.raises(UsageError, match="no images"):
         load(str(tmp_path / "x")).torch()
 
 
-def test_a_replaced_file_is_noticed(prefix: str, tmp_path: Path) -> None:
+def test_a_replaced_file_is_noticed(prefix: Path, tmp_path: Path) -> None:
     rows = np.load(f"{prefix}-images.npy")
     np.save(tmp_path / "x-images.npy", rows)
     samples = load(str(tmp_path / "x")).torch()

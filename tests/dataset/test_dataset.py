@@ -21,17 +21,7 @@ from numpy.typing import NDArray
 from limbo_compress import Dataset, InputError, LimboError, UsageError, compress, concat, load
 from limbo_compress.dataset.splits import split_rows
 from limbo_compress.dataset.srgb import srgb8
-from tests.jobs import job
-
-MASKS = (("all", "."), ("big", "^48"))
-
-
-@pytest.fixture(scope="module")
-def prefix(campaign: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images, two masks and metadata of 12 samples; not to be changed."""
-    folder = tmp_path_factory.mktemp("outputs")
-    compress(job(campaign, folder, masks=MASKS))
-    return folder / "out"
+from tests.jobs import MASKS, job
 
 
 @pytest.fixture

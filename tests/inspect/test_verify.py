@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from limbo_compress import InputError, VerifyReport, choose_rows, compress, load, verify
-from tests.inspect.conftest import MASKS
-from tests.jobs import REAL_SAMPLES, Command, job
+from tests.jobs import MASKS, REAL_SAMPLES, Command, job
 
 
 def verified(folder: Path, count: int | None = None, **chosen: Any) -> VerifyReport:
