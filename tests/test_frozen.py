@@ -98,7 +98,7 @@ def test_frozen_outputs_are_exported(tmp_path: Path, prefix: str, to: str) -> No
 
 @pytest.fixture(params=UNFINISHED)
 def work(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The work folder of an older version whose run died long ago, beside its samples."""
+    """The work folder of an older version whose run died long ago, next to its samples."""
     shutil.copytree(FROZEN / "samples", tmp_path / "samples")
     folder = Path(shutil.copytree(FROZEN / request.param / "unfinished", tmp_path / ".out.partial"))
     os.utime(lock_of(folder), (0, 0))

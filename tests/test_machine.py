@@ -63,7 +63,7 @@ def test_few_descriptors_make_no_bad_sample(data: Path, descriptors: int, worker
 
 
 def of_another_user(processes: int) -> tuple[str, ...]:
-    """What runs a command as a user of its own, who may have so many processes and threads."""
+    """What runs a command as a user of its own, who may have this many processes and threads."""
     user = 1_000_000 + os.getpid()
     rights = "=-all,+dac_override"  # to the files of this test
     prefix = (

@@ -19,7 +19,7 @@ FLAGS = ("--prefix", "out", "--images", "--metadata", "--on-error", "skip", "--q
 
 
 def job(data: Path, **change: Any) -> Options:
-    """A job beside its data that leaves bad samples out."""
+    """A job next to its data that leaves bad samples out."""
     return jobs.job(data, data.parent, **{"on_error": "skip"} | change)
 
 

@@ -223,7 +223,7 @@ fatal = st.sampled_from(["kill", "kill coordinator", "kill group", "terminate"])
 
 
 class States(RuleBasedStateMachine):
-    """What may stand at the final names and in the work folder, whatever happens.
+    """What may be at the final names and in the work folder, whatever happens.
 
     No rule depends on what the last ones came to, or Hypothesis could not repeat a sequence. One
     that makes no sense does nothing.
@@ -237,7 +237,7 @@ class States(RuleBasedStateMachine):
         self._place = tempfile.TemporaryDirectory(dir=self.testbed.folder)
         self._folder = Path(self._place.name) / "outputs"
         self._folder.mkdir()
-        # Exactly what stands at the final names; None since a run died that may have published.
+        # Exactly what is at the final names; None since a run died that may have published.
         self._stands: Outputs | None = {}
         # What stands there is one of these, or some of its files.
         self._may_stand: list[Outputs] = [{}]

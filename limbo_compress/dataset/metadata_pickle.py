@@ -46,7 +46,7 @@ def open_metadata(path: str, rows: int | None) -> Metadata:
                 stack.pop_all()
                 return _IndexedMetadata(stream, index)
             if stream.read(1) != pickle.PROTO:
-                raise ValueError("it is no pickle")
+                raise ValueError("it is not a pickle")
     except (OSError, ValueError) as error:
         raise _error(path, error) from error
     return _WholeMetadata(path, rows)

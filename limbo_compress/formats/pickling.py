@@ -100,7 +100,7 @@ def load_fragment(data: bytes) -> Any:
     ValueError
         If it has an opcode that `fragment` does not write: others can ask for any amount of memory.
     pickle.UnpicklingError
-        If it is no such fragment. Damaged data may raise other exceptions as well, see the
+        If it is not such a fragment. Damaged data may raise other exceptions as well, see the
         documentation of `pickle`.
     """
     opcodes, at = _opcodes(), 0
@@ -158,7 +158,7 @@ def abridge(data: bytes) -> bytes:
     Raises
     ------
     ValueError
-        If it is no such fragment.
+        If it is not such a fragment.
 
     Examples
     --------

@@ -71,7 +71,7 @@ def check_link(path: str) -> None:
         around, status = os.path.dirname(path), os.lstat(path)
         if _is_open_to_others(around) and status.st_uid not in _owners(around):
             owner = _user_name(status.st_uid)
-            raise OutputError(f"a link of {owner} stands where an output is to be", path, _HINT)
+            raise OutputError(f"a link of {owner} has the name of this output", path, _HINT)
         path = os.path.join(around, os.readlink(path))
         if not os.path.islink(path):
             return

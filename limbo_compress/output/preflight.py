@@ -74,8 +74,8 @@ def _check_replaceable(path: str) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(status.st_mode):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-        raise OutputError(f"{kind} stands where an output is to be written", path)
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "what is not a regular file"
+        raise OutputError(f"{kind} already has the name of this output", path)
 
 
 def _check_distinct(job: Job) -> None:

@@ -200,7 +200,7 @@ class Executor(Generic[AnyTask, Result]):
             if not lost:
                 return
             ((task, ending),) = lost
-            if ending.is_exception:  # unlike a death, it is no accident
+            if ending.is_exception:  # unlike a death, it is not an accident
                 break
         yield task.give_up(ending)
 

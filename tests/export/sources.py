@@ -19,7 +19,7 @@ from tests.jobs import job
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]
 
-# So many pixels in each direction stand for one.
+# This many pixels in each direction become one.
 _FINE = 8
 
 

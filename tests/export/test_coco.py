@@ -115,9 +115,9 @@ def test_contours_end_at_the_edges_of_the_picture(tmp_path: Path) -> None:
 
 def test_holes_stay_holes(tmp_path: Path) -> None:
     outer, hole = square(8, 8, 48, 32), square(16, 16, 24, 16)
-    island, beside = square(20, 20, 10, 8), square(58, 8, 4, 32)
-    annotations = [contour(outer, hole, island, beside)] * 3 + [
-        contour(outer, beside, category="x")
+    island, neighbor = square(20, 20, 10, 8), square(58, 8, 4, 32)
+    annotations = [contour(outer, hole, island, neighbor)] * 3 + [
+        contour(outer, neighbor, category="x")
     ]
     write_sample(tmp_path / "data", "a", annotations)
     coco = exported(compressed(tmp_path), tmp_path / "coco")
@@ -133,14 +133,14 @@ def test_holes_stay_holes(tmp_path: Path) -> None:
     assert with_holes["area"] == expected.sum()
     assert with_holes["bbox"] == [8, 8, 54, 32]
     assert [sorted(zip(line[::2], line[1::2], strict=True)) for line in pieces["segmentation"]] == [
-        sorted(map(tuple, line)) for line in (outer, beside)
+        sorted(map(tuple, line)) for line in (outer, neighbor)
     ]
 
 
 def test_a_hole_that_touches_the_edge_is_one(tmp_path: Path) -> None:
     outer, hole = square(8, 8, 48, 32), [[8, 8], [40, 16], [40, 32]]
-    beside = square(56, 8, 4, 32)
-    annotations = [contour(outer, hole), contour(outer, beside, category="x")]
+    neighbor = square(56, 8, 4, 32)
+    annotations = [contour(outer, hole), contour(outer, neighbor, category="x")]
     write_sample(tmp_path / "data", "a", annotations)
     with_hole, pieces = exported(compressed(tmp_path), tmp_path / "coco").anns.values()
     assert isinstance(with_hole["segmentation"], dict)

@@ -29,7 +29,7 @@ def row(data: bytes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> NDArray[np.floa
 
 
 RGB = np.array(picture())
-GREY = np.array(picture().convert("L"))
+GRAY = np.array(picture().convert("L"))
 PALETTE = picture().quantize(16)
 
 
@@ -42,7 +42,7 @@ KINDS = {
         encoded(PALETTE, transparency=3),
         np.array(PALETTE.convert("RGB")),
     ),
-    "grey with alpha": (encoded(picture_with_alpha().convert("LA")), GREY),
+    "gray with alpha": (encoded(picture_with_alpha().convert("LA")), GRAY),
     "1-bit": (encoded(picture().convert("1")), np.array(picture().convert("1").convert("L"))),
 }
 
@@ -55,7 +55,7 @@ def test_every_png_kind_becomes_linear_rgb(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_grey_images_are_not_decoded_from_srgb(kind: str) -> None:
+def test_gray_images_are_not_decoded_from_srgb(kind: str) -> None:
     data = encoded(picture().convert("L"), kind)
     values = np.array(Image.open(io.BytesIO(data)))
     expected = np.repeat((values / 255)[..., None], 3, axis=2).astype(np.float16)
@@ -76,9 +76,9 @@ def test_linear_light_is_the_srgb_curve_in_float16() -> None:
     exact = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     np.testing.assert_allclose(linear_light(False), exact, rtol=4e-3, atol=1e-7)
     np.testing.assert_allclose(linear_light(True), value, rtol=1e-3)
-    for grey in (False, True):
-        assert (np.diff(linear_light(grey)) > 0).all()
-        assert (linear_light(grey).astype(np.float16) == linear_light(grey)).all()
+    for gray in (False, True):
+        assert (np.diff(linear_light(gray)) > 0).all()
+        assert (linear_light(gray).astype(np.float16) == linear_light(gray)).all()
 
 
 def test_rows_stay_in_the_range_of_their_image() -> None:

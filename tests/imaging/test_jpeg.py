@@ -36,10 +36,10 @@ def noise(size: tuple[int, int] = SIZE) -> Image.Image:
 
 WHOLE = {
     "baseline": encoded(picture(), "JPEG"),
-    "grey": encoded(picture().convert("L"), "JPEG"),
+    "gray": encoded(picture().convert("L"), "JPEG"),
     "noise": encoded(noise((24, 20)), "JPEG", quality=90, subsampling=0),
     "restarts": encoded(picture(), "JPEG", restart_marker_blocks=1),
-    "grey with restarts": encoded(picture().convert("L"), "JPEG", restart_marker_blocks=2),
+    "gray with restarts": encoded(picture().convert("L"), "JPEG", restart_marker_blocks=2),
     "progressive": encoded(picture(), "JPEG", progressive=True),
     "progressive with restarts": encoded(
         picture(), "JPEG", progressive=True, restart_marker_blocks=2
@@ -183,12 +183,12 @@ JUNK = {
 
 
 @pytest.mark.parametrize("junk", JUNK)
-@pytest.mark.parametrize("kind", ["baseline", "grey", "progressive"])
+@pytest.mark.parametrize("kind", ["baseline", "gray", "progressive"])
 def test_junk_between_markers_is_skipped(kind: str, junk: str) -> None:
     data = WHOLE[kind]
     with_junk = data[:2] + b"\xff\xfe\0\2" + JUNK[junk] + data[2:]
     header = read_header(with_junk, "")
-    assert (header.width, header.height, header.gray) == (WIDTH, HEIGHT, kind == "grey")
+    assert (header.width, header.height, header.gray) == (WIDTH, HEIGHT, kind == "gray")
     np.testing.assert_array_equal(decode(with_junk, ""), decode(data, ""))
 
 
@@ -205,7 +205,7 @@ def test_a_frame_in_a_comment_is_not_the_header() -> None:
     options = Options((".",), images=True, image_size=(4, 4), max_pixels=100)
     with pytest.raises(SampleError, match=f"too large: {WIDTH} x {HEIGHT}"):
         convert(hidden_frame(WHOLE["baseline"], 1, 3), "", options, out)
-    assert read_header(hidden_frame(WHOLE["grey"], 8, 3), "").gray
+    assert read_header(hidden_frame(WHOLE["gray"], 8, 3), "").gray
     assert not read_header(hidden_frame(WHOLE["baseline"], 8, 1), "").gray
 
 

@@ -96,10 +96,10 @@ def test_image_data_may_be_split_into_chunks() -> None:
 
 
 OTHERS = {
-    "grey": encoded(picture().convert("L")),
+    "gray": encoded(picture().convert("L")),
     "1-bit": encoded(picture().convert("1")),
     "palette": encoded(picture().quantize(16)),
-    "grey with alpha": encoded(picture_with_alpha().convert("LA")),
+    "gray with alpha": encoded(picture_with_alpha().convert("LA")),
     "clear color": encoded(picture(), transparency=(0, 0, 0)),
     "animated": encoded(picture(), save_all=True, append_images=[picture().rotate(90)]),
     "16-bit": png(SIZE, 16, 2, zlib.compress(bytes(SIZE[1] * (1 + 6 * SIZE[0])))),

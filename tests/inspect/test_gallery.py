@@ -43,7 +43,7 @@ def written(prefix: Path, folder: Path, **chosen: Any) -> Path:
 
 
 def restored(value: Any) -> Any:
-    """Metadata as a page has them, with dicts again; other objects stand for what is left out."""
+    """Metadata as a page has them, with dicts again; other objects replace what is left out."""
     if isinstance(value, list):
         return list(map(restored, value))
     if isinstance(value, dict) and value.keys() == {"dict"}:

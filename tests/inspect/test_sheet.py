@@ -45,7 +45,7 @@ def picture(sheet: NDArray[np.uint8], place: int = 0, columns: int = 4) -> NDArr
     return sheet[top : top + SIDE, left : left + SIDE]
 
 
-def test_colours_are_srgb_and_upright(tmp_path: Path) -> None:
+def test_colors_are_srgb_and_upright(tmp_path: Path) -> None:
     levels = np.array([[[255, 0, 0], [0, 128, 0]], [[10, 20, 30], [200, 200, 200]]])
     s = levels / 255
     light = np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
@@ -147,7 +147,7 @@ def test_values_that_are_no_color(tmp_path: Path) -> None:
     assert [int(level) for level in shown[[20, 80, 140, 200], 100, 0]] == [0, 255, 0, 0]
 
 
-def test_masks_alone_are_grey(campaign: Path, tmp_path: Path) -> None:
+def test_masks_alone_are_gray(campaign: Path, tmp_path: Path) -> None:
     compress(job(campaign, tmp_path, images=False, metadata=False, masks=(("m", "."),)))
     assert drawn(tmp_path / "out", tmp_path / "s.png").max() > 200
 
@@ -172,7 +172,7 @@ def test_a_folder_is_not_replaced(prefix: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not REAL_SAMPLES.exists(), reason="the real samples are not here")
-def test_the_colours_of_the_real_samples(tmp_path: Path) -> None:
+def test_the_colors_of_the_real_samples(tmp_path: Path) -> None:
     compress(job(REAL_SAMPLES, tmp_path, image_size=(224, 224), metadata=False))
     sheet = drawn(tmp_path / "out", tmp_path / "s.png")
     for place, name in enumerate(("image_0000000", "image_0000025", "image_0014")):

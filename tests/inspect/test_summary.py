@@ -1,4 +1,4 @@
-"""The summary, beside what is computed here from the files themselves."""
+"""The summary, compared with what is computed here from the files themselves."""
 
 from __future__ import annotations
 

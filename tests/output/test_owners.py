@@ -125,7 +125,7 @@ def test_an_own_link_is_followed(shared: Path) -> None:
 
 @needs_root
 def test_a_work_folder_planted_beside_the_end_of_a_link_is_refused(shared: Path) -> None:
-    """Unfinished outputs are beside the file to which a link leads; the plan says where."""
+    """Unfinished outputs are next to the file to which a link leads; the plan says where."""
     from limbo_compress.plan import plan
 
     (shared / "mine").mkdir()

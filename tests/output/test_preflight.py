@@ -141,10 +141,19 @@ def test_two_prefixes_linked_to_one_file_work_apart(
 
 
 OBSTACLES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "folder": (lambda path: path.mkdir(), "a folder stands where an output is to be written"),
-    "pipe": (lambda path: os.mkfifo(path), "no regular file stands where an output is to be"),
-    "link to a folder": (lambda path: path.symlink_to(path.parent), "a folder stands where"),
-    "link to a device": (lambda path: path.symlink_to("/dev/null"), "no regular file stands where"),
+    "folder": (lambda path: path.mkdir(), "a folder already has the name of this output"),
+    "pipe": (
+        lambda path: os.mkfifo(path),
+        "what is not a regular file already has",
+    ),
+    "link to a folder": (
+        lambda path: path.symlink_to(path.parent),
+        "a folder already has the name",
+    ),
+    "link to a device": (
+        lambda path: path.symlink_to("/dev/null"),
+        "what is not a regular file already has",
+    ),
     "link to itself": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
     "link into a missing folder": (
         lambda path: path.symlink_to(path.parent / "missing" / "file"),
@@ -201,7 +210,7 @@ def test_an_obstacle_that_comes_later_lets_nothing_be_published(
             (tmp_path / "out-masks-m.npy").unlink()
             (tmp_path / "out-masks-m.npy").mkdir()
 
-    with pytest.raises(OutputError, match="a folder stands where"):
+    with pytest.raises(OutputError, match="a folder already has the name"):
         compress(job(campaign, tmp_path, strip_regions=True), progress)
     (tmp_path / "out-masks-m.npy").rmdir()
     assert outputs(tmp_path) == {n: before[n] for n in ("images.npy", "metadata.pickle")}

@@ -32,7 +32,7 @@ WORK_DIR = ".out.partial"
 
 
 def job(data: Path, **change: Any) -> Options:
-    """A job with masks, beside its data.
+    """A job with masks, next to its data.
 
     Its one worker does the twelve samples in order, in shards of 3, 2, 1, 1, ... samples.
     """

@@ -319,7 +319,7 @@ BOMBS = {
     "pickle without an index: shared lists": Bomb(
         output("metadata.pickle", shared_lists), (*INSPECT, "out"), "more values than bytes"
     ),
-    "pickle beside --images: LONG_BINPUT": Bomb(
+    "pickle next to --images: LONG_BINPUT": Bomb(
         beside_images, (*COMPRESS, "--images", "--", "data"), "^"
     ),
     "npy: shape (10^8, 0, 8, 3)": Bomb(

@@ -204,7 +204,7 @@ def start_at_once(testbed: Testbed, rng: random.Random, counts: Counter[str]) ->
             if command.wait() == 0:
                 winners.append(flags)
                 continue
-            counts["run refused beside another one"] += 1
+            counts["run refused alongside another one"] += 1
             assert command.process.returncode == 1, command.stderr
             *waiting, refused = command.stderr.splitlines()
             assert "at work on this prefix" in refused
@@ -212,7 +212,7 @@ def start_at_once(testbed: Testbed, rng: random.Random, counts: Counter[str]) ->
             assert all("waiting up to " in line for line in waiting), command.stderr
         assert outputs(folder) in [testbed.expected_of(*flags) for flags in winners]
         assert len(os.listdir(folder)) == len(NAMES), f"left: {os.listdir(folder)}"
-        counts["run that won beside others"] += len(winners)
+        counts["run that won against others"] += len(winners)
 
 
 Round = Callable[[Testbed, random.Random, Counter[str]], None]

@@ -32,7 +32,7 @@ _MEMORY = Path("/dev/shm")
 _NAMES = ("png", "jpeg", "exr", "json", "index", "pickle", "shard record", "record", "npy")
 _AT_ONCE = 2
 _LONGEST_INPUT = 1 << 16
-# A crash ends the process of a target. After so many, others are not worth the wait.
+# A crash ends the process of a target. After this many, others are not worth the wait.
 _MOST_CRASHES = 10
 # libFuzzer looks at the memory once a second, and may name a later input than the one that took it.
 _MOST_BYTES = 1 << 30

@@ -37,7 +37,7 @@ from limbo_compress.samples.metadata_json import parse
 from limbo_compress.samples.schema import cryptomatte_section, strip_regions
 from tests import exrs, jpegs, pickles, pictures
 
-# Changes bytes somehow, to at most so many.
+# Changes bytes somehow, to at most this many.
 Change = Callable[[bytes, int], bytes]
 
 _SAMPLES = Path(__file__).parents[1] / "reference" / "samples"

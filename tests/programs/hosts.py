@@ -101,7 +101,7 @@ def finish(run: Running, *codes: int) -> str:
 
 
 def kill_after(run: Running, hosts: Hosts, folder: str, parts: int) -> None:
-    """Kill a command once there are so many parts, or it has ended."""
+    """Kill a command once there are this many parts, or it has ended."""
     run.wait_for_shards(parts)
     run.process.kill()
     finish(run, 0, -signal.SIGKILL)
@@ -184,7 +184,7 @@ def why_not() -> str:
 
 
 def main(rounds: int, seed: int) -> None:
-    """Do so many rounds of each kind and size."""
+    """Do this many rounds of each kind and size."""
     if problem := why_not():
         print(f"skipped, nothing was tried: {problem}")
         return

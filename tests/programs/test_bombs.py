@@ -1,4 +1,4 @@
-"""What small files cost: they are refused by their headers, and good samples beside them stay."""
+"""What small files cost: they are refused by their headers, and good samples next to them stay."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Run(Running):
         assert self.is_running(), self.stderr
 
     def wait_for_line(self, text: str, times: int = 1) -> None:
-        """Wait until it has printed a text so many times."""
+        """Wait until it has printed a text this many times."""
         wait_until(lambda: self.stderr.count(text) >= times, text, MAX_SECONDS)
 
     def finish(self) -> tuple[int, str]:

@@ -100,7 +100,7 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 
 @pytest.fixture
 def run_beside(tmp_path: Path, campaign: Path) -> Callable[..., list[str]]:
-    """Run lines beside a thread, so that workers are fresh interpreters; return what they print."""
+    """Run lines alongside a thread, so with fresh interpreters; return what they print."""
 
     def run_lines(lines: str, *flags: str, is_script: bool = True, **environ: str) -> list[str]:
         begin = BESIDE_A_THREAD.format(campaign=str(campaign), prefix=str(tmp_path / "p"))

@@ -62,7 +62,7 @@ def test_a_folder_reached_twice_counts_once_by_its_path_without_links(tmp_path: 
 
 
 def test_links_to_one_file_are_samples_of_their_own(tmp_path: Path) -> None:
-    """Stores that keep each content once have them; the images beside them may differ."""
+    """Stores that keep each content once have them; the images next to them may differ."""
     make(tmp_path, "store/content.json", "data/1.json")
     (tmp_path / "data" / "2.json").symlink_to(tmp_path / "store" / "content.json")
     (tmp_path / "data" / "3.json").symlink_to(tmp_path / "store" / "content.json")
@@ -129,7 +129,7 @@ def find_without_privileges(*folders: Path) -> list[str]:
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that cannot be listed, beside two samples."""
+    """A folder that cannot be listed, next to two samples."""
     make(tmp_path, "1.json", "closed/2.json", "open/3.json")
     (tmp_path / "closed").chmod(0)
     yield tmp_path / "closed"

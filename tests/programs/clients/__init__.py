@@ -1,4 +1,4 @@
-"""Programs that read exports, but cannot be installed beside our own dependencies.
+"""Programs that read exports, but cannot be installed alongside our own dependencies.
 
 ::
 
