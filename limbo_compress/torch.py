@@ -6,6 +6,7 @@ Only this module imports torch; ``pip install 'limbo-compress[torch]'`` brings w
 from __future__ import annotations
 
 import math
+import resource
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,9 +21,12 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 
 from . import filenames
 from .array_kinds import IMAGES
+from .dataset.block_sampler import BlockSampler
 from .dataset.classes import Wanted, find_classes, listed, warn, warn_unseen
 from .dataset.geometry import inside
-from .dataset.srgb import srgb, srgb8, srgb_table
+from .dataset.prefetch import prefetch
+from .dataset.row_views import read_ahead, stored_rows
+from .dataset.srgb import linear_values, srgb, srgb8, srgb_table
 from .errors import UsageError, missing_extra, shown
 
 try:
@@ -34,15 +38,17 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from .dataset.dataset import Dataset
-    from .dataset.row_views import Array
+    from .dataset.row_views import Array, Ints
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "BlockSampler",
     "Samples",
     "TorchDataset",
     "augmentation",
     "collate",
+    "prefetch",
     "srgb_table",
 ]
 
@@ -53,6 +59,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # Rows in which boxes are looked for, before training on nothing.
 _MOST_LOOKED_AT = 100
 _COLORS = ("linear", "srgb")
+_MEMORY_FORMATS = (torch.contiguous_format, torch.channels_last)
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -70,7 +77,8 @@ class Samples(data.Dataset[Any]):
 
     A slice or a list of numbers gives a batch, as `collate` makes it.
 
-    Every tensor is contiguous and in memory of its own, which the items of a batch share.
+    Every tensor is contiguous, unless `memory_format` says otherwise, and in memory of its own,
+    which the items of a batch share.
 
     Parameters
     ----------
@@ -98,6 +106,9 @@ class Samples(data.Dataset[Any]):
         With `boxes`: the categories that are classes, in the order of their numbers; or the
         `classes` of other samples, for the same numbers. By default,
         `limbo_compress.Dataset.classes`, which is the same for all views of the same prefixes.
+    memory_format : torch.memory_format, optional
+        Of batches of images: ``torch.contiguous_format`` by default, or ``torch.channels_last``,
+        as they are stored.
 
     Attributes
     ----------
@@ -122,6 +133,7 @@ class Samples(data.Dataset[Any]):
         transform: Callable[..., Any] | None = None,
         tv_tensors: bool = False,
         classes: Iterable[str] | Mapping[str, int] | None = None,
+        memory_format: torch.memory_format | None = None,
     ) -> None:
         self.dataset = dataset
         self.masks = (masks,) if isinstance(masks, str) else tuple(masks or ())
@@ -129,7 +141,8 @@ class Samples(data.Dataset[Any]):
         self.dtype = torch.float32 if dtype is None else dtype
         self.transform = transform
         self.tv_tensors = tv_tensors
-        _check(dataset, self.masks, color, self.dtype)
+        self.memory_format = memory_format or torch.contiguous_format
+        _check(dataset, self.masks, color, self.dtype, self.memory_format)
         if tv_tensors:
             _import_tv_tensors()
         if classes is not None and not (boxes and labels is None):
@@ -142,7 +155,7 @@ class Samples(data.Dataset[Any]):
         if labels is not None and not boxes:
             rows: Any = dataset.labels(labels) if _is_wanted(labels) else labels
             self.labels = _number_rows(rows, len(dataset))
-        self._buffers = _Buffers()
+        self._reader = _Reader()
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -157,20 +170,17 @@ class Samples(data.Dataset[Any]):
         wanted = [every[row] for row in rows]
         images = [self.dataset.rows(filenames.IMAGES)]
         to_srgb = self.color != IMAGES.color
-        parts = [_read(images, wanted, to_srgb, self.dtype, self._buffers)]
+        planar = self.memory_format == torch.contiguous_format
+        parts = [self._reader.read(images, wanted, self.dtype, to_srgb, planar)]
         if self.masks:
             masks = [self.dataset.rows(filenames.mask_array(name)) for name in self.masks]
-            parts.append(_read(masks, wanted, False, self.dtype, self._buffers))
-        return [
-            self._item([*pixels, *self._answer(row)])
-            for row, *pixels in zip(wanted, *parts, strict=True)
-        ]
-
-    def _answer(self, row: int) -> list[Any]:
-        """What a network should say of a row, if that was asked for."""
+            parts.append(self._reader.read(masks, wanted, self.dtype))
         if self.classes is not None:
-            return [_target(self.dataset, row, self.classes, self._merges)]
-        return [] if self.labels is None else [self.labels[row].clone()]
+            targets = (_target(self.dataset, row, self.classes, self._merges) for row in wanted)
+            return [self._item([*item]) for item in zip(*parts, targets, strict=True)]
+        if self.labels is not None:
+            parts.append(self.labels[wanted])
+        return [self._item([*item]) for item in zip(*parts, strict=True)]
 
     def _item(self, parts: list[Any]) -> Any:
         if self.tv_tensors:
@@ -276,20 +286,14 @@ def _join(parts: Sequence[Any], is_batch: bool = False) -> Any:
 
 def _follow_each_other(tensors: Sequence[Tensor]) -> bool:
     first = tensors[0]
-    start, storage = first.data_ptr(), first.untyped_storage().data_ptr()
-    return all(
-        tensor.data_ptr() == start + place * first.nbytes
-        and tensor.untyped_storage().data_ptr() == storage
-        and tensor.is_contiguous()
+    start, size, storage = first.data_ptr(), first.nbytes, first.untyped_storage()
+    return start + size * len(tensors) <= storage.data_ptr() + storage.nbytes() and all(
+        tensor.data_ptr() == start + place * size
+        and tensor.stride() == first.stride()
         and tensor.shape == first.shape
         and tensor.dtype == first.dtype
         for place, tensor in enumerate(tensors)
     )
-
-
-@cache
-def _srgb_table_of_floats() -> NDArray[np.float32]:
-    return srgb_table().astype(np.float32)
 
 
 class _Buffers:
@@ -329,40 +333,102 @@ class _Buffers:
 _ALIGNMENT = 64
 
 
-def _read(
-    arrays: Sequence[Array],
-    rows: Sequence[int],
-    to_srgb: bool,
-    dtype: torch.dtype,
-    buffers: _Buffers,
-) -> Tensor:
-    """Read rows of arrays, in the order of the file, to a tensor of shape (rows, C, H, W).
+class _Reader:
+    """Reads rows of arrays to batches."""
 
-    The channels of the arrays follow each other.
-    """
-    height, width, channels = arrays[0].shape[1:]
-    batch = buffers.empty((len(rows), len(arrays), channels, height, width), dtype)
-    for place in sorted(range(len(rows)), key=rows.__getitem__):
-        for planes, array in zip(batch[place], arrays, strict=True):
-            _copy(array[rows[place]], to_srgb, planes)
-    return batch.flatten(1, 2)
+    def __init__(self) -> None:
+        self._buffers = _Buffers()
+        # Whether rows have to be read from storage. Where they are in memory, `read_ahead` would
+        # take 5 µs of each row's 70.
+        self._is_cold = True
+
+    def read(
+        self,
+        arrays: Sequence[Array],
+        rows: Sequence[int],
+        dtype: torch.dtype,
+        to_srgb: bool = False,
+        planar: bool = True,
+    ) -> Tensor:
+        """Read rows, in the order of the file, to a tensor of shape (rows, C, H, W).
+
+        The channels of the arrays follow each other. Those of a pixel do in memory, unless the
+        tensor is planar.
+        """
+        height, width, channels = arrays[0].shape[1:]
+        shape = (channels, height, width) if planar else (height, width, channels)
+        batch = self._buffers.empty((len(rows), len(arrays), *shape), dtype)
+        before = _storage_reads()
+        for array, pixels in zip(arrays, batch.unbind(1), strict=True):
+            found = list(stored_rows(array, rows))
+            for stored, numbers, _ in found if self._is_cold else ():
+                read_ahead(stored, numbers)
+            for part in found:
+                _fill(*part, to_srgb, pixels if planar else pixels.permute(0, 3, 1, 2))
+        self._is_cold = _storage_reads() != before
+        return batch.flatten(1, 2) if planar else batch[:, 0].permute(0, 3, 1, 2)
 
 
-def _copy(row: NDArray[Any], to_srgb: bool, planes: Tensor) -> None:
-    """Copy an (H, W, C) row of an array to (C, H, W) planes."""
-    if compiled and row.dtype == np.float16 and planes.dtype == torch.float32:
-        table = _srgb_table_of_floats() if to_srgb else None
-        compiled.fill_planes(np.ascontiguousarray(row), table, planes.numpy())
+def _storage_reads() -> int:
+    """Count what this thread has read from storage, and where it had to wait for it."""
+    usage = resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF))
+    return usage.ru_inblock + usage.ru_majflt
+
+
+def _fill(array: NDArray[Any], rows: Ints, places: Ints, to_srgb: bool, batch: Tensor) -> None:
+    """Copy (H, W, C) rows of an array to places of a batch, shape (n, C, H, W)."""
+    is_planar = batch.is_contiguous()
+    memory = batch if is_planar else batch.permute(0, 2, 3, 1)
+    if compiled and batch.dtype != torch.float64 and memory.is_contiguous() and _is_plain(array):
+        compiled.fill_batch(
+            array,
+            np.ascontiguousarray(rows, np.int64),
+            np.ascontiguousarray(places, np.int64),
+            _table(to_srgb, batch.dtype),
+            memory.view(torch.uint8).numpy(),
+            math.prod(array.shape[1:3]),
+            batch.itemsize,
+            is_planar,
+        )
         return
+    for row, place in zip(rows.tolist(), places.tolist(), strict=True):
+        # Transposing as float16 and converting then is twice as fast as both at once.
+        planes = array[row].transpose(2, 0, 1).copy()
+        batch[place].copy_(_encode(planes, to_srgb, batch.dtype))
+
+
+def _is_plain(array: NDArray[Any]) -> bool:
+    """Whether the compiled code takes an array: such as images in a file."""
+    is_image = isinstance(array, np.ndarray) and array.dtype == np.float16 and array.shape[3] == 3
+    return is_image and array.flags.c_contiguous and array.flags.aligned
+
+
+@cache
+def _table(to_srgb: bool, dtype: torch.dtype) -> NDArray[np.uint8] | None:
+    """Return what every float16 becomes, by bit patterns; None if no table is needed."""
+    if not to_srgb and dtype in (torch.float32, torch.float16):
+        return None
+    return _encode(linear_values(), to_srgb, dtype).to(dtype).view(torch.uint8).numpy()
+
+
+def _encode(values: NDArray[Any], to_srgb: bool, dtype: torch.dtype) -> Tensor:
+    """Return values in the color that is wanted and, for uint8, as levels."""
+    if dtype != torch.uint8:
+        return torch.from_numpy(srgb(values) if to_srgb else values)
     if to_srgb:
-        row = srgb8(row) if planes.dtype == torch.uint8 else srgb(row)
-    elif planes.dtype == torch.uint8:
-        row = np.rint(row.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
-    # Transposing as float16 and converting then is twice as fast as both at once.
-    planes.copy_(torch.from_numpy(row.transpose(2, 0, 1).copy()))
+        return torch.from_numpy(srgb8(values))
+    with np.errstate(invalid="ignore"):  # signaling NaNs
+        light = np.nan_to_num(values.astype(np.float32)).clip(0, 1)
+    return torch.from_numpy(np.rint(255 * light).astype(np.uint8))
 
 
-def _check(dataset: Dataset, masks: Sequence[str], color: str, dtype: torch.dtype) -> None:
+def _check(
+    dataset: Dataset,
+    masks: Sequence[str],
+    color: str,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format,
+) -> None:
     if dataset.images is None:
         raise UsageError("the dataset has no images", hint="compress it with `images`")
     if dtype not in (torch.uint8, *_FLOATS):
@@ -376,6 +442,9 @@ def _check(dataset: Dataset, masks: Sequence[str], color: str, dtype: torch.dtyp
         raise UsageError(f"the dataset has no mask {missing[0]!r}; its masks: {present}")
     if color not in _COLORS:
         raise UsageError(f"color is {color!r}, expected one of {', '.join(_COLORS)}")
+    if memory_format not in _MEMORY_FORMATS:
+        expected = " or ".join(map(str, _MEMORY_FORMATS))
+        raise UsageError(f"memory_format is {memory_format!r}, expected {expected}")
 
 
 def _import_tv_tensors() -> Any:
@@ -539,7 +608,7 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
             )
         self.labels = _number_rows(labels, len(images))
         self.augment = augmentation(training)
-        self._buffers = _Buffers()
+        self._reader = _Reader()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -552,6 +621,6 @@ class TorchDataset(data.Dataset[tuple[Tensor, Tensor, Tensor]]):
         """Read the rows of a batch in the order of the file, and augment them together."""
         every = range(len(self))
         wanted = [every[row] for row in rows]
-        images = _read([self.images], wanted, False, torch.float32, self._buffers)
+        images = self._reader.read([self.images], wanted, torch.float32)
         parts = zip(images, self.augment(images), self.labels[wanted], strict=True)
         return [_BatchItem(item) for item in parts]

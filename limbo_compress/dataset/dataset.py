@@ -364,6 +364,7 @@ class Dataset:
         transform: Callable[..., Any] | None = None,
         tv_tensors: bool = False,
         classes: Iterable[str] | Mapping[str, int] | None = None,
+        memory_format: torch.memory_format | None = None,
     ) -> Samples:
         """Make a map-style dataset for PyTorch's ``DataLoader``.
 
@@ -382,7 +383,9 @@ class Dataset:
             from ..torch import Samples
         except ModuleNotFoundError as error:
             raise missing_extra(f"this needs PyTorch: {error}", "torch") from error
-        return Samples(self, labels, masks, boxes, color, dtype, transform, tv_tensors, classes)
+        return Samples(
+            self, labels, masks, boxes, color, dtype, transform, tv_tensors, classes, memory_format
+        )
 
     @cached_property
     def _starts(self) -> list[int]:

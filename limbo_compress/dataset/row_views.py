@@ -25,8 +25,10 @@ __all__ = [
     "MappedRows",
     "Rows",
     "locate",
+    "read_ahead",
     "release",
     "starts_of",
+    "stored_rows",
 ]
 
 Item = TypeVar("Item")
@@ -175,6 +177,15 @@ class Rows(NDArrayOperatorsMixin):
             )
         return values
 
+    def stored(self, rows: Sequence[int]) -> Iterator[tuple[NDArray[Any], Ints, Ints]]:
+        """Yield what `stored_rows` does, for each of the arrays."""
+        numbers = self._rows[rows]
+        order = np.argsort(numbers, kind="stable")
+        edges = np.searchsorted(numbers[order], self._starts).tolist()
+        for part, (array, start) in enumerate(zip(self._arrays, self._starts, strict=False)):
+            if len(places := order[edges[part] : edges[part + 1]]):
+                yield array, numbers[places] - start, places
+
     def _row(self, row: int) -> NDArray[Any]:
         part, row = locate(self._starts, row)
         values: NDArray[Any] = self._arrays[part][row]
@@ -192,14 +203,46 @@ def release(rows: NDArray[Any]) -> None:
 
     They would count as memory of this process.
     """
+    if memory_map := _memory_map(rows):
+        memory_map.madvise(mmap.MADV_DONTNEED)
+
+
+def read_ahead(rows: NDArray[Any], numbers: Ints) -> None:
+    """Have the system read rows of a file, and nothing but them, without waiting for it.
+
+    Where a row is touched that is not in memory, Linux reads as much as the device has set for
+    files that are read from start to end, which may be 8 MB.
+    """
+    memory_map = _memory_map(rows)
+    if memory_map and rows.flags.c_contiguous:
+        size = rows[:1].nbytes
+        first = rows.ctypes.data - np.frombuffer(memory_map, np.uint8).ctypes.data
+        for number in numbers.tolist():
+            start = first + number * size
+            page = start - start % mmap.PAGESIZE
+            memory_map.madvise(mmap.MADV_WILLNEED, page, start + size - page)
+
+
+def _memory_map(rows: NDArray[Any]) -> mmap.mmap | None:
     base: Any = rows
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap):
-        base.madvise(mmap.MADV_DONTNEED)
+    return base if isinstance(base, mmap.mmap) else None
 
 
 Array = NDArray[Any] | Rows
+
+
+def stored_rows(array: Array, rows: Sequence[int]) -> Iterator[tuple[NDArray[Any], Ints, Ints]]:
+    """Yield each array that rows are in, their numbers there and their places among `rows`.
+
+    The numbers are in the order of the file.
+    """
+    if isinstance(array, Rows):
+        yield from array.stored(rows)
+    else:
+        places = np.argsort(rows, kind="stable")
+        yield array, np.asarray(rows)[places], places
 
 
 class _NotAnArrayError(UsageError, AttributeError):
