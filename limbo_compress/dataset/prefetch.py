@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Sized
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar, cast
 
 from ..errors import UsageError
@@ -81,12 +82,18 @@ class _Reading(Iterator[Batch]):
     def __next__(self) -> Batch:
         if not self._close.alive:
             raise StopIteration
-        batch, error = self._ready.get()
+        batch, error = self._next()
         self._slots.release()
         if error is not None:
             self._close()
             raise error
         return cast(Batch, batch)
+
+    def _next(self) -> tuple[Batch | None, BaseException | None]:
+        while True:
+            # Python only sees a signal that arrives just before it waits when it stops waiting.
+            with suppress(Empty):
+                return self._ready.get(timeout=1)
 
 
 # A batch, or the exception that ended reading; StopIteration is the end.

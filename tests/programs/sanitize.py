@@ -102,25 +102,33 @@ def call_fill_row(random: Generator) -> None:
     color.compiled.fill_row(*arguments)
 
 
-def call_fill_planes(random: Generator) -> None:
-    """Pass a row, a table and planes, which need not belong together."""
-    pixels = int(random.integers(0, 200))
-    row: NDArray[np.uint16] = random.integers(0, 1 << 16, (pixels, 3), np.uint16)
-    table: NDArray[np.float32] | None = None
-    if random.random() < 0.3:
-        table = random.random(1 << 16, np.float32)
-    planes: NDArray[np.float32] = np.empty((3, pixels), np.float32)
-    place = int(random.integers(8))
-    if place == 0:
-        row = np.resize(row, any_number(random) % 2000)
-    elif place == 1:
-        planes = np.empty(any_number(random) % 2000, np.float32)
-    elif place == 2:
-        table = np.empty(any_number(random) % 2000, np.float32)
-    _modules["_planes"].fill_planes(row.view(np.float16), table, planes)
-    bits = row.reshape(-1, 3).T
-    expected = bits.copy().view(np.float16).astype(np.float32) if table is None else table[bits]
-    assert np.array_equal(planes.reshape(3, -1), expected, equal_nan=True)
+def call_fill_batch(random: Generator) -> None:
+    """Pass rows, a table and a batch, which need not belong together."""
+    stored, pixels, room, count = (int(number) for number in random.integers(1, 40, 4))
+    size, planar = int(random.choice([1, 2, 4])), bool(random.integers(2))
+    bits: NDArray[np.uint16] = random.integers(0, 1 << 16, (stored, pixels, 3), np.uint16)
+    rows = random.integers(0, stored, count)
+    places = random.permutation(room)[:count]
+    table: NDArray[Any] | None = None
+    unsigned = np.dtype(f"u{size}")
+    if size == 1 or random.random() < 0.3:
+        table = random.integers(0, 1 << 8, 1 << 16).astype(unsigned)
+    batch = np.zeros((room, 3, pixels) if planar else (room, pixels, 3), unsigned)
+    arguments: list[Any] = [bits, rows[: len(places)], places, table, batch, pixels, size, planar]
+    changed = int(random.integers(16))
+    if changed in (1, 2):
+        arguments[changed] = arguments[changed].copy()
+        arguments[changed][random.integers(len(places))] = any_number(random)
+    elif changed in (0, 3, 4):
+        arguments[changed] = np.zeros(any_number(random) % 2000, unsigned)
+    elif changed in (5, 6):
+        arguments[changed] = any_number(random) % (1 << 31)
+    _modules["_planes"].fill_batch(*arguments)
+    if changed > 6:
+        halves = bits.view(np.float16)
+        values = table[bits] if table is not None else halves if size == 2 else halves.astype("f4")
+        expected = (values.swapaxes(1, 2) if planar else values)[rows[: len(places)]]
+        assert np.array_equal(batch[places].view(expected.dtype), expected, equal_nan=table is None)
 
 
 def repeat(work: Callable[[Generator], None]) -> str:
@@ -152,7 +160,7 @@ def main() -> None:
     _modules.update({Path(path).stem: load(path) for path in sys.argv[1:]})
     png.compiled = _modules["_unfilter"]
     color.compiled = _modules["_resample"]
-    for work in (decode_png, call_unfilter, resize_image, call_fill_row, call_fill_planes):
+    for work in (decode_png, call_unfilter, resize_image, call_fill_row, call_fill_batch):
         print(repeat(work), flush=True)
 
 
