@@ -76,7 +76,7 @@ demo: $(BIN)/installed-demo  ## generate a small campaign, compress it, and show
 
 # PyTorch's version is that of the tests and the figures. Where pip finds no CPU build, it takes CUDA's.
 torch: $(BIN)/installed  ### install PyTorch, without which its tests are skipped
-	$(BIN)/python $(PIP) $(if $(LOCKED),--no-build-isolation) torch==2.13.0 --editable '.[torch]'
+	$(BIN)/python $(PIP) $(if $(LOCKED),--no-build-isolation) torch==2.13.0 $(if $(LOCKED),,torchdata) --editable '.[torch]'
 
 wheel: .venv-dist/installed  ## build the sdist and a wheel into dist, and check them
 	PATH="$(CURDIR)/.venv-dist/bin:$$PATH" .ci/wheel

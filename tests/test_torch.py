@@ -18,9 +18,11 @@ from limbo_compress import torch as torch_module  # noqa: E402
 from limbo_compress.torch import (  # noqa: E402
     IMAGENET_MEAN,
     IMAGENET_STD,
+    BlockSampler,
     TorchDataset,
     augmentation,
     collate,
+    prefetch,
     srgb_table,
 )
 
@@ -53,15 +55,40 @@ def test_an_image_is_a_contiguous_tensor_of_its_own(dataset: Any) -> None:
 
 
 @pytest.mark.parametrize("color", ["linear", "srgb"])
-def test_compiled_code_and_numpy_give_the_same_values(
-    dataset: Any, color: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.uint8]
+)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_compiled_code_and_numpy_give_the_same_batch(
+    dataset: Any, color: str, dtype: Any, memory_format: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = [image.clone() for image in dataset.torch(color=color).__getitems__(range(12))]
+    rows = [5, 2, 14, 2, 23, 0]  # of two prefixes
+    samples = concat([dataset, dataset]).torch(
+        labels=np.arange(24), color=color, dtype=dtype, memory_format=memory_format
+    )
+    batch, labels = samples[rows]
     monkeypatch.setattr(torch_module, "compiled", None)
-    for image, expected in zip(
-        dataset.torch(color=color).__getitems__(range(12)), batch, strict=True
-    ):
-        assert torch.equal(image, expected)
+    expected, _ = samples[rows]
+    assert torch.equal(batch, expected)
+    assert labels.tolist() == rows
+    assert batch.shape == (6, 3, 24, 32)
+    assert batch.is_contiguous(memory_format=memory_format)
+    ((collated, _),) = DataLoader(samples, batch_size=6, sampler=rows)
+    assert torch.equal(batch, collated)
+    assert collated.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("color", ["linear", "srgb"])
+def test_bytes_of_what_is_no_number_are_zero(
+    tmp_path: Path, color: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    special = np.array([np.nan, np.inf, -np.inf, -1, 2, 1], np.float16)
+    np.save(tmp_path / "x-images.npy", special.reshape(1, 1, 2, 3))
+    for _ in range(2):
+        levels = load(tmp_path / "x").torch(color=color, dtype=torch.uint8)[0]
+        assert levels.permute(1, 2, 0).flatten().tolist() == [0, 255, 0, 0, 255, 255]
+        monkeypatch.setattr(torch_module, "compiled", None)
 
 
 def test_memory_is_used_again_only_when_no_tensor_has_it(dataset: Any) -> None:
@@ -112,6 +139,50 @@ def test_batches_that_are_kept_do_not_share_memory(numbered: Any, workers: int) 
     )
     for _ in range(20 if workers == 0 else 2):
         check_numbers(loader, [*range(219)])
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_batches_that_are_read_ahead_do_not_share_memory(numbered: Any, ahead: int) -> None:
+    loader = DataLoader(numbers(numbered), batch_size=8, shuffle=True)
+    for _ in range(5):
+        check_numbers(prefetch(loader, ahead), [*range(219)])
+
+
+@pytest.mark.parametrize("block", [1, 16, 219, 1000])
+def test_blocks_are_shuffled(numbered: Any, block: int) -> None:
+    samples = numbers(numbered)
+    sampler = BlockSampler(samples, block, seed=3)
+    loader = DataLoader(samples, batch_size=8, sampler=sampler)
+    check_numbers(loader, [*range(219)])
+    orders = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert orders[0] == orders[2] == list(BlockSampler(samples, block, seed=3))
+    jumps = np.count_nonzero(np.diff(orders[1]) != 1)
+    if block < 219:
+        assert orders[0] != orders[1]
+        assert 0 < jumps <= 219 // block + 1
+    else:
+        assert jumps <= 1
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+def test_each_rank_gets_as_many_rows(numbered: Any, ranks: int) -> None:
+    samplers = [BlockSampler(numbered, 16, ranks=ranks, rank=rank) for rank in range(ranks)]
+    orders = [list(sampler) for sampler in samplers]
+    assert {len(order) for order in orders} == {len(sampler) for sampler in samplers}
+    every = [row for order in orders for row in order]
+    assert set(every) == set(range(219))
+    assert len(every) < 219 + ranks
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"block": 0}, {"seed": -1}, {"ranks": 0}, {"ranks": 2, "rank": 2}]
+)
+def test_blocks_that_make_no_sense_are_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError, match="expected a block from 1"):
+        BlockSampler(range(9), **wrong)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -445,6 +516,7 @@ def test_a_detector_trains_a_step(edges: Any, torchvision: Any) -> None:
     [
         ({"masks": ["absent"]}, "no mask 'absent'; its masks: all, big"),
         ({"color": "rgb"}, "color is 'rgb', expected one of linear, srgb"),
+        ({"memory_format": torch.channels_last_3d}, "memory_format is torch.channels_last_3d"),
         ({"labels": np.zeros((3, 1))}, "labels for 3 rows, but 12 samples"),
         ({"labels": np.zeros((12, 1)), "boxes": True}, "classes of boxes"),
         ({"labels": {"big": "("}, "boxes": True}, "not a regular expression"),
