@@ -26,6 +26,10 @@ PYTHON = Path(sys.executable)
 TOOLS = {"datasets": "dataset", "litdata": "chunks", "streaming": ""}
 LABELS = {
     "ours": "limbo-compress, `load(prefix).torch()`",
+    "ahead": "the same, with `prefetch`",
+    "stored": "the same, float16 and `channels_last`",
+    "step": "the same as the first, and 20 ms of work for each batch",
+    "step-ahead": "the same, with `prefetch`",
     "tutorial": "reference's tutorial: `pickle.load`, memory map, a class",
     "datasets": "Hugging Face datasets",
     "litdata": "litdata",
@@ -33,6 +37,10 @@ LABELS = {
     "copy": "ceiling: numpy copies the rows as stored, float16 (H, W, 3)",
     "copy-planes": "numpy copies the rows to float32 (3, H, W)",
 }
+# These have no workers.
+ALONE = ("copy", "copy-planes", "ahead", "step-ahead", "stored")
+# What reads batches that are not in memory, and how many.
+COLD = {"copy": 5, "ours": 25, "ahead": 25}
 EPOCHS = 3
 
 Results = dict[str, Any]
@@ -79,18 +87,28 @@ def run(name: str, data: Path, *arguments: object) -> Results:
 
 def measure(samples: int, repeats: int) -> Results:
     data = prepare(samples)
-    results: Results = {"machine": bench.machine(), "samples": samples, "epochs": {}, "open": {}}
+    results: Results = {
+        "machine": bench.machine(),
+        "samples": samples,
+        "epochs": {},
+        "open": {},
+        "cold": {},
+    }
     for turn in range(repeats):
         print(f"round {turn + 1} of {repeats}", flush=True)
         for name in ("open", "open-by-hand"):
             results["open"].setdefault(name, []).append(run(name, data["ours"]))
         for workers in (0, 2, 4):
             for name in LABELS:
-                if workers and name.startswith("copy"):
+                if workers and name in ALONE:
                     continue
                 figures = run(name, data.get(name, data["ours"]), workers, EPOCHS)
                 results["epochs"].setdefault(f"{name}-{workers}", []).append(figures)
                 print(f"{name:12} {workers} workers: {shown(figures)}", flush=True)
+        for name, batches in COLD.items():
+            figures = run("cold", data["ours"], name, batches)
+            results["cold"].setdefault(name, []).append(figures)
+            print(f"{name:12} cold: {figures}", flush=True)
     return results
 
 
@@ -121,6 +139,21 @@ def table(results: Results) -> list[str]:
     return lines
 
 
+def reading(results: Results) -> list[str]:
+    """Table of what reading takes where the file does not fit in memory."""
+    lines = [
+        "| in memory of 768 MB, nothing of the file is cached | | bytes read for each needed |",
+        "| --- | --: | --: |",
+    ]
+    for name, runs in results["cold"].items():
+        done = [run for run in runs if "seconds" in run]
+        if done:
+            speed = median(run["rows"] / run["seconds"] for run in done)
+            amplification = median(run["amplification"] for run in done)
+            lines.append(f"| {LABELS[name]} | {speed:.0f} rows/s | {amplification:.2f} |")
+    return lines
+
+
 def opening(results: Results) -> list[str]:
     """Table of what happens before training."""
     ours, by_hand = (
@@ -145,6 +178,8 @@ def figures(results: Results) -> list[str]:
         "",
         *table(results),
         "",
+        *reading(results),
+        "",
         f"{results['samples']} generated renders, rows of 224 × 224; medians of"
         f" {len(results['open']['open'])} rounds of {EPOCHS} epochs; {machine['cpu']},"
         f" {machine['cpus']} CPUs.",
@@ -154,7 +189,7 @@ def figures(results: Results) -> list[str]:
 def markdown(results: Results) -> str:
     problems = {
         f"{name}: {run['problem']}"
-        for name, runs in results["epochs"].items()
+        for name, runs in [*results["epochs"].items(), *results["cold"].items()]
         for run in runs
         if "problem" in run
     }

@@ -2,7 +2,8 @@
 
 ``python load_contenders.py NAME DATA [WORKERS EPOCHS]`` reads all rows in random order, as float32
 tensors of shape (3, H, W) in batches of 64, through PyTorch's ``DataLoader``, and prints figures as
-JSON. Imports are inside the functions, because no environment has all of them.
+JSON. ``cold DATA NAME BATCHES`` reads batches in a cgroup that has less memory than the file.
+Imports are inside the functions, because no environment has all of them.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 NOT_INSTALLED = 3  # the exit code
 SIZE = (224, 224)
 BATCH = 64
+STEP = 0.02  # seconds in which a network works on a batch
+COLD_MEMORY = 768 << 20
 
 
 def pss(process: int) -> int:
@@ -88,20 +93,34 @@ def loader(dataset: Any, workers: int, **more: Any) -> Any:
     return DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=workers, **more)
 
 
-def ours(data: str, workers: int) -> Callable[[], Iterable[Any]]:
+def ours(
+    data: str, workers: int, ahead: bool = False, step: float = 0, **options: Any
+) -> Callable[[], Iterable[Any]]:
     """`Dataset.torch` of this project, with the metadata of a row of each batch in use."""
     from limbo_compress import load
 
     dataset = load(data)
-    batches = loader(dataset.torch(labels={"30B"}), workers)
+    batches = loader(dataset.torch(labels={"30B"}, **options), workers)
+    if ahead:
+        from limbo_compress.torch import prefetch
+
+        batches = prefetch(batches)
 
     def epoch() -> Iterable[Any]:
         for number, batch in enumerate(batches):
             assert dataset.metadata is not None
             dataset.metadata[number]
             yield batch
+            time.sleep(step)
 
     return epoch
+
+
+def stored(data: str, workers: int) -> Callable[[], Iterable[Any]]:
+    """The same, with the values and the order of the file."""
+    import torch
+
+    return ours(data, workers, dtype=torch.float16, memory_format=torch.channels_last)
 
 
 class ByHand:
@@ -281,12 +300,50 @@ def opening_by_hand(data: str) -> dict[str, float]:
     }
 
 
+def limit_memory() -> None:
+    """Move this process to a cgroup that has less memory than the file; needs root."""
+    root = Path("/sys/fs/cgroup")
+    is_old = (root / "memory").is_dir()
+    group = root / ("memory/limbo-bench" if is_old else "limbo-bench")
+    group.mkdir(exist_ok=True)
+    limit = "memory.limit_in_bytes" if is_old else "memory.max"
+    (group / limit).write_text(str(COLD_MEMORY))
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def bytes_read() -> int:
+    """Bytes that this process has had read from the device."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes:"))
+
+
+def cold(data: str, name: str, batches: str) -> dict[str, float]:
+    """Read batches where the file is not in memory, and does not fit there."""
+    import torch  # noqa: F401 - so that its files are not counted
+
+    limit_memory()
+    epoch = CONTENDERS[name](data, 0)
+    for _ in islice(epoch(), 1):  # imports, and opens files
+        pass
+    with open(f"{data}-images.npy", "rb") as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    before, begun = bytes_read(), time.perf_counter()
+    rows = BATCH * sum(1 for _ in islice(epoch(), int(batches)))
+    seconds = time.perf_counter() - begun
+    needed = rows * SIZE[0] * SIZE[1] * 3 * 2
+    return {"rows": rows, "seconds": seconds, "amplification": (bytes_read() - before) / needed}
+
+
 OPENING: dict[str, Callable[[str], dict[str, float]]] = {
     "open": opening,
     "open-by-hand": opening_by_hand,
 }
 CONTENDERS: dict[str, Callable[[str, int], Callable[[], Iterable[Any]]]] = {
     "ours": ours,
+    "ahead": partial(ours, ahead=True),
+    "stored": stored,
+    "step": partial(ours, step=STEP),
+    "step-ahead": partial(ours, ahead=True, step=STEP),
     "tutorial": tutorial,
     "datasets": datasets,
     "litdata": litdata,
@@ -299,8 +356,10 @@ CONTENDERS: dict[str, Callable[[str, int], Callable[[], Iterable[Any]]]] = {
 def main(name: str, data: str, workers: str = "0", epochs: str = "1") -> int:
     """Run one; a library that is missing is told by an exit code of its own."""
     try:
-        if name in OPENING:
-            figures: dict[str, Any] = OPENING[name](data)
+        if name == "cold":
+            figures: dict[str, Any] = cold(data, workers, epochs)
+        elif name in OPENING:
+            figures = OPENING[name](data)
         else:
             # Of this project, three epochs show whether memory grows.
             peaks_of = 3 if name == "ours" else 1
