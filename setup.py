@@ -26,7 +26,7 @@ MODULES = [
         # Without a compiler, numpy and OpenCV take over, but a wheel that is published has it all.
         optional="LIMBO_COMPRESS_MUST_COMPILE" not in os.environ,
     )
-    for name in ("imaging._resample", "imaging._unfilter", "dataset._planes")
+    for name in ("imaging._resample", "imaging._scanlines", "imaging._unfilter", "dataset._planes")
 ]
 
 ROOT = Path(__file__).parent

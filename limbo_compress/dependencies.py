@@ -126,12 +126,13 @@ def installation() -> dict[str, str]:
 
     opencv = _describe("cv2")
     inflate = _describe("isal") if find_spec("isal") else f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
+    plain = compiled_or("scan lines by OpenEXR", "imaging._scanlines", _describe("zlib_ng"))
     return {
         "plain PNGs": compiled_or(opencv, "imaging._unfilter", f"compiled, {inflate}"),
         "other images": opencv,
         "resampling": compiled_or(_describe("numpy"), "imaging._resample"),
         "JSON": _describe("orjson"),
-        "masks": f"{_describe('OpenEXR')}, {_describe('mmh3')}",
+        "masks": f"{_describe('OpenEXR')}, {_describe('mmh3')}, {plain}",
         "tensors": compiled_or(_describe("numpy"), "dataset._planes"),
     }
 

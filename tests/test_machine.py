@@ -153,7 +153,10 @@ def test_when_memory_is_short_the_image_is_not_to_blame(tmp_path: Path, kind: st
         path = tmp_path / f"{name}.{kind}"
         if kind == "exr":
             names = (b"crypto00.R", b"crypto00.G")
-            planes = {name: np.zeros((side // 8, 4 * side), "<f4") for name in names}
+            planes = {
+                name: np.zeros((side // 8, 4 * side), kind)
+                for name, kind in zip(names, ("<f4", "<f2"), strict=True)
+            }
             path.write_bytes(exr(Part(planes)))
         else:
             image = Image.new("RGB", (side, side // 2))

@@ -3,5 +3,5 @@
 ::
 
     PNG, JPEG ──► image: decode (png or OpenCV) ──► color ──► resample ──► row
-    OpenEXR ────► cryptomatte: ranks ──► mattes ────────────► resample ──► float32 rows
+    OpenEXR ────► cryptomatte: scanlines or OpenEXR ──► mattes ──► resample ──► float32 rows
 """

@@ -12,6 +12,8 @@ import io
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from math import prod
 from operator import itemgetter
@@ -26,8 +28,9 @@ from numpy.typing import NDArray
 from .. import limits
 from ..array_kinds import MASKS
 from ..errors import SampleError
-from . import exr
+from . import exr, scanlines
 from .resample import Doubles, resample
+from .scanlines import Covered
 
 __all__ = [
     "Covered",
@@ -71,24 +74,6 @@ class Cryptomatte(NamedTuple):
         """How many lines to decode at once: whole chunks, and most files in one piece."""
         line_bytes = self.part.data_window.shape[1] * self.part.pixel_bytes
         return max(1, _STRIP_BYTES // (line_bytes * self.part.chunk_lines)) * self.part.chunk_lines
-
-
-class Covered(NamedTuple):
-    """Pixels that labels cover, in one rank of a strip.
-
-    Attributes
-    ----------
-    pixels : ndarray of int64, shape (pixels,)
-        Their places in the image, counted in the order of its rows.
-    ids : ndarray of int64, shape (pixels,)
-        For each the place of its id among those that were asked for.
-    amounts : ndarray of float64, shape (pixels,)
-        Its coverage.
-    """
-
-    pixels: NDArray[np.intp]
-    ids: NDArray[np.intp]
-    amounts: Doubles
 
 
 def label_id(label: str) -> float:
@@ -230,23 +215,53 @@ def _check_pixels(part: exr.ExrPart, name: str, channels: Sequence[str], path: s
     raise SampleError(problem, path)
 
 
-def _decode(cryptomatte: Cryptomatte) -> Iterator[tuple[int, list[NDArray[np.float32]]]]:
-    """Yield each strip: its first line, and its channels, each of shape (lines, width).
+class _Stream(io.BytesIO):
+    """A file that knows whether it ended early, which OpenEXR checks in compressed lines only."""
 
-    Without ``header()``, which crashes: see `exr`.
+    is_short = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.is_short |= len(data) < (size or 0)
+        return data
+
+
+def _find_all(cryptomatte: Cryptomatte, ids: NDArray[np.float32]) -> Iterator[Covered]:
+    """Find covered pixels, and count them from the corner of the data window.
+
+    OpenEXR judges the header, and every block that `scanlines` does not read.
     """
-    window = cryptomatte.part.data_window
-    height, width = window.shape
+    data, part, channels = cryptomatte.data, cryptomatte.part, cryptomatte.channels
+    height, width = part.data_window.shape
+    top = part.data_window.top
     kind = Imath.PixelType(Imath.PixelType.FLOAT)
-    lines = min(cryptomatte.strip_lines, height)
+    stream = _Stream(data) if part.compression == "none" else io.BytesIO(data)
+    with _openexr_errors(cryptomatte):
+        file = OpenEXR.InputFile(stream)  # without header(), which crashes: see exr
+        file.channels(channels[:1], kind, top, top)  # only now it refuses some headers
+    done = 0
+    for found, lines in scanlines.find_covered(data, part, channels, ids):
+        yield found
+        done = lines
+    for line in range(done, height, cryptomatte.strip_lines):
+        lines = min(cryptomatte.strip_lines, height - line)
+        with _openexr_errors(cryptomatte):
+            pixels = file.channels(channels, kind, top + line, top + line + lines - 1)
+            if isinstance(stream, _Stream) and stream.is_short:
+                raise ValueError("the file ends early")
+        planes = [np.frombuffer(p, np.float32).reshape(lines, width) for p in pixels]
+        for rank_ids, coverage in zip(planes[0::2], planes[1::2], strict=True):
+            found = _find(rank_ids, coverage, ids)
+            yield found._replace(pixels=found.pixels + line * width)
+
+
+@contextmanager
+def _openexr_errors(cryptomatte: Cryptomatte) -> Iterator[None]:
     try:
-        file = OpenEXR.InputFile(io.BytesIO(cryptomatte.data))
-        for line in range(0, height, cryptomatte.strip_lines):
-            lines = min(cryptomatte.strip_lines, height - line)
-            y = window.top + line
-            pixels = file.channels(cryptomatte.channels, kind, y, y + lines - 1)
-            yield line, [np.frombuffer(p, np.float32).reshape(lines, width) for p in pixels]
+        yield
     except (OSError, RuntimeError, TypeError, ValueError) as error:
+        height, width = cryptomatte.part.data_window.shape
+        lines = min(cryptomatte.strip_lines, height)
         # OpenEXR does not tell clearly when memory is short. In that case this raises MemoryError.
         np.empty((2 * len(cryptomatte.channels), lines, width), np.float32)
         problem = f"OpenEXR cannot read the cryptomatte: {error}"
@@ -265,22 +280,20 @@ def covered(cryptomatte: Cryptomatte, ids: NDArray[np.float32]) -> Iterator[Cove
     MemoryError
         If memory is short.
     """
-    for line, planes in _decode(cryptomatte):
-        for rank_ids, coverage in zip(planes[0::2], planes[1::2], strict=True):
-            found = _in_image(cryptomatte.part, line, _find(rank_ids, coverage, ids))
-            if not np.isfinite(found.amounts).all():
-                problem = "the cryptomatte has a coverage that is not a number"
-                raise SampleError(problem, cryptomatte.path)
-            yield found
+    for found in map(partial(_in_image, cryptomatte.part), _find_all(cryptomatte, ids)):
+        if not np.isfinite(found.amounts).all():
+            problem = "the cryptomatte has a coverage that is not a number"
+            raise SampleError(problem, cryptomatte.path)
+        yield found
 
 
-def _in_image(part: exr.ExrPart, line: int, found: Covered) -> Covered:
-    """Count pixels from the corner of the image instead of a strip, and leave out those outside."""
+def _in_image(part: exr.ExrPart, found: Covered) -> Covered:
+    """Count pixels from the corner of the image, and leave out those outside."""
     window, display = part.data_window, part.display_window
-    if line == 0 and window == display:
+    if window == display:
         return found
     y, x = np.divmod(found.pixels, window.shape[1])
-    y += line + window.top - display.top
+    y += window.top - display.top
     x += window.left - display.left
     height, width = display.shape
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
@@ -337,7 +350,7 @@ def mattes(
         sums = np.zeros((len(some), pixels))
         for found in covered(cryptomatte, ids):
             for total, member in zip(sums, members, strict=True):
-                total[found.pixels] += np.where(member[found.ids], found.amounts, 0)
+                np.add.at(total, found.pixels, np.where(member[found.ids], found.amounts, 0))
         yield from sums.reshape(-1, *cryptomatte.shape)
 
 

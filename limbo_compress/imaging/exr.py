@@ -18,7 +18,7 @@ from ..errors import SampleError
 __all__ = ["FLOAT", "HALF", "MAGIC", "Channel", "ExrPart", "Window", "read_header"]
 
 MAGIC = b"\x76\x2f\x31\x01"
-_DEEP, _MULTI_PART = 0x800, 0x1000
+_TILED, _DEEP, _MULTI_PART = 0x200, 0x800, 0x1000
 _LONGEST_NAME = 255
 # Per part. Real files have some dozens; a damaged one of a gigabyte could have 100 million.
 _MOST_ATTRIBUTES = 10_000
@@ -54,6 +54,10 @@ class Channel(NamedTuple):
     pixel_type: int
     sampling: tuple[int, int]
 
+    @property
+    def value_bytes(self) -> int:
+        return 2 if self.pixel_type == HALF else 4
+
 
 class ExrPart(NamedTuple):
     """A part of a file: an image of its own. Most files have one."""
@@ -66,11 +70,12 @@ class ExrPart(NamedTuple):
     chunk_lines: int  # those that are compressed together, or those of a tile
     is_deep: bool  # pixels have several samples each
     tile_shape: tuple[int, int]  # height and width; (0, 0) if there are no tiles
+    offsets_at: int  # where those of the chunks begin, in a file of scan lines and one part; else 0
 
     @property
     def pixel_bytes(self) -> int:
         """Decoded size of a pixel with all channels, in bytes."""
-        return sum(2 if found.pixel_type == HALF else 4 for found in self.channels.values())
+        return sum(found.value_bytes for found in self.channels.values())
 
     @property
     def chunks(self) -> int:
@@ -126,7 +131,7 @@ def read_header(data: bytes, path: str) -> tuple[ExrPart, ...]:
     while attributes := _take_attributes(cursor, path):
         if len(parts) == limits.EXR_PARTS:
             raise _damaged(f"it has more than {limits.EXR_PARTS} parts", path)
-        parts.append(_part(attributes, flags, path))
+        parts.append(_part(attributes, flags, cursor.at, path))
         if not flags & _MULTI_PART:
             break
     if not parts:
@@ -143,10 +148,15 @@ def _take_attributes(cursor: _Cursor, path: str) -> dict[bytes, Attribute]:
     return attributes
 
 
-def _part(attributes: dict[bytes, Attribute], flags: int, path: str) -> ExrPart:
+def _part(attributes: dict[bytes, Attribute], flags: int, end: int, path: str) -> ExrPart:
     _, kind = attributes.get(b"type", (b"", b""))
     compression, lines = _compression(attributes, path)
     tile_shape = _tile_shape(attributes, path)
+    is_plain = (
+        tile_shape == (0, 0)
+        and not flags & (_TILED | _DEEP | _MULTI_PART)
+        and kind in (b"", b"scanlineimage")
+    )
     return ExrPart(
         attributes,
         data_window=_window(attributes, b"dataWindow", path),
@@ -156,12 +166,16 @@ def _part(attributes: dict[bytes, Attribute], flags: int, path: str) -> ExrPart:
         chunk_lines=tile_shape[0] or lines,
         is_deep=kind.startswith(b"deep") or flags & (_DEEP | _MULTI_PART) == _DEEP,
         tile_shape=tile_shape,
+        offsets_at=end if is_plain else 0,
     )
 
 
 def _compression(attributes: dict[bytes, Attribute], path: str) -> tuple[str, int]:
     """Return the name of the compression, and how many lines it compresses together."""
-    number = int.from_bytes(_value(attributes, b"compression", b"compression", path), "little")
+    value = _value(attributes, b"compression", b"compression", path)
+    if len(value) != 1:
+        raise _damaged("its header has no compression", path)
+    number = value[0]
     if number >= len(_COMPRESSIONS):
         raise SampleError(f"the cryptomatte has an unknown compression: {number}", path)
     return _COMPRESSIONS[number]

@@ -138,6 +138,12 @@ UNUSABLE = {
         exr(CRYPTO).replace(b"compression\0\1\0\0\0\0", b"compression\0\1\0\0\0\x0e"),
         "unknown compression: 14",
     ),
+    "a compression of many bytes": (
+        exr(Part(PLANES, (NAMED, attribute(b"z", b"string", bytes(9999))))).replace(
+            b"compression\0\1\0\0\0\0", b"compression\0\0\x10\0\0\1"
+        ),
+        "its header has no compression",
+    ),
     "no channels": (exr(BEAUTY, Part(BEAUTY.planes)), "not pairs of id and coverage: none"),
     "ids without coverage": (
         exr(Part({b"crypto00.R": IDS, b"crypto01.R": IDS})),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from limbo_compress.array_kinds import KINDS
 from limbo_compress.dataset.untrusted_pickle import DAMAGED, load_list
@@ -28,6 +29,7 @@ from limbo_compress.formats import npy, shard_record
 from limbo_compress.formats.filestate import FileState
 from limbo_compress.formats.index import Entry, read_index
 from limbo_compress.formats.pickling import abridge, fragment, load_fragment
+from limbo_compress.imaging import scanlines
 from limbo_compress.imaging.cryptomatte import label_id, mattes, open_cryptomatte
 from limbo_compress.imaging.decode import decode
 from limbo_compress.imaging.image import convert
@@ -181,8 +183,19 @@ def _jpegs() -> list[bytes]:
 
 
 def _read_exr(data: bytes) -> bool:
+    found = _read_mattes(data)
+    compiled, scanlines.compiled = scanlines.compiled, None  # type: ignore[assignment]
+    try:
+        if not np.array_equal(found, _read_mattes(data)):
+            raise WrongResultError("OpenEXR reads other mattes")
+    finally:
+        scanlines.compiled = compiled
+    return bool(np.isfinite(found).all())
+
+
+def _read_mattes(data: bytes) -> NDArray[np.float64]:
     cryptomatte = open_cryptomatte(data, "x.exr", _OPTIONS.max_pixels)
-    return all(np.isfinite(matte).all() for matte in mattes(cryptomatte, ("box", "b"), ["o", "."]))
+    return np.array(list(mattes(cryptomatte, ("box", "b"), ["o", "."])))
 
 
 def _exr_regions(data: bytes) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
@@ -239,12 +252,17 @@ def _exrs() -> list[bytes]:
         exrs.exr(exrs.Part(planes, (exrs.NAMED, thumbnail))),
     ]
     channels = {name.decode(): plane for name, plane in planes.items()}
+    floats = {name: plane.astype("<f4") for name, plane in channels.items()}
     compressions = ("NO", "RLE", "ZIPS", "ZIP", "PIZ", "B44", "HTJ2K32", "ZSTD")
-    return seeds + [
-        exrs.written(channels, compression, is_tiled)
-        for compression in compressions
-        for is_tiled in (False, True)
-    ]
+    return (
+        seeds
+        + [
+            exrs.written(channels, compression, is_tiled)
+            for compression in compressions
+            for is_tiled in (False, True)
+        ]
+        + [exrs.written(floats, compression) for compression in ("NO", "ZIPS", "ZIP")]
+    )
 
 
 def _read_json(data: bytes) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from limbo_compress.imaging import color, png
+from limbo_compress.imaging import color, png, scanlines
 from limbo_compress.imaging.decode import decode
 from limbo_compress.imaging.resample import axis_operator
 from tests.pictures import png as make_png
@@ -131,6 +131,49 @@ def call_fill_batch(random: Generator) -> None:
         assert np.array_equal(batch[places].view(expected.dtype), expected, equal_nan=table is None)
 
 
+def filtered(lines: NDArray[np.uint8]) -> bytes:
+    """Do to lines what OpenEXR does before it deflates them."""
+    split = np.concatenate([lines.ravel()[0::2], lines.ravel()[1::2]])
+    split[1:] -= split[:-1] - 128
+    return bytes(split)
+
+
+def find_covered(random: Generator) -> None:
+    """Find pixels in a block, and then with an argument that does not belong to the others."""
+    height, width, ranks, others = (int(n) for n in random.integers(1, (5, 40, 4, 3)))
+    values = np.array([0, -0.0, 1, 2, 3, np.nan, np.inf], np.float32)
+    planes = random.choice(values, (height, 2 * ranks + others, width))
+    planes[random.random(planes.shape[:2]) < 0.5, 1:] = 0
+    order = random.permutation(2 * ranks + others)[: 2 * ranks]
+    channels = np.array([(4 * width * order[row], row) for row in np.argsort(order)], np.int64)
+    ids = np.arange(1, random.integers(1, 4), dtype=np.float32)
+    is_filtered = random.random() < 0.7
+    lines = planes.reshape(height, -1).view(np.uint8)
+    block = filtered(lines) if is_filtered else lines.tobytes()
+    most = height * width * ranks
+    entries = np.zeros(most, scanlines._ENTRY)
+    arguments: list[Any] = [block, is_filtered, lines.shape[1], width, channels, 0, ids, entries, 0]
+    count = _modules["_scanlines"].find_covered(*arguments)
+    pairs = planes[:, order].reshape(height, ranks, 2, width)
+    places = np.argwhere(np.isin(pairs[:, :, 0], ids) & (pairs[:, :, 1] != 0))
+    expected = [
+        (y * width + x, pairs[y, rank, 0, x] - 1, pairs[y, rank, 1, x]) for y, rank, x in places
+    ]
+    for name, column in zip(("pixel", "id", "amount"), zip(*expected, strict=True), strict=False):
+        np.testing.assert_array_equal(entries[name][:count], column)
+    assert count == len(expected)
+    place = int(random.choice([0, 2, 3, 4, 5, 6, 7, 8]))
+    if place == 0:
+        arguments[0] = random.bytes(any_number(random) % 2000)
+    elif place == 4 and random.random() < 0.7:
+        channels.ravel()[random.integers(channels.size)] = any_number(random)
+    elif place in (4, 6, 7):
+        arguments[place] = np.resize(arguments[place], any_number(random) % 500)
+    else:
+        arguments[place] = any_number(random)
+    _modules["_scanlines"].find_covered(*arguments)
+
+
 def repeat(work: Callable[[Generator], None]) -> str:
     random = np.random.default_rng(1)
     done = refused = 0
@@ -160,7 +203,8 @@ def main() -> None:
     _modules.update({Path(path).stem: load(path) for path in sys.argv[1:]})
     png.compiled = _modules["_unfilter"]
     color.compiled = _modules["_resample"]
-    for work in (decode_png, call_unfilter, resize_image, call_fill_row, call_fill_batch):
+    pngs, rows = (decode_png, call_unfilter), (resize_image, call_fill_row, call_fill_batch)
+    for work in (*pngs, *rows, find_covered):
         print(repeat(work), flush=True)
 
 
