@@ -21,6 +21,7 @@ line prints the flag instead.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -158,6 +159,13 @@ class InputError(LimboError):
 
 class MissingError(InputError, FileNotFoundError):
     """There are no outputs of a prefix."""
+
+    def __init__(self, problem: str, path: str = "", hint: str = "") -> None:
+        super().__init__(problem, path, hint)
+        self.errno, self.strerror, self.filename = errno.ENOENT, problem, path
+
+    def __reduce__(self) -> tuple[type[MissingError], tuple[str, str, str]]:
+        return type(self), (self.problem, self.path, self.hint)
 
 
 class SampleError(LimboError):

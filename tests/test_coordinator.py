@@ -104,7 +104,7 @@ def test_messages_of_libraries_are_warnings_about_samples(
     report = compress(job(tmp_path, tmp_path, workers=workers))
     (warning,) = report.warnings
     assert warning.path == str(tmp_path / "a.json")
-    assert warning.text == "Corrupt JPEG data: 5 extraneous bytes before marker 0xdb"
+    assert warning.reason == "Corrupt JPEG data: 5 extraneous bytes before marker 0xdb"
     assert "Corrupt" not in capfd.readouterr().err
 
 

@@ -109,7 +109,7 @@ def parser() -> Parser:
             "--prefix test --images --metadata -- campaign17",
             "--prefix test --images --mask all . big '^48' -- campaign17",
         ),
-        "Cache Limbo data sets in a few large files, in parallel.",
+        "Pack Limbo data sets into a few large files, in parallel.",
         "Outputs: PREFIX-images.npy (samples, H, W, 3) float16 linear light;"
         " PREFIX-masks-NAME.npy (samples, H, W, 1) float32 coverage;"
         " PREFIX-metadata.pickle, a list with a dict for each sample, in the same order."

@@ -64,7 +64,7 @@ def parser() -> Parser:
             "test --to coco -o test-coco",
             "test --to yolo -o boxes --label 48=^48 --label 30=^30 --split 0.8",
         ),
-        "Hand compressed Limbo data sets to other tools.",
+        "Export compressed Limbo data sets to other tools.",
         "Pictures are the rows in 8-bit sRGB, named by the number of their row. With --label, what"
         " belongs to no label is left out. -- ends the options: what follows is a PREFIX.",
         _HELPS,

@@ -49,7 +49,7 @@ def parser() -> Parser:
         "inspect",
         "[options] PREFIX ...",
         ("test", "test --where '^48' --sample 50 --sheet sheet.png"),
-        "Look at what limbo-compress wrote. Without options: a summary on one screen.",
+        "Inspect what limbo-compress wrote. Without options: a summary on one screen.",
         "-- ends the options: what follows is a PREFIX.",
         {
             "--sheet": "draw them on a contact sheet, .png or .jpg",

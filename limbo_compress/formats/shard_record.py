@@ -50,16 +50,16 @@ class SampleIssue:
         Its row, or the one that it would have without the failures.
     path : str
         Its metadata file.
-    text : str
+    reason : str
         What is wrong.
     """
 
     row: int
     path: str
-    text: str
+    reason: str
 
     def __str__(self) -> str:
-        return f"{shown(self.path)}: {self.text}"
+        return f"{shown(self.path)}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -300,8 +300,8 @@ def _counts(values: Any) -> dict[str, int]:
     return {name: _count(value) for name, value in values.items()}
 
 
-def read_issues(records: Any, text: str = "text") -> tuple[SampleIssue, ...]:
-    """Make issues of what JSON holds, where `text` is the name of their text.
+def read_issues(records: Any) -> tuple[SampleIssue, ...]:
+    """Make issues of what JSON holds.
 
     Raises
     ------
@@ -309,7 +309,8 @@ def read_issues(records: Any, text: str = "text") -> tuple[SampleIssue, ...]:
         If it holds something else.
     """
     return tuple(
-        SampleIssue(_count(each["row"]), _text(each["path"]), _text(each[text])) for each in records
+        SampleIssue(_count(each["row"]), _text(each["path"]), _text(each["reason"]))
+        for each in records
     )
 
 

@@ -227,14 +227,19 @@ def _metadata_fields(counts: Counts, dataset: Dataset) -> dict[str, Any]:
         "together": _together(counts.sets, samples),
         "parts": {part: counts.parts[part] for part in PARTS} if dataset.metadata else {},
         "repeated": counts.repeated,
-        "licenses": dict(counts.licenses.most_common()),
-        "copyrights": dict(counts.copyrights.most_common()),
-        "sizes": [(*size, rows) for size, rows in counts.sizes.most_common()],
+        "licenses": dict(_ranked(counts.licenses)),
+        "copyrights": dict(_ranked(counts.copyrights)),
+        "sizes": [(*size, rows) for size, rows in _ranked(counts.sizes)],
     }
 
 
+def _ranked(counts: Counter[Any]) -> list[tuple[Any, int]]:
+    """Return the most common first; of equal ones, those that sort first, whoever counted them."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
 def _together(sets: Counter[frozenset[str]], samples: Counter[str]) -> list[tuple[str, str, int]]:
-    frequent = {name for name, _ in samples.most_common(_PAIRED)}
+    frequent = {name for name, _ in _ranked(samples)[:_PAIRED]}
     pairs: Counter[tuple[str, str]] = Counter()
     for categories, rows in sets.items():
         pairs.update(dict.fromkeys(combinations(sorted(categories & frequent), 2), rows))

@@ -232,7 +232,7 @@ class Publisher:
             self._write_issues(filenames.FAILURES, self.failures)
             # Older warnings stay where they are about outputs that stay.
             warnings = {*self._existing.warnings, *self.warnings}
-            self._write_issues(filenames.WARNINGS, sorted(warnings, key=lambda issue: issue.text))
+            self._write_issues(filenames.WARNINGS, sorted(warnings, key=lambda issue: issue.reason))
             if self._job.options.metadata:
                 self._finish_metadata()
             check_targets(self._job)
@@ -303,7 +303,7 @@ class Publisher:
         path = self._job.own_path(file_name)
         with open(path, "w", encoding="utf-8") as stream:
             for issue in sorted(issues, key=lambda issue: issue.row):
-                record = {"path": issue.path, "row": issue.row, "reason": issue.text}
+                record = {"path": issue.path, "row": issue.row, "reason": issue.reason}
                 stream.write(json.dumps(record) + "\n")
             size = stream.tell()
             stream.flush()

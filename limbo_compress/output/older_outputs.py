@@ -127,7 +127,7 @@ class ExistingOutputs:
         try:
             with reading(path), open_regular(path) as stream:
                 records = [json.loads(line) for line in stream]
-            return read_issues(records, "reason")
+            return read_issues(records)
         except (ValueError, TypeError, LookupError, RecursionError) as error:
             raise OutputError("this list cannot be read", path, _HINT) from error
 

@@ -59,7 +59,7 @@ class FailureLimit:
         for failure in record.failures:
             if self._in_a_row(failure.row) > _MAX_IN_A_ROW:
                 raise SampleError(
-                    f"one of {_MAX_IN_A_ROW + 1} bad samples in a row: {failure.text}",
+                    f"one of {_MAX_IN_A_ROW + 1} bad samples in a row: {failure.reason}",
                     failure.path,
                     "look at the machine first; if the data are bad, `max_failures` allows as many"
                     " as it says",
@@ -70,7 +70,7 @@ class FailureLimit:
             *others, last = self._failures
             for failure in others:
                 _log.error("%s", failure)
-            raise SampleError(last.text, last.path, "`on_error` skip leaves bad samples out")
+            raise SampleError(last.reason, last.path, "`on_error` skip leaves bad samples out")
         for failure in self._failures:
             _log.error("%s", failure)
         found = f"{len(self._failures)} of {self._samples} samples are bad"

@@ -52,7 +52,7 @@ def test_the_status_names_bad_samples(data: Path, command: Command) -> None:
     image.write_bytes(b"")
     compress(share(data, 1, on_error="skip"))
     (failure,) = status(data.parent / "out").failures
-    assert image.name in failure.text
+    assert image.name in failure.reason
     lines = command("--status", "--prefix", "out").stdout.splitlines()
     assert lines[0].endswith("4 of 12 samples are done, 1 of them bad")
     assert f"bad: row {failure.row}: {failure}" in lines

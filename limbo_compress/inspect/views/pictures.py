@@ -21,7 +21,7 @@ __all__ = ["Color", "ShownRow", "check_pictures", "colors", "fitted", "picture",
 Floats = NDArray[np.float32]
 Color = tuple[int, int, int]
 
-# Bright and far apart, also for color-blind eyes (after Okabe and Ito).
+# Bright and far apart, including for color-blind eyes (after Okabe and Ito).
 _COLOURS: tuple[Color, ...] = (
     *((230, 159, 0), (86, 180, 233), (0, 200, 140), (240, 228, 66), (70, 130, 255)),
     *((255, 110, 40), (230, 130, 190), (170, 255, 90), (190, 140, 255), (255, 90, 90)),
