@@ -128,11 +128,14 @@ class Publication:
                 move(final, path)
         self._sync()
         for file_name in self.sources:
-            if os.path.lexists(self._aside(file_name)):
-                if os.path.lexists(final := self.job.real_path(file_name)):
+            aside, final = self._aside(file_name), self.job.real_path(file_name)
+            if _is_same(aside, final):
+                os.unlink(aside)
+            elif os.path.lexists(aside):
+                if os.path.lexists(final):
                     problem = "a new file has this name, to which an older output must be returned"
                     raise OutputError(problem, final, "move it away")
-                move(self._aside(file_name), final)
+                move(aside, final)
         self._sync()
         os.unlink(self.job.work_path(_JOURNAL))
         return False

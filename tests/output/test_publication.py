@@ -70,6 +70,20 @@ def test_a_file_with_both_names_is_taken_back(job: Job, monkeypatch: pytest.Monk
     assert Path(job.folder, "images.npy").read_text() == "new"
 
 
+def test_an_older_output_with_both_names_is_returned(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was being set aside."""
+    publish(job, monkeypatch, renames=-1)
+    aside = os.path.join(job.folder, "older-images.npy")
+    os.link(aside, job.final_path("images.npy"))
+    found = Publication.read(job)
+    assert found is not None
+    assert not found.settle()
+    assert texts(job) == ["old", "old"]
+    assert not os.path.exists(aside)
+
+
 def test_a_publication_whose_disk_is_gone_is_not_complete(
     tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
