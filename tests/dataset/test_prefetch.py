@@ -119,9 +119,17 @@ def test_reading_ends_with_the_loop(how: str) -> None:
     assert source.read <= 6
 
 
+# A shell lets what runs in its background ignore SIGINT.
+HEAD = """
+import signal
+from limbo_compress.dataset.prefetch import prefetch
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+
+
 def run(script: str, send: int | None = None) -> tuple[int, str]:
     """Run a script until it prints a line, then send it a signal or the end of its input."""
-    program = "from limbo_compress.dataset.prefetch import prefetch\n" + script
+    program = f"{HEAD}\n{script}"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True
     ) as process:
