@@ -140,14 +140,19 @@ def visit(browser: Browser, folder: Path) -> Iterator[Visit]:
     visit.page.context.close()
 
 
+_FIRST_PAINT = """new Promise(resolve => new PerformanceObserver(entries => {
+    const [paint] = entries.getEntriesByName("first-contentful-paint");
+    if (paint) resolve(paint.startTime);
+}).observe({type: "paint", buffered: true}))"""
+
+
 def test_the_first_paint_is_within_a_second(browser: Browser, folder: Path) -> None:
     paints = []
     for _ in range(3):  # the machine may be busy with something else once, or twice
         visit = Visit(browser, folder)
-        # The browser reports a paint a moment after it.
-        entry = "performance.getEntriesByName('first-contentful-paint')[0]"
-        visit.page.wait_for_function(entry)
-        paints.append(visit.page.evaluate(f"{entry}.startTime"))
+        # The paint is reported a moment after it. Playwright would poll for it with eval, which
+        # the page's policy forbids.
+        paints.append(visit.page.evaluate(_FIRST_PAINT))
         visit.page.context.close()
     assert min(paints) < 1000, paints
 
