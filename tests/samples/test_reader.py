@@ -18,6 +18,12 @@ from limbo_compress.samples.reader import SampleReader, read_file
 from tests.jobs import wait_until
 
 
+@pytest.fixture(autouse=True)
+def _no_reader_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test begin like a process that has read nothing yet."""
+    monkeypatch.setattr(SampleReader, "_next_depth", 0)
+
+
 @pytest.fixture
 def paths(tmp_path: Path) -> list[str]:
     """Nine samples; the third is not JSON, and the fifth has no image."""
@@ -79,6 +85,103 @@ def test_a_network_filesystem_is_read_ahead(paths: list[str], opened: set[str]) 
         reader.next()
         wait_until(lambda: {"1.json", "1.png", "2.json"} <= opened, "the next two samples")
         assert "3.json" not in opened
+
+
+class LateOpens:
+    """Opens of samples 0, 1, 2 and so on, each of which is late.
+
+    None but the first returns before that of the next sample but one has begun. That begins, at
+    the latest, when the reader is asked for the sample.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+        self.begun: set[int] = set()
+        self._last = last
+        self._open_now = os.open
+        monkeypatch.setattr(os, "open", self._open)
+
+    def _open(self, path: Any, *arguments: Any, **keywords: Any) -> int:
+        if str(path).endswith(".json"):
+            number = int(Path(path).stem)
+            self.begun.add(number)
+            if number:
+                wait_until(lambda: min(number + 2, self._last) in self.begun, "the next samples")
+            else:
+                time.sleep(0.005)
+        return self._open_now(path, *arguments, **keywords)
+
+    def wait_for(self, samples: int) -> None:
+        wait_until(lambda: len(self.begun) >= samples, "samples that are read ahead")
+        assert self.begun == {*range(samples)}
+
+
+def write_samples(folder: Path, samples: int, image_bytes: int) -> list[str]:
+    for number in range(samples):
+        (folder / f"{number}.json").write_text('{"image": {"filename": "0.png"}}')
+    with open(folder / "0.png", "wb") as stream:
+        stream.truncate(image_bytes)
+    return [str(folder / f"{number}.json") for number in range(samples)]
+
+
+def test_late_samples_are_read_further_ahead_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_samples(tmp_path, 14, 1)
+    opens = LateOpens(monkeypatch, last=13)
+    with SampleReader(Options((".",), images=True), paths) as reader:
+        for begun in (3, 4, 7, 12, 13, *[14] * 9):
+            reader.next()
+            opens.wait_for(begun)
+
+
+def test_large_samples_are_not_read_further_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_samples(tmp_path, 7, 1 << 25)
+    opens = LateOpens(monkeypatch, last=6)
+    with SampleReader(Options((".",), images=True), paths) as reader:
+        for begun in (3, 4, 5, 6, 7, 7, 7):
+            reader.next()
+            opens.wait_for(begun)
+
+
+def test_the_next_reader_begins_as_far_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_samples(tmp_path, 10, 1)
+    opens = LateOpens(monkeypatch, last=9)
+    options = Options((".",), images=True)
+    with SampleReader(options, paths) as reader:
+        for _ in paths:
+            reader.next()
+    opens.begun.clear()
+    with SampleReader(options, paths) as reader:
+        for begun in (9, *[10] * 9):
+            reader.next()
+            opens.wait_for(begun)
+
+
+def test_no_thread_reads_where_nothing_is_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = write_samples(tmp_path, 10, 1)
+    options = Options((".",), images=True)
+    with monkeypatch.context() as slow, SampleReader(options, paths) as reader:
+        LateOpens(slow, last=9)
+        for _ in paths:
+            reader.next()
+
+    def is_read_ahead() -> bool:
+        before = threading.active_count()
+        with SampleReader(options, paths[:2]) as reader:
+            reader.next()
+            reads_ahead = threading.active_count() > before
+            time.sleep(0.01)  # as long as a conversion
+            reader.next()
+        return reads_ahead
+
+    assert is_read_ahead()
+    wait_until(lambda: not is_read_ahead(), "a reader without threads")
 
 
 @pytest.mark.usefixtures("_filesystem")
