@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from limbo_compress.torch import BlockSampler, prefetch  # noqa: E402
 LONG = 300.0  # seconds that nothing takes, unless it has failed
 ROWS = 50
 
-# A rank of two: it trains an epoch, and says the rows that it has seen and its weights.
+# One of several ranks: it trains an epoch of some rows, or some batches of it, and says the rows
+# that it has seen and its weights.
 RANK = """
 import json, sys
+from itertools import islice
 import numpy as np, torch
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -32,19 +35,21 @@ from torch.utils.data import DataLoader, DistributedSampler
 from limbo_compress import load
 from limbo_compress.torch import BlockSampler, prefetch
 
-prefix, meeting, rank, kind, workers = sys.argv[1:]
-rank, workers = int(rank), int(workers)
-torch.distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
-samples = load(prefix).torch(labels=np.arange(50))
+prefix, meeting, kind, *numbers, rows = sys.argv[1:]
+ranks, rank, workers, batches = map(int, numbers)
+rows = json.loads(rows)
+torch.distributed.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=ranks)
+samples = load(prefix).select(rows).torch(labels=np.array(rows))
 if kind == "block":
-    sampler = BlockSampler(samples, 8, ranks=2, rank=rank)
+    sampler = BlockSampler(samples, 8, ranks=ranks, rank=rank)
 else:
     sampler = DistributedSampler(samples)
 sampler.set_epoch(1)
 network = DistributedDataParallel(torch.nn.Linear(3 * 6 * 8, 1))
 optimizer = torch.optim.SGD(network.parameters(), lr=0.001)
+loader = prefetch(DataLoader(samples, 5, sampler=sampler, num_workers=workers))
 seen = []
-for images, labels in prefetch(DataLoader(samples, 5, sampler=sampler, num_workers=workers)):
+for images, labels in islice(loader, batches):
     assert (images == labels[:, None, None, None]).all()
     seen += labels.int().tolist()
     optimizer.zero_grad()
@@ -53,6 +58,10 @@ for images, labels in prefetch(DataLoader(samples, 5, sampler=sampler, num_worke
 print(json.dumps([seen, sum(weights.sum().item() for weights in network.parameters())]))
 torch.distributed.destroy_process_group()
 """
+
+needs_gloo = pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this PyTorch is built without torch.distributed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,27 +73,52 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(prefix)
 
 
-@pytest.mark.skipif(
-    not torch.distributed.is_available(), reason="this PyTorch is built without torch.distributed"
-)
+def train(
+    prefix: str,
+    meeting: Path,
+    sampler: str,
+    ranks: int,
+    workers: int = 0,
+    batches: int = ROWS,
+    rows: Iterable[int] = range(ROWS),
+) -> list[list[int]]:
+    """Train with several ranks; return the rows that each has seen."""
+    commands = [
+        [sys.executable, "-c", RANK, prefix, str(meeting), sampler]
+        + [str(number) for number in (ranks, rank, workers, batches)]
+        + [json.dumps([*rows])]
+        for rank in range(ranks)
+    ]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in commands]
+    try:
+        outputs = [process.communicate(timeout=LONG)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.wait() for process in processes] == [0] * ranks
+    seen, weights = zip(*map(json.loads, outputs), strict=True)
+    assert len(set(weights)) == 1
+    return list(seen)
+
+
+@needs_gloo
 @pytest.mark.parametrize(("sampler", "workers"), [("rows", 2), ("block", 0)])
 def test_two_ranks_share_the_rows(prefix: str, tmp_path: Path, sampler: str, workers: int) -> None:
-    arguments = [prefix, str(tmp_path / "meeting")]
-    commands = [
-        [sys.executable, "-c", RANK, *arguments, str(rank), sampler, str(workers)]
-        for rank in range(2)
-    ]
-    ranks = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in commands]
-    try:
-        outputs = [rank.communicate(timeout=LONG)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.wait() for rank in ranks] == [0, 0]
-    (first, weights), (second, same_weights) = map(json.loads, outputs)
+    first, second = train(prefix, tmp_path / "meeting", sampler, 2, workers)
     assert len(first) == len(second)
     assert sorted(first + second) == [*range(ROWS)]
-    assert weights == same_weights
+
+
+@needs_gloo
+@pytest.mark.parametrize("sampler", ["rows", "block"])
+def test_another_number_of_ranks_trains_the_rest_of_an_epoch(
+    prefix: str, tmp_path: Path, sampler: str
+) -> None:
+    seen = [*chain(*train(prefix, tmp_path / "two", sampler, 2, batches=2))]
+    left = sorted({*range(ROWS)} - {*seen})
+    assert len(left) == 30
+    rest = [*chain(*train(prefix, tmp_path / "three", sampler, 3, rows=left))]
+    assert sorted(seen + rest) == [*range(ROWS)]
 
 
 def loader(prefix: str, workers: int, blocks: bool) -> Any:
