@@ -45,6 +45,8 @@ FLOOR = "floor-decode-parse"
 STAGES_FAST = "stages-fast"
 BARS = ("stages", STAGES_FAST, FLOOR, "floor-inflate-parse")
 SLOW_OPEN = str(Path(__file__).with_name("slow_open"))
+# Seconds that each open of a sample's file takes longer.
+SLOW_OPENS = {"ours-2-slow": 0.005, "ours-2-slow-10": 0.01, "ours-2-slow-20": 0.02}
 REFERENCE_SAMPLES = 60
 # With masks, the reference takes seconds for a sample.
 MASKED_SAMPLES = {"reference": 5, "ours": 100}
@@ -160,12 +162,13 @@ def contenders(data: Path, samples: int, full: bool) -> dict[str, Contender]:
     result["ours-2-cold"] = Contender(
         ours(data, WORKERS, few), few, ours(data, WORKERS, 1), cold=True
     )
-    result["ours-2-slow"] = Contender(
-        ours(data, WORKERS, samples),
-        samples,
-        ours(data, WORKERS, 1),
-        environment={"PYTHONPATH": SLOW_OPEN},
-    )
+    for name, delay in SLOW_OPENS.items():
+        result[name] = Contender(
+            ours(data, WORKERS, samples),
+            samples,
+            ours(data, WORKERS, 1),
+            environment={"PYTHONPATH": SLOW_OPEN, "SLOW_OPEN_SECONDS": str(delay)},
+        )
     return result | masked_contenders(data, samples, full)
 
 

@@ -30,6 +30,8 @@ LABELS = {
     "reference-masks": "reference, images and a mask, 1 process",
     "ours-1-masks": "limbo-compress with [fast,masks], images and a mask, 1 worker",
     "ours-2-slow": "limbo-compress, 2 workers, 5 ms added to each open",
+    "ours-2-slow-10": "limbo-compress, 2 workers, 10 ms added to each open",
+    "ours-2-slow-20": "limbo-compress, 2 workers, 20 ms added to each open",
     "floor-decode-parse": "floor: only OpenCV decoding and orjson parsing, 1 process",
 }
 BARS = {
@@ -209,7 +211,8 @@ def _ratios(results: Results) -> list[str]:
     add("samples/s with a mask: 1 worker / the reference", "ours-1-masks", "reference-masks", rates)
     for name in ("pool", "datasets", "litdata", "streaming"):
         add(f"samples/s: 2 workers / {label(name)}", "ours-2", name, rates)
-    add("samples/s: 5 ms added to each open / nothing added", "ours-2-slow", "ours-2", rates)
+    for delay, name in ((5, "ours-2-slow"), (10, "ours-2-slow-10"), (20, "ours-2-slow-20")):
+        add(f"samples/s: {delay} ms added to each open / nothing added", name, "ours-2", rates)
     add("CPU time: 1 worker / decoding and parsing only", "ours-1", "floor-decode-parse", cpu)
     return lines
 

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-SECONDS = 0.005
+SECONDS = float(os.environ["SLOW_OPEN_SECONDS"])
 
 _open = os.open
 
