@@ -162,3 +162,34 @@ def test_an_epoch_is_resumed_where_it_was(
     resumed.load_state_dict(reached)
     after = [row for batch in (prefetch(resumed) if ahead else resumed) for row in rows_of(batch)]
     assert sorted(before + after) == [*range(ROWS)]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_trains_each_row_once_an_epoch(prefix: str, tmp_path: Path) -> None:
+    reason = "Lightning is not installed"
+    lightning: Any = pytest.importorskip("pytorch_lightning", reason=reason)
+    seen: list[list[float]] = []
+
+    class Network(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(3 * 6 * 8, 1)
+
+        def on_train_epoch_start(self) -> None:
+            seen.append([])
+
+        def training_step(self, batch: Any) -> Any:
+            seen[-1].extend(rows_of(batch))
+            return self.layer(batch[0].flatten(1)).square().mean()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=1e-6)
+
+    samples = load(prefix).torch(labels=np.arange(ROWS))
+    batches = torch.utils.data.DataLoader(samples, 5, sampler=BlockSampler(samples, 8))
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    trainer = lightning.Trainer(
+        accelerator="cpu", max_epochs=2, default_root_dir=tmp_path, **dict.fromkeys(quiet, False)
+    )
+    trainer.fit(Network(), prefetch(batches))
+    assert [sorted(rows) for rows in seen] == [[*range(ROWS)]] * 2
