@@ -165,7 +165,7 @@ def test_an_epoch_is_resumed_where_it_was(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_lightning_trains_each_row_once_an_epoch(prefix: str, tmp_path: Path) -> None:
+def test_lightning_takes_the_order_of_each_epoch(prefix: str, tmp_path: Path) -> None:
     reason = "Lightning is not installed"
     lightning: Any = pytest.importorskip("pytorch_lightning", reason=reason)
     seen: list[list[float]] = []
@@ -177,6 +177,7 @@ def test_lightning_trains_each_row_once_an_epoch(prefix: str, tmp_path: Path) ->
 
         def on_train_epoch_start(self) -> None:
             seen.append([])
+            sampler.set_epoch(self.current_epoch)
 
         def training_step(self, batch: Any) -> Any:
             seen[-1].extend(rows_of(batch))
@@ -186,10 +187,14 @@ def test_lightning_trains_each_row_once_an_epoch(prefix: str, tmp_path: Path) ->
             return torch.optim.SGD(self.parameters(), lr=1e-6)
 
     samples = load(prefix).torch(labels=np.arange(ROWS))
-    batches = torch.utils.data.DataLoader(samples, 5, sampler=BlockSampler(samples, 8))
+    sampler = BlockSampler(samples, 8)
+    batches = torch.utils.data.DataLoader(samples, 5, sampler=sampler)
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     trainer = lightning.Trainer(
         accelerator="cpu", max_epochs=2, default_root_dir=tmp_path, **dict.fromkeys(quiet, False)
     )
     trainer.fit(Network(), prefetch(batches))
-    assert [sorted(rows) for rows in seen] == [[*range(ROWS)]] * 2
+    for epoch, rows in enumerate(seen):
+        sampler.set_epoch(epoch)
+        assert rows == [*sampler]
+    assert len(seen) == 2
