@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from doctest import ELLIPSIS, OutputChecker
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,6 +113,19 @@ def test_the_readme_runs_from_an_empty_folder(data: Path, folder: Path) -> None:
 PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if path != TUTORIAL and blocks(path)]
 
 
+@pytest.fixture
+def _only_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set what torchrun sets for one process, and end its process group."""
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": 0}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    yield
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("_only_rank")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run_in_order(page: Path, data: Path) -> None:
     masks = {"big": "^48"}
