@@ -29,7 +29,7 @@ __all__ = ["Dataset", "Sample", "concat"]
 
 Item = TypeVar("Item")
 # Methods of `Metadata` that read something of a row.
-_Read = Literal["sample", "abridged", "path", "categories"]
+_Read = Literal["sample", "abridged", "compact", "path", "categories"]
 
 
 class Sample(NamedTuple):
@@ -162,6 +162,15 @@ class Dataset:
         Metadata without an index come in full.
         """
         return self._items("abridged")
+
+    @property
+    def compact(self) -> Items[dict[str, Any]]:
+        """Metadata of each row, where possible with the points of its contours in one piece.
+
+        `geometry` understands them. Their lists hold `limbo_compress.formats.pickling.Points` in
+        place of points that are floats. Metadata without an index come as in `metadata`.
+        """
+        return self._items("compact")
 
     @property
     def paths(self) -> Items[str]:
@@ -327,7 +336,7 @@ class Dataset:
         InputError
             As by `boxes`.
         """
-        return self._geometry(geometry.contours, self._items("sample"), row)
+        return self._geometry(geometry.contours, self.compact, row)
 
     def rows(self, array: str) -> Rows:
         """Return the rows of an array, which are read in batches: ``rows("images")[[7, 3, 5]]``.

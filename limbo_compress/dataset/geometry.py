@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats.pickling import Points
+
 __all__ = ["Box", "Contour", "boxes", "contours", "inside", "resolution"]
 
 Floats = NDArray[np.float32]
@@ -141,7 +143,12 @@ def _numbers(values: Any, what: str, shape: tuple[int, ...]) -> NDArray[np.float
 
 
 def _array(values: Any) -> NDArray[np.float64]:
-    if set(map(type, values)) == {list} and set(map(len, values)) == {2}:
+    types = set(map(type, values))
+    if Points in types:
+        return np.concatenate(
+            [value.array() if isinstance(value, Points) else _array([value]) for value in values]
+        )
+    if types == {list} and set(map(len, values)) == {2}:
         # Points, read one number after another, take half the time.
         flat = chain.from_iterable(values)
         return np.fromiter(flat, np.float64, 2 * len(values)).reshape(-1, 2)

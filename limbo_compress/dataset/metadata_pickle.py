@@ -22,6 +22,7 @@ from ..formats.pickling import (
     LIST_END,
     LIST_START,
     load_abridged,
+    load_compact,
     load_fragment,
     no_garbage_collection,
 )
@@ -104,6 +105,9 @@ class _IndexedMetadata:
     def abridged(self, row: int) -> dict[str, Any]:
         return self._load(row, load_abridged)
 
+    def compact(self, row: int) -> dict[str, Any]:
+        return self._load(row, load_compact)
+
     def _load(self, row: int, load: Callable[[bytes], Any]) -> dict[str, Any]:
         begin, end = self._index.offsets[row : row + 2].tolist()
         try:
@@ -139,7 +143,7 @@ class _WholeMetadata:
     def sample(self, row: int) -> dict[str, Any]:
         return self._samples[row]
 
-    abridged = sample
+    abridged = compact = sample
 
     def path(self, row: int) -> str:
         raise InputError(

@@ -220,6 +220,8 @@ def _cut(line: NDArray[np.float64], size: Size) -> NDArray[np.float64]:
     """
     for axis, edge, sign in ((0, 0, 1), (0, size[0], -1), (1, 0, 1), (1, size[1], -1)):
         depth = sign * (line[:, axis] - edge)
+        if (depth >= 0).all():  # as of most
+            continue
         step, next_depth = np.roll(line, -1, axis=0) - line, np.roll(depth, -1)
         crosses = (depth < 0) != (next_depth < 0)
         share = np.divide(depth, depth - next_depth, out=np.zeros_like(depth), where=crosses)

@@ -13,21 +13,27 @@ import gc
 import io
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import deflate
 from ..errors import SampleError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "LIST_END",
     "LIST_START",
     "PlainUnpickler",
+    "Points",
     "abridge",
     "fragment",
     "load_abridged",
+    "load_compact",
     "load_fragment",
     "no_garbage_collection",
 ]
@@ -39,10 +45,12 @@ LIST_END = pickle.STOP
 _FRAMED_LIST_START = b"\x80\x04]\x95"  # PROTO 4, EMPTY_LIST, FRAME
 # A number in a fragment. Only integers of more than 32 bits are written in another way.
 _NUMBER = rb"(?:G.{8}|J.{4}|M..|K.)"
+_OPCODE = _NUMBER + rb"|[\]}(Naeus\x88\x89]"
 # Several lists of two numbers in a row, or any opcode whose length does not vary.
-_POINTS_OR_OPCODE = re.compile(
-    rb"((?:\]\(" + 2 * _NUMBER + rb"e){3,}+)|" + _NUMBER + rb"|[\]}(Naeus\x88\x89]", re.DOTALL
-)
+_POINTS_OR_OPCODE = re.compile(rb"((?:\]\(" + 2 * _NUMBER + rb"e){3,}+)|" + _OPCODE, re.DOTALL)
+# The same for lists of two floats, which all have the same length.
+_FLOAT_POINTS_OR_OPCODE = re.compile(rb"((?:\]\(G.{8}G.{8}e){3,}+)|" + _OPCODE, re.DOTALL)
+_FLOAT_POINT_BYTES = 21
 # For those followed by a length: how many bytes the length has.
 _LENGTH_BYTES = {pickle.BINUNICODE[0]: 4, pickle.LONG1[0]: 1, pickle.LONG4[0]: 4}
 
@@ -121,11 +129,55 @@ def load_abridged(data: bytes) -> Any:
     return _load(abridge(data))
 
 
-def _load(data: bytes) -> Any:
+def _load(data: bytes, runs: Sequence[Points] = ()) -> Any:
     if not data.endswith(pickle.APPEND):
         raise pickle.UnpicklingError("a fragment must end with APPEND")
-    (item,) = PlainUnpickler(_FramedFragment(data)).load()
+    unpickler = PlainUnpickler(_FramedFragment(data))
+    if runs:
+        unpickler.persistent_load = runs.__getitem__  # type: ignore[method-assign]
+    (item,) = unpickler.load()
     return item
+
+
+class Points(bytes):
+    """Three or more points of a contour that are floats, as the bytes of the fragment."""
+
+    @property
+    def number(self) -> int:
+        """How many they are."""
+        return len(self) // _FLOAT_POINT_BYTES
+
+    def array(self) -> NDArray[np.float64]:
+        """Return the points, shape (number, 2)."""
+        import numpy as np  # here because the coordinator does without
+
+        points = np.frombuffer(self, "S3, >f8, S1, >f8, S1")
+        return np.stack([points["f1"], points["f3"]], axis=1).astype(np.float64)
+
+
+def load_compact(data: bytes) -> Any:
+    """Unpickle a fragment, but leave the points of contours as they are: `Points`.
+
+    To make an object of each number takes most of the time to unpickle a sample and to use it.
+
+    Raises
+    ------
+    ValueError, pickle.UnpicklingError
+        As `load_fragment`.
+
+    Examples
+    --------
+    >>> data = fragment({"contours": [[[1.0, 2.0], [3.0, 4.0], [5.0, 6.5]], [[7, 8]]]}, "")
+    >>> load_compact(data)["contours"][0][0].array().tolist()
+    [[1.0, 2.0], [3.0, 4.0], [5.0, 6.5]]
+    """
+    runs: list[Points] = []
+
+    def keep(points: bytes) -> bytes:
+        runs.append(Points(points))
+        return pickle.BININT + (len(runs) - 1).to_bytes(4, "little") + pickle.BINPERSID
+
+    return _load(_replace_points(data, _FLOAT_POINTS_OR_OPCODE, keep), runs)
 
 
 class _FramedFragment:
@@ -165,17 +217,26 @@ def abridge(data: bytes) -> bytes:
     >>> load_fragment(abridge(fragment({"contours": [[[1, 2], [3, 4], [5, 6.5]], [[7, 8]]]}, "")))
     {'contours': [[-412398297], [[7, 8]]]}
     """
+    return _replace_points(data, _POINTS_OR_OPCODE, _checksum)
+
+
+def _checksum(points: bytes) -> bytes:
+    return pickle.BININT + deflate.crc32(points).to_bytes(4, "little")
+
+
+def _replace_points(
+    data: bytes, points_or_opcode: re.Pattern[bytes], replace: Callable[[bytes], bytes]
+) -> bytes:
     parts = []
     at = kept = 0
     while at < len(data):
-        found = _POINTS_OR_OPCODE.match(data, at)
+        found = points_or_opcode.match(data, at)
         if found is None:
             at = _skip(data, at)
             continue
         at = found.end()
         if found[1]:
-            checksum = deflate.crc32(found[1]).to_bytes(4, "little")
-            parts += [data[kept : found.start()], pickle.BININT, checksum]
+            parts += [data[kept : found.start()], replace(found[1])]
             kept = at
     return b"".join([*parts, data[kept:]])
 

@@ -12,6 +12,7 @@ import pytest
 
 from limbo_compress import Dataset, InputError, compress, load
 from tests.annotations import box, contour
+from tests.inspect.sets import write_set
 from tests.jobs import REAL_SAMPLES, job
 
 
@@ -133,3 +134,35 @@ def test_real_samples_have_boxes_around_their_contours(tmp_path: Path) -> None:
     xyxy = [292.8187255859375, 378.603759765625, 707.7366333007812, 672.8847045898438]
     np.testing.assert_allclose(photograph.xyxy, xyxy * scale, rtol=1e-6)
     assert dataset.contours(2) == []
+
+
+POINTS = [[0.5, float(y)] for y in range(1001)]
+
+
+@pytest.mark.parametrize(
+    "contours",
+    [
+        [POINTS],
+        [POINTS[:3], [[1, 2], *POINTS, [3, 4.5]]],
+        [[*POINTS[:3], [7, 8], *POINTS[5:9], [2**40, 1.5]]],
+        POINTS,
+        [POINTS, [POINTS, POINTS]],
+        [[*POINTS[:5], [1.0, 2.0, 3.0]]],
+        [[*POINTS[:5], [1.0]]],
+        [[*POINTS[:5], "text", None]],
+        [[*POINTS[:5], [float("nan"), 1.0]]],
+    ],
+)
+@pytest.mark.parametrize("res", [[1000, 2000], [POINTS[0]] * 3])
+def test_an_index_changes_no_contour(tmp_path: Path, contours: Any, res: Any) -> None:
+    sample = {"image": {"res": res}, "annotations": [contour(*contours)]}
+
+    def found(dataset: Dataset) -> Any:
+        try:
+            return [(item.category, [*map(repr, item.polygons)]) for item in dataset.contours(0)]
+        except InputError as error:
+            return error.problem
+
+    whole = found(opened(tmp_path, sample))
+    write_set(tmp_path / "indexed", np.zeros((1, 10, 20, 3)), [sample])
+    assert found(load(tmp_path / "indexed")) == whole

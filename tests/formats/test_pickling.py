@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from limbo_compress.formats.pickling import (
     LIST_END,
     LIST_START,
+    Points,
     abridge,
     fragment,
+    load_compact,
     load_fragment,
 )
 from tests.strategies import metadata
@@ -64,6 +66,38 @@ def test_a_checksum_stands_for_points(
     assert repr(found["rest"]) == repr(rest)
     assert abridged((7, 7.5))["contours"][0] != first
     assert abridged() == found
+
+
+@given(metadata)
+@example({"text": "](G........G........e" * 9, "long": [2**70, -(2**3000)], "ints": [[1, 2]] * 9})
+@example({"two points": [[1.0, 2.0]] * 2, "three numbers": [[1.0, 2.0, 3.0]] * 5})
+def test_compact_metadata_without_points_are_whole(sample: dict[str, Any]) -> None:
+    assert repr(load_compact(fragment(sample, ""))) == repr(sample)
+
+
+@given(st.lists(st.tuples(numbers, numbers), max_size=2100), metadata)
+@example([(0.0, -0.0)] * 1001, {})  # pickle writes a thousand items, then a single one
+@example([(0.5, 1.5)] * 3 + [(1, 2)] + [(2.5, 3.5)] * 3, {})
+@example([(float("inf"), 1.0)] * 3, {})
+def test_compact_points_are_those_of_the_contour(
+    points: list[tuple[float, float]], rest: dict[str, Any]
+) -> None:
+    contour = [list(point) for point in points]
+    found = load_compact(fragment({"contours": [contour, "x"], "rest": rest}, ""))
+    line, text = found["contours"]
+    in_full: list[Any] = []
+    for item in line:
+        in_full += item.array().tolist() if isinstance(item, Points) else [item]
+        assert not isinstance(item, Points) or item.number == len(item.array())
+    assert repr(in_full) == repr(contour)
+    assert text == "x"
+    assert repr(found["rest"]) == repr(rest)
+
+
+def test_other_opcodes_are_refused_in_compact_metadata() -> None:
+    for data in (b"cos\nsystem\na", b"K\0Qa"):
+        with pytest.raises(ValueError, match="does not belong in a fragment"):
+            load_compact(data)
 
 
 def test_other_opcodes_are_refused() -> None:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...dataset.dataset import Dataset
 from ...errors import OutputError
+from ...formats.pickling import Points
 from ...imaging.decode import opencv
 from ...oserrors import machine_errors, writing
 from ...renaming import check_renaming, rename_folder
@@ -256,6 +257,10 @@ def _shown(value: Any, depth: int = 0) -> Any:
         return value
     if isinstance(value, int | float):
         return _shown_number(value)
+    if depth < _MAX_DEPTH and _is_line(value):
+        return {"points": sum(item.number if isinstance(item, Points) else 1 for item in value)}
+    if isinstance(value, list):
+        value = _in_full(value)
     if depth == _MAX_DEPTH:
         return {"deep": len(value)}
     left_out = len(value) - _MAX_ITEMS
@@ -278,5 +283,20 @@ def _shown_number(value: int | float) -> Any:
     return {"number": str(value) if bits < 10_000 else f"an integer of {bits} bits"}
 
 
+def _is_line(value: Any) -> bool:
+    """Whether a value of compact metadata is a list that begins and ends with points."""
+    if not isinstance(value, list) or not value:
+        return False
+    return isinstance(value[0], Points) and _is_point(value[-1])
+
+
+def _in_full(items: list[Any]) -> list[Any]:
+    """Return a list of compact metadata as it is in the metadata."""
+    runs = (item.array().tolist() if isinstance(item, Points) else [item] for item in items)
+    return list(chain.from_iterable(runs))
+
+
 def _is_point(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and type(value[0]) in (int, float)
+    if isinstance(value, list):
+        return len(value) == 2 and type(value[0]) in (int, float)
+    return isinstance(value, Points)

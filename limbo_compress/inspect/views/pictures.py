@@ -39,7 +39,7 @@ class ShownRow:
     categories : tuple of str
         Sorted.
     metadata : dict or None
-        None if there are none, or they cannot be read.
+        As `Dataset.compact` has them; None if there are none, or they cannot be read.
     boxes : list of Box
     contours : list of Contour
     masks : dict of str to list of ndarray of float32, shape (points, 2)
@@ -93,7 +93,7 @@ def read_row(dataset: Dataset, place: int) -> ShownRow:
     if dataset.metadata is None:
         return ShownRow(number, masks=masks)
     try:
-        metadata = dataset.metadata[place]
+        metadata = dataset.compact[place]
         categories = tuple(sorted(dataset.categories[place]))
     except InputError as error:
         return ShownRow(number, masks=masks, problem=shown(error.problem))
