@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from .coordinator import Report, compress, status
     from .dataset.dataset import Dataset, concat
-    from .dataset.geometry import Box, Contour
     from .dataset.load import load
     from .dataset.row_choice import choose_rows
     from .dataset.row_views import Rows
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     )
     from .export.exporter import ExportReport, export_dataset
     from .export.writers import EXPORT_FORMATS
+    from .formats.geometry import Box, Contour
     from .formats.shard_record import SampleIssue
     from .inspect.summary import Summary, summarize
     from .inspect.verify import Finding, VerifyReport, verify
@@ -96,8 +96,8 @@ __all__ = [
 # a program that only reads outputs needs none of the compressor.
 _HOMES = {
     "EXPORT_FORMATS": ".export.writers",
-    "Box": ".dataset.geometry",
-    "Contour": ".dataset.geometry",
+    "Box": ".formats.geometry",
+    "Contour": ".formats.geometry",
     "Dataset": ".dataset.dataset",
     "ExportReport": ".export.exporter",
     "Finding": ".inspect.verify",

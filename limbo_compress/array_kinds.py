@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["IMAGES", "KINDS", "MASKS", "ArrayKind"]
+__all__ = ["IMAGES", "KINDS", "MASKS", "PIXELS", "ArrayKind"]
+
+# Raised whenever the same samples and options give other bytes in an array.
+PIXELS = 1
 
 
 class ArrayKind(NamedTuple):

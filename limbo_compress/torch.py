@@ -23,11 +23,11 @@ from . import filenames
 from .array_kinds import IMAGES
 from .dataset.block_sampler import BlockSampler
 from .dataset.classes import Wanted, find_classes, listed, warn, warn_unseen
-from .dataset.geometry import inside
 from .dataset.prefetch import prefetch
 from .dataset.row_views import read_ahead, stored_rows
 from .dataset.srgb import linear_values, srgb, srgb8, srgb_table
 from .errors import UsageError, missing_extra, shown
+from .formats.geometry import inside
 
 try:
     from .dataset import _planes as compiled
@@ -105,7 +105,7 @@ class Samples(data.Dataset[Any]):
     classes : iterable of str, or dict of str to int, optional
         With `boxes`: the categories that are classes, in the order of their numbers; or the
         `classes` of other samples, for the same numbers. By default,
-        `limbo_compress.Dataset.classes`, which is the same for all views of the same prefixes.
+        `limbo_compress.Dataset.box_classes`, which is the same for all views of the same prefixes.
     memory_format : torch.memory_format, optional
         Of batches of images: ``torch.contiguous_format`` by default, or ``torch.channels_last``,
         as they are stored.
@@ -495,7 +495,7 @@ def _class_numbers(
         if not all(isinstance(number, int) and number > 0 for number in numbers.values()):
             raise UsageError(f"the numbers of classes count from 1: {shown(repr(numbers))}")
     else:
-        found = find_classes(known, labels, classes)
+        found = find_classes(dataset.box_classes if labels is None else known, labels, classes)
         numbers = {category: place + 1 for category, place in found.places.items()}
     if labels is not None or classes is not None:
         warn_unseen("boxes", list(numbers) if labels is None else labels, known)

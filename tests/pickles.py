@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from limbo_compress.formats.index import Entry, IndexWriter
+from limbo_compress.formats.filestate import FileState
+from limbo_compress.formats.index import Entry
+from limbo_compress.formats.index_2 import IndexWriter
 from limbo_compress.formats.pickling import LIST_END, LIST_START, fragment
 
 
@@ -21,7 +24,7 @@ def indexed(
     for row, sample in enumerate(samples):
         path = paths[row] if paths else f"/data/{row // 1000:04}/{row}.json"
         data = change(fragment(sample, path))
-        writer.add(path, Entry.of(data, sample))
+        writer.add(path, Entry.of(data, sample), [FileState(os.path.basename(path), 1, 0, row)])
         stream.write(data)
     stream.write(LIST_END)
     writer.write(stream)

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import filenames
 from ..errors import InputError, UsageError, missing_extra
-from . import geometry
+from ..formats import geometry
+from ..formats.geometry import Box, Contour
 from .classes import Wanted, listed, matching, warn_unseen
-from .geometry import Box, Contour
 from .row_views import Array, Ints, Items, MappedRows, Rows, locate, starts_of
 from .source import Source
 from .splits import split_rows, strata_of
@@ -203,6 +203,21 @@ class Dataset:
         found = (source.metadata.category_sets for source in self._sources)
         return tuple(sorted(frozenset().union(*(names for sets in found for names in sets))))
 
+    @property
+    def box_classes(self) -> tuple[str, ...]:
+        """The `classes` of which any annotation of the prefixes has a box or contours.
+
+        All `classes`, tags as well, if none has, or if a prefix does not tell: metadata of version
+        0.1.0 and of the reference.
+        """
+        indexes = [source.metadata.index for source in self._sources]
+        found = [index.boxed_sets for index in indexes if index and index.boxed_sets is not None]
+        if len(found) < len(indexes):
+            return self.classes
+        return tuple(sorted({name for sets in found for names in sets for name in names})) or (
+            self.classes
+        )
+
     def labels(self, wanted: Wanted) -> NDArray[np.float32]:
         """Make labels of categories: 1 where a row has one of them, else 0.
 
@@ -322,6 +337,8 @@ class Dataset:
             If the metadata do not say them in the way that Limbo does, or there are no images or
             masks, which give the size of a row.
         """
+        if (found := self._indexed_boxes(row)) is not None:
+            return found
         return self._geometry(geometry.boxes, self.abridged, row)
 
     def contours(self, row: int) -> list[Contour]:
@@ -473,6 +490,21 @@ class Dataset:
             return find(sample, self.row_size)
         except ValueError as error:
             raise InputError(f"row {row}: {error}", self._where(row)) from error
+
+    def _indexed_boxes(self, row: int) -> list[Box] | None:
+        """Return the boxes of a row as the index has them; None if the metadata tell them."""
+        source, at = locate(self._starts, int(self._rows[row]))
+        index = self._sources[source].metadata.index
+        # The images may be of another job, with rows of another size.
+        if index is None or (index.made or {}).get("image_size") != list(self.row_size):
+            return None
+        try:
+            found = index.boxes(at)
+        except ValueError as error:
+            raise InputError(str(error), self._where(row)) from error
+        if found is None:
+            return None
+        return [Box(name, np.array(xyxy, np.float32)) for name, xyxy in found]
 
     def _where(self, row: int) -> str:
         """Return the path of a row's sample or, where it is not known, that of all metadata."""

@@ -85,6 +85,7 @@ class _IndexedMetadata:
 
     Attributes
     ----------
+    index : Index
     set_ids : ndarray of int, shape (samples,)
         Number, in `category_sets`, of each sample's set of categories.
     category_sets : tuple of frozenset of str
@@ -92,12 +93,13 @@ class _IndexedMetadata:
 
     def __init__(self, stream: BinaryIO, index: Index) -> None:
         self._stream = stream
-        self._index = index
-        self.set_ids, self.category_sets = index.set_ids, index.category_sets
+        self.index = index
+        self.set_ids = np.asarray(index.set_ids)
+        self.category_sets = index.category_sets
         weakref.finalize(self, stream.close)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self.index)
 
     def sample(self, row: int) -> dict[str, Any]:
         return self._load(row, load_fragment)
@@ -109,10 +111,10 @@ class _IndexedMetadata:
         return self._load(row, load_compact)
 
     def _load(self, row: int, load: Callable[[bytes], Any]) -> dict[str, Any]:
-        begin, end = self._index.offsets[row : row + 2].tolist()
+        begin, end = self.index.offsets[row : row + 2].tolist()
         try:
             data = os.pread(self._stream.fileno(), end - begin, begin)
-            if deflate.crc32(data) != self._index.checksums[row]:
+            if deflate.crc32(data) != self.index.checksums[row]:
                 raise ValueError("it is damaged")
             with no_garbage_collection():
                 sample = load(data)
@@ -124,7 +126,7 @@ class _IndexedMetadata:
         return sample
 
     def path(self, row: int) -> str:
-        return self._index.path(row)
+        return self.index.path(row)
 
     def categories(self, row: int) -> frozenset[str]:
         return self.category_sets[int(self.set_ids[row])]
@@ -132,6 +134,8 @@ class _IndexedMetadata:
 
 class _WholeMetadata:
     """Metadata without an index, as of the reference: read in full when they are used first."""
+
+    index = None
 
     def __init__(self, path: str, rows: int | None) -> None:
         self._path = path

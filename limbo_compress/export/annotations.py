@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_masks
 
 from .. import limits
-from ..dataset import geometry
-from ..dataset.geometry import Box, Contour
+from ..formats import geometry
+from ..formats.geometry import Box, Contour
 from ..formats.index import categories
 
 __all__ = [

@@ -226,7 +226,8 @@ def _classes(dataset: Dataset, target: Format, labels: Mapping[str, str] | None)
     _check_metadata(dataset)
     if labels is not None and (problem := unseen(labels, dataset.classes)):
         _log.warning("labels: %s", problem)
-    return find_classes(dataset.classes, labels)
+    known = dataset.classes if labels or target.by_label else dataset.box_classes
+    return find_classes(known, labels)
 
 
 def _joined(

@@ -22,11 +22,12 @@ class FileState(NamedTuple):
     name: str  # in its folder
     size: int  # in bytes
     mtime_ns: int
+    checksum: int  # CRC-32 of the contents that were read
 
     @classmethod
-    def of(cls, path: str, status: os.stat_result) -> FileState:
-        """The state of a file with this path and status."""
-        return cls(os.path.basename(path), status.st_size, status.st_mtime_ns)
+    def of(cls, path: str, status: os.stat_result, checksum: int) -> FileState:
+        """The state of a file with this path, status and CRC-32."""
+        return cls(os.path.basename(path), status.st_size, status.st_mtime_ns, checksum)
 
     def holds(self, folder: str) -> bool:
         """Whether the file in this folder is still in this state, as far as its status tells."""

@@ -75,8 +75,8 @@ class ShardRecord:
     entries : tuple of Entry
         What the index will say about the pickled metadata of each good sample, in the order of the
         rows; empty if no metadata is asked for.
-    checksums : dict of str to int
-        For each array, the CRC-32 of its good rows, by which a later run recognizes them.
+    checksums : dict of str to tuple of int
+        For each array, the CRC-32 of each good row, in order, by which a later run recognizes them.
     failures : tuple of SampleIssue
         Its bad samples; they have no metadata, and their rows mean nothing.
     warnings : tuple of SampleIssue
@@ -98,7 +98,7 @@ class ShardRecord:
     stop: int
     run: str
     entries: tuple[Entry, ...] = ()
-    checksums: dict[str, int] = field(default_factory=dict)
+    checksums: dict[str, tuple[int, ...]] = field(default_factory=dict)
     failures: tuple[SampleIssue, ...] = ()
     warnings: tuple[SampleIssue, ...] = ()
     files: tuple[tuple[FileState, ...], ...] = ()
@@ -262,17 +262,14 @@ def _from_json(found: dict[str, Any]) -> ShardRecord:
         start=_count(found["start"]),
         stop=_count(found["stop"]),
         run=_text(found["run"]),
-        entries=tuple(
-            Entry(_count(size), _count(checksum), _shared(tuple(map(_text, categories))))
-            for size, checksum, categories in found["entries"]
-        ),
-        checksums=_counts(found["checksums"]),
+        entries=tuple(_entry(*values) for values in found["entries"]),
+        checksums={name: tuple(map(_count, each)) for name, each in found["checksums"].items()},
         failures=read_issues(found["failures"]),
         warnings=read_issues(found["warnings"]),
         files=tuple(
             tuple(
-                FileState(_text(name), _count(size), _count(time, -1 << 63))
-                for name, size, time in states
+                FileState(_text(name), _count(size), _count(time, -1 << 63), _count(checksum))
+                for name, size, time, checksum in states
             )
             for states in found["files"]
         ),
@@ -282,6 +279,24 @@ def _from_json(found: dict[str, Any]) -> ShardRecord:
         labels=tuple(map(sys.intern, found["labels"])),
         is_synced=found["is_synced"] is True,
     )
+
+
+def _entry(
+    size: Any, checksum: Any, categories: Any, boxed: Any, boxes: Any, is_lossy: Any
+) -> Entry:
+    return Entry(
+        _count(size),
+        _count(checksum),
+        _shared(tuple(map(_text, categories))),
+        _shared(tuple(map(_text, boxed))),
+        None if boxes is None else tuple(_box(*box) for box in boxes),
+        is_lossy is True,
+    )
+
+
+def _box(category: Any, corners: Any) -> tuple[str | None, tuple[float, ...]]:
+    left, top, right, bottom = map(float, corners)
+    return category if category is None else _text(category), (left, top, right, bottom)
 
 
 def _count(value: Any, least: int = 0) -> int:

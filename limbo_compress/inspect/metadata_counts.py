@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..dataset.dataset import Dataset
-from ..dataset.geometry import resolution
 from ..errors import InputError
+from ..formats.geometry import resolution
 
 __all__ = ["PARTS", "Counts", "count_metadata", "is_synthetic", "path_of"]
 

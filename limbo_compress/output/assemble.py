@@ -9,11 +9,12 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 from .. import deflate, filenames
 from ..errors import OutputError
 from ..formats.filestate import open_regular
-from ..formats.index import IndexWriter
+from ..formats.index_2 import IndexWriter
 from ..formats.npy import ArrayFile
 from ..formats.pickling import LIST_END, LIST_START
 from ..formats.shard_record import SampleIssue, ShardRecord, read_edges
@@ -22,6 +23,7 @@ from ..plan import Job
 from ..signals import finishing
 from .allocate import check_space
 from .filesystem import reserve, start_writing, sync_or_remove, write_at
+from .made import how_made
 from .older_outputs import ExistingOutputs
 from .preflight import check_targets
 from .publication import Publication
@@ -127,9 +129,9 @@ class Publisher:
         self._job = job
         self._paths = paths
         self._files = files
-        self._index = IndexWriter()
+        self._index = IndexWriter([array.name for array in job.arrays])
         self._existing = existing
-        self._rows: list[tuple[range, dict[str, int]]] = []
+        self._rows: list[tuple[range, dict[str, tuple[int, ...]]]] = []
         self._joined = 0
         self._waiting: list[tuple[int, ShardRecord]] = []
         self._copies: deque[CopyRange] = deque()
@@ -189,8 +191,11 @@ class Publisher:
     def _add_to_index(self, record: ShardRecord) -> None:
         bad = {issue.row for issue in record.failures}
         good = (row for row in record.rows if row not in bad)
-        for row, entry in zip(good, record.entries, strict=True):
-            self._index.add(self._paths[row], entry)
+        checksums = zip(*record.checksums.values(), strict=True) if record.checksums else repeat(())
+        for row, entry, files, row_checksums in zip(
+            good, record.entries, record.files, checksums, strict=bool(record.checksums)
+        ):
+            self._index.add(self._paths[row], entry, files, row_checksums)
 
     def take_copies(self) -> tuple[CopyRange, ...]:
         """Hand out metadata for a worker to copy: many workers copy faster than one process."""
@@ -280,19 +285,14 @@ class Publisher:
             reserve(target.fileno(), final.file_bytes)
             target.write(final.header)
             for rows, checksums in sorted(self._rows, key=lambda item: item[0].start):
-                checksum = 0
-                for row in rows:
-                    if row not in bad:
-                        source.seek(array.offset(row))
-                        values = source.read(array.row_bytes)
-                        checksum = deflate.crc32(values, checksum)
-                        target.write(values)
-                if checksum != checksums.get(array.name, 0):
-                    raise OutputError(
-                        f"rows {rows.start} to {rows.stop - 1} are not those that were written",
-                        source_path,
-                        "another process writes there: end it",
-                    )
+                good = (row for row in rows if row not in bad)
+                for row, checksum in zip(good, checksums.get(array.name, ()), strict=True):
+                    source.seek(array.offset(row))
+                    values = source.read(array.row_bytes)
+                    if deflate.crc32(values) != checksum:
+                        hint = "another process writes there: end it"
+                        raise OutputError(f"row {row} is not what was written", source_path, hint)
+                    target.write(values)
             target.flush()
             os.fsync(target.fileno())
 
@@ -312,11 +312,11 @@ class Publisher:
 
     def _finish_metadata(self) -> None:
         self.copy()
-        path = self._job.own_path(filenames.METADATA)
+        options, path = self._job.options, self._job.own_path(filenames.METADATA)
         with open(path, "r+b") as stream:
             stream.seek(self._metadata_bytes)
             stream.write(LIST_END)
-            self._index.write(stream)
+            self._index.write(stream, how_made(options, self._paths, bool(self.failures)))
             size = stream.tell()
         with writing(path):
             os.fsync(self._files[filenames.METADATA])

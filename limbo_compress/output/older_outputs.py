@@ -22,6 +22,7 @@ from ..formats.npy import read_header
 from ..formats.shard_record import SampleIssue, ShardRecord, read_issues
 from ..oserrors import reading
 from ..plan import Job
+from .made import below_common_folder
 
 __all__ = ["ExistingOutputs"]
 
@@ -114,7 +115,7 @@ class ExistingOutputs:
         So a campaign may have been moved, or mounted elsewhere.
         """
         expected = [self._paths[row] for row in self._rows]
-        pairs = zip(_below_common_folder(found), _below_common_folder(expected), strict=True)
+        pairs = zip(below_common_folder(found), below_common_folder(expected), strict=True)
         for row, (name, expected_name) in enumerate(pairs):
             if name != expected_name:
                 raise _mismatch(path, f"row {row} is that of {shown(found[row])}")
@@ -178,11 +179,6 @@ def _count_rows(stream: BinaryIO) -> int:
         raise ValueError("it is not an array of images or masks")
     array.check_size(stream)
     return array.shape[0]
-
-
-def _below_common_folder(paths: Sequence[str]) -> list[str]:
-    folder = os.path.commonpath([os.path.dirname(path) for path in (min(paths), max(paths))])
-    return [path[len(folder) :] for path in paths]
 
 
 def _mismatch(path: str, problem: str) -> OutputError:

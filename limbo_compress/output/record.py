@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..formats.filestate import open_regular
 from ..oserrors import reading
 from ..plan import Job
 from .filesystem import write_synced
+from .made import as_json, digest
 
 __all__ = [
     "changes",
@@ -29,7 +30,7 @@ __all__ = [
 _RECORD = "job"
 _RECORD_NAME = re.compile(r"job-(\d+)(-[^-]+)?\.json")  # older versions wrote no run
 _DECODERS = "decoders"
-_FORMAT = 8
+_FORMAT = 9
 
 
 def read_record(folder: str) -> dict[str, Any]:
@@ -101,28 +102,16 @@ def _number(record_name: str) -> int:
 
 def fingerprint(job: Job, paths: Sequence[str]) -> dict[str, Any]:
     """What must not change for work to be resumed: options that matter, decoders, samples."""
-    import hashlib  # here because no worker needs it
-
     options = job.options
-    names = hashlib.sha256()
-    for path in paths:
-        names.update(os.fsencode(path) + b"\0")
     partitions = {"partitions": job.partition.count} if job.partition else {}
     decoders = dependencies.decoders(options.images, bool(options.masks))
     return partitions | {
         "format": _FORMAT,
-        **{name: _as_json(value) for name, value in options.deciding_bytes.items()},
+        **{name: as_json(value) for name, value in options.deciding_bytes.items()},
         _DECODERS: decoders,
         "number of samples": len(paths),
-        "list of samples": names.hexdigest(),
+        "list of samples": digest(paths),
     }
-
-
-def _as_json(value: Any) -> Any:
-    """Return the value of an option as reading JSON gives it; a dict keeps its order, in a list."""
-    if isinstance(value, Mapping):
-        return [list(item) for item in value.items()]
-    return list(value) if isinstance(value, tuple) else value
 
 
 def made_by(record: dict[str, Any]) -> str:

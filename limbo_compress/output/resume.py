@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import deflate
 from ..errors import OutputError, UsageError
+from ..formats.npy import ArrayFile
 from ..formats.shard_record import (
     ShardRecord,
     has_its_metadata,
@@ -125,7 +126,8 @@ def good_records(
             if is_checked and not _has_its_bytes(job, record, files):
                 has_lost = True
             elif (name := _changed_file(record, paths)) is None:
-                good.append(replace(record, files=()))  # they take much memory in a large job
+                # They take much memory in a large job.
+                good.append(record if job.options.metadata else replace(record, files=()))
             elif name:
                 changed.append(name)
         if not has_lost:
@@ -136,26 +138,31 @@ def good_records(
 def _has_its_bytes(job: Job, record: ShardRecord, files: Mapping[str, int]) -> bool:
     """Whether the rows and the metadata of a record are what was written."""
     edges, at = read_edges(job.folder, record), 0
-    rows = record.rows
     for array in job.arrays:
-        head, tail = (len(edge) for edge in array.edges(rows))
-        checksum = deflate.crc32(edges[at : at + head])
+        head, tail = array.edges(record.rows)
+        parts = edges[at : at + len(head)], edges[at + len(head) : at + len(head) + len(tail)]
         with reading(job.work_path(array.file_name)):
-            checksum = _checksum(files[array.file_name], array.whole_pages(rows), checksum)
-        checksum = deflate.crc32(edges[at + head : at + head + tail], checksum)
-        if checksum != record.checksums.get(array.name):
+            found = tuple(_checksums(array, record.rows, files[array.file_name], parts))
+        if found != record.checksums.get(array.name):
             return False
-        at += head + tail
+        at += len(head) + len(tail)
     return at == len(edges) and has_its_metadata(job.folder, record)
 
 
-def _checksum(file: int, span: range, checksum: int) -> int:
-    """Continue a checksum over a range of bytes of an array."""
-    at = span.start
-    while at < span.stop and (chunk := os.pread(file, min(_CHUNK, span.stop - at), at)):
-        checksum = deflate.crc32(chunk, checksum)
-        at += len(chunk)
-    return checksum
+def _checksums(
+    array: ArrayFile, rows: range, file: int, edges: tuple[bytes, bytes]
+) -> Iterator[int]:
+    """Yield the CRC-32 of each row: of its part in either edge, and of the pages between them."""
+    (head, tail), (head_data, tail_data) = array.edges(rows), edges
+    for row in rows:
+        start, stop = array.offset(row), array.offset(row + 1)
+        checksum = deflate.crc32(head_data[start - head.start : max(0, stop - head.start)])
+        at, end = max(start, head.stop), min(stop, tail.start)
+        while at < end and (chunk := os.pread(file, min(_CHUNK, end - at), at)):
+            checksum = deflate.crc32(chunk, checksum)
+            at += len(chunk)
+        part = tail_data[max(0, start - tail.start) : max(0, stop - tail.start)]
+        yield deflate.crc32(part, checksum)
 
 
 def _changed_file(record: ShardRecord, paths: Sequence[str]) -> str | None:

@@ -38,8 +38,8 @@ class RowWriter:
 
     Attributes
     ----------
-    checksum : int
-        CRC-32 of the rows written, in order.
+    checksums : list of int
+        CRC-32 of each row written, in order.
 
     Raises
     ------
@@ -56,7 +56,7 @@ class RowWriter:
         self._edges = [(edge, bytearray(len(edge))) for edge in array.edges(rows)]
         self._buffer = bytearray(array.row_bytes)
         self._mapping: mmap.mmap | None = None
-        self.checksum = 0
+        self.checksums: list[int] = []
 
     def __enter__(self) -> RowWriter:
         with writing(self._path):
@@ -100,7 +100,7 @@ class RowWriter:
             yield values
             with writing(self._path):
                 self._write(memoryview(self._buffer), start)
-        self.checksum = deflate.crc32(values.data, self.checksum)
+        self.checksums.append(deflate.crc32(values.data))
 
     def _prepare_pages(self, mapping: mmap.mmap, start: int) -> None:
         """Populate all pages of a mapped row at once, which is 1 % faster than one by one.

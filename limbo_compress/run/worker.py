@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import dependencies, filenames
 from ..errors import MachineError, SampleError, nearest_names, shown
 from ..formats.filestate import FileState
-from ..formats.index import Entry
+from ..formats.index import Boxes, Entry
 from ..formats.pickling import fragment, no_garbage_collection
 from ..formats.shard_record import SampleIssue, ShardRecord, write_shard_record
 from ..options import Options
@@ -23,7 +23,7 @@ from ..output.assemble import CopyRange
 from ..output.lock import Lock
 from ..plan import Job
 from ..samples.reader import SampleFiles, SampleReader
-from ..samples.schema import strip_regions
+from ..samples.schema import Metadata, strip_regions
 from .executor import Ending
 from .sample_warnings import captured
 
@@ -188,7 +188,7 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, ShardRecord]:
         stop=task.rows.stop,
         run=task.job.run,
         entries=tuple(done.entries),
-        checksums={name: writer.checksum for name, writer in writers.items()},
+        checksums={name: tuple(writer.checksums) for name, writer in writers.items()},
         failures=tuple(done.failures),
         warnings=tuple(done.warnings),
         files=tuple(done.files),
@@ -199,7 +199,8 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, ShardRecord]:
     )
     if not done.failures or task.job.options.on_error == "skip":
         _leave_record(task.job, record, b"".join(done.fragments), edges)
-    return replace(record, files=())  # only a later run asks for them
+    # The index needs them, or a later run.
+    return record if task.job.options.metadata else replace(record, files=())
 
 
 def _check_size(head: bytes, size: int, path: str) -> None:
@@ -296,7 +297,8 @@ def compress_sample(
         if options.strip_regions:
             metadata = strip_regions(metadata, files.path)
         pickled = fragment(metadata, files.path)
-        entry = Entry.of(pickled, files.metadata)
+        boxes = _boxes(metadata, options) if rows else None
+        entry = Entry.of(pickled, metadata, boxes, files.has_jpeg)
         # Pickling and freeing many small objects is faster while the CPU still caches them.
         files.metadata.clear()
     if files.image is not None:
@@ -306,6 +308,17 @@ def compress_sample(
     if options.masks:
         hits = _fill_masks(options, files, rows)
     return pickled, entry, hits
+
+
+def _boxes(metadata: Metadata, options: Options) -> Boxes | None:
+    """Return the boxes of a sample for the index; None if they are not as Limbo's are."""
+    from ..formats import geometry
+
+    try:
+        found = geometry.boxes(metadata, options.image_size)
+    except ValueError:  # whoever asks for them gets this error
+        return None
+    return tuple((box.category, tuple(box.xyxy.tolist())) for box in found)
 
 
 def _fill_masks(options: Options, files: SampleFiles, rows: dict[str, NDArray[Any]]) -> list[str]:

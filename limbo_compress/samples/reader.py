@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import limits
+from .. import deflate, limits
 from ..errors import SampleError
 from ..formats.filestate import FileState, open_regular
 from ..options import Options
@@ -52,6 +52,11 @@ class SampleFiles(NamedTuple):
     image: DataFile | None = None
     cryptomatte: DataFile | None = None  # None, too, if the sample has none
     labels: tuple[str, ...] = ()  # the manifest of the cryptomatte
+
+    @property
+    def has_jpeg(self) -> bool:
+        """Whether the image is a JPEG, which two versions of OpenCV may decode to other values."""
+        return self.image is not None and self.image.data.startswith(b"\xff\xd8\xff")
 
 
 class SampleReader:
@@ -211,4 +216,4 @@ def _read_file(path: str, max_bytes: int, check_size: CheckSize | None) -> DataF
         after = os.fstat(stream.fileno())
     if (len(data), before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise SampleError("it changed while it was read", path)
-    return DataFile(path, data, FileState.of(path, after))
+    return DataFile(path, data, FileState.of(path, after, deflate.crc32(data)))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from limbo_compress import Dataset, InputError, LimboError, UsageError, compress, concat, load
 from limbo_compress.dataset.splits import split_rows
 from limbo_compress.dataset.srgb import srgb8
+from limbo_compress.formats import geometry
 from tests.jobs import MASKS, job
 
 
@@ -422,3 +423,45 @@ def test_a_prefix_may_be_relative(
     dataset = load("out")
     monkeypatch.chdir(tmp_path)
     assert len(pickle.loads(pickle.dumps(dataset)).images) == 12
+
+
+def test_boxes_of_the_index_are_those_of_the_metadata(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path))
+    dataset = load(tmp_path / "out")
+    assert dataset.metadata is not None
+    expected = [geometry.boxes(sample, dataset.row_size) for sample in dataset.metadata]
+    assert any(expected)
+    path = tmp_path / "out-metadata.pickle"
+    data = bytearray(path.read_bytes())
+    data[10] ^= 1  # in the metadata of the first row, which are not read
+    path.write_bytes(data)
+    damaged = load(tmp_path / "out")
+    with pytest.raises(InputError, match="damaged"):
+        damaged.abridged[0]
+    found = [damaged.boxes(row) for row in range(len(damaged))]
+    assert [[(box.category, box.xyxy.tobytes()) for box in boxes] for boxes in found] == [
+        [(box.category, box.xyxy.tobytes()) for box in boxes] for boxes in expected
+    ]
+
+
+def test_boxes_are_in_the_pixels_of_rows_of_another_job(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path))
+    compress(job(campaign, tmp_path, images=False, image_size=(64, 48), masks={"x": "."}))
+    (tmp_path / "out-masks-x.npy").unlink()
+    dataset = load(tmp_path / "out")
+    assert dataset.metadata is not None
+    for row, sample in enumerate(dataset.metadata):
+        expected = [box.xyxy.tobytes() for box in geometry.boxes(sample, (32, 24))]
+        assert [box.xyxy.tobytes() for box in dataset.boxes(row)] == expected
+
+
+def test_tags_are_no_classes_of_boxes(campaign: Path, tmp_path: Path) -> None:
+    compress(job(campaign, tmp_path))
+    dataset = load(tmp_path / "out")
+    annotations = [item for sample in dataset.metadata or () for item in sample["annotations"]]
+    with_box = {item["category"] for item in annotations if "bbox" in item or "contours" in item}
+    assert dataset.box_classes == tuple(sorted(with_box))
+    assert set(dataset.box_classes) < set(dataset.classes)
+    compress(job(campaign, tmp_path, prefix=str(tmp_path / "tags"), strip_regions=True))
+    stripped = load(tmp_path / "tags")
+    assert stripped.box_classes == stripped.classes == dataset.classes

@@ -30,9 +30,9 @@ def test_a_file_is_as_it_was_if_its_time_is_the_same_but_for_rounding(
     path = tmp_path / "image.png"
     path.write_bytes(b"abc")
     os.utime(path, ns=(now, now))
-    assert FileState("image.png", 3, read).holds(str(tmp_path)) is holds
-    assert not FileState("image.png", 4, now).holds(str(tmp_path))
+    assert FileState("image.png", 3, read, 0).holds(str(tmp_path)) is holds
+    assert not FileState("image.png", 4, now, 0).holds(str(tmp_path))
 
 
 def test_a_file_that_is_gone_is_not_as_it_was(tmp_path: Path) -> None:
-    assert not FileState("image.png", 0, 0).holds(str(tmp_path))
+    assert not FileState("image.png", 0, 0, 0).holds(str(tmp_path))

@@ -42,11 +42,11 @@ def copy_range(folder: str, tmp_path: Path) -> CopyRange:
 
 
 def test_parts_are_read_back_in_row_order(folder: str) -> None:
-    files = ((FileState("x.json", 3, 4), FileState("\udcff.png", 5, 6)),)
+    files = ((FileState("x.json", 3, 4, 7), FileState("\udcff.png", 5, 6, 8)),)
     entries = (entry(b"abc", "30B", "\ud800"),)
     issues = (SampleIssue(1, "x.json", "bad"),)
     parts = [
-        ShardRecord(0, 2, "a", entries, checksums={"images": 7}, failures=issues),
+        ShardRecord(0, 2, "a", entries, checksums={"images": (7,)}, failures=issues),
         ShardRecord(2, 5, "a", warnings=(SampleIssue(3, "y.json", "odd"),), files=files),
     ]
     for part in reversed(parts):
@@ -64,7 +64,7 @@ def test_a_part_with_more_or_less_metadata_than_its_entries_is_left_out(
 
 @pytest.mark.parametrize("time", [b"Infinity", b"NaN", b"1.5", b'"1"', b"1" + 99 * b"0"])
 def test_a_part_whose_time_is_no_integer_is_left_out(folder: str, time: bytes) -> None:
-    part = ShardRecord(0, 1, "a", files=((FileState("x.json", 3, -7654321),),))
+    part = ShardRecord(0, 1, "a", files=((FileState("x.json", 3, -7654321, 9),),))
     write_shard_record(folder, part)
     assert list(read_shard_records(folder)) == [part]
     path = Path(part.path(folder))

@@ -291,7 +291,9 @@ def _read_index(data: bytes) -> bool:
         return False
     for row in range(len(index)):
         assert len(index.path(row)) < 1 << 20
-        assert index.category_sets[index.set_ids[row]] is not None
+        assert index.entry(row).categories is not None
+        assert len(index.sources(row)) < 1 << 20
+        [(index.row_checksums(name) or ())[row] for name in index.array_names]
     return True
 
 
@@ -346,11 +348,14 @@ _PART = shard_record.ShardRecord(
     3,
     6,
     "abc",
-    entries=(Entry(5, zlib.crc32(b"aaaaa"), ("30B",)), Entry(2, 7, ())),
-    checksums={"images": 5},
+    entries=(
+        Entry(5, zlib.crc32(b"aaaaa"), ("30B",), ("30B",), (("30B", (1.0, 2.0, 3.0, 4.0)),)),
+        Entry(2, 7),
+    ),
+    checksums={"images": (5, 6)},
     failures=(shard_record.SampleIssue(4, "/x/4.json", "bad"),),
     warnings=(shard_record.SampleIssue(3, "/x/3.json", "odd"),),
-    files=((FileState("3.json", 7, 10**18),), (FileState("5.json", 8, 1),)),
+    files=((FileState("3.json", 7, 10**18, 9),), (FileState("5.json", 8, 1, 9),)),
     edge_bytes=4,
     hits={"big": 1},
     labels=("a", "b"),

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...dataset import geometry
 from ...dataset.dataset import Dataset
-from ...dataset.geometry import Box, Contour
 from ...dataset.srgb import srgb8
 from ...errors import InputError, missing_extra, shown
+from ...formats import geometry
+from ...formats.geometry import Box, Contour
 from ...imaging.decode import opencv
 
 __all__ = ["Color", "ShownRow", "check_pictures", "colors", "fitted", "picture", "read_row"]
