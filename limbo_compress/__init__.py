@@ -8,10 +8,10 @@
                 of rows    per CPU      metadata to a          verified, then
                                         part-file              renamed into place
 
-`compress` runs a whole job and `load` reads its outputs back. `summarize`, `verify`, `write_sheet`
-and `write_gallery` inspect them, and `export_dataset` hands them to other tools. The commands are
-``limbo-compress``, which is also ``python -m limbo_compress``, ``limbo-inspect`` and
-``limbo-export``.
+`compress` runs a whole job and `load` reads its outputs back. `summarize`, `check`, `verify`,
+`provenance`, `write_sheet` and `write_gallery` inspect them, and `export_dataset` hands them to
+other tools. The commands are ``limbo-compress``, which is also ``python -m limbo_compress``,
+``limbo-inspect`` and ``limbo-export``.
 """
 
 import sys
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .coordinator import Report, compress, status
     from .dataset.dataset import Dataset, concat
     from .dataset.load import load
+    from .dataset.provenance import Provenance, provenance
     from .dataset.row_choice import choose_rows
     from .dataset.row_views import Rows
     from .dependencies import installation
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .export.writers import EXPORT_FORMATS
     from .formats.geometry import Box, Contour
     from .formats.shard_record import SampleIssue
+    from .inspect.check import CheckReport, check
     from .inspect.summary import Summary, summarize
     from .inspect.verify import Finding, VerifyReport, verify
     from .inspect.views.gallery import write_gallery
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXPORT_FORMATS",
     "Box",
+    "CheckReport",
     "CompressError",
     "Contour",
     "Dataset",
@@ -69,6 +72,7 @@ __all__ = [
     "OutputError",
     "OutputFile",
     "Partition",
+    "Provenance",
     "Report",
     "Rows",
     "SampleError",
@@ -79,12 +83,14 @@ __all__ = [
     "UsageError",
     "VerifyReport",
     "WorkerError",
+    "check",
     "choose_rows",
     "compress",
     "concat",
     "export_dataset",
     "installation",
     "load",
+    "provenance",
     "status",
     "summarize",
     "verify",
@@ -97,6 +103,7 @@ __all__ = [
 _HOMES = {
     "EXPORT_FORMATS": ".export.writers",
     "Box": ".formats.geometry",
+    "CheckReport": ".inspect.check",
     "Contour": ".formats.geometry",
     "Dataset": ".dataset.dataset",
     "ExportReport": ".export.exporter",
@@ -104,18 +111,21 @@ _HOMES = {
     "Options": ".options",
     "OutputFile": ".output.assemble",
     "Partition": ".partition",
+    "Provenance": ".dataset.provenance",
     "Report": ".coordinator",
     "Rows": ".dataset.row_views",
     "SampleIssue": ".formats.shard_record",
     "Status": ".output.status",
     "Summary": ".inspect.summary",
     "VerifyReport": ".inspect.verify",
+    "check": ".inspect.check",
     "choose_rows": ".dataset.row_choice",
     "compress": ".coordinator",
     "concat": ".dataset.dataset",
     "export_dataset": ".export.exporter",
     "installation": ".dependencies",
     "load": ".dataset.load",
+    "provenance": ".dataset.provenance",
     "status": ".coordinator",
     "summarize": ".inspect.summary",
     "verify": ".inspect.verify",

@@ -108,8 +108,10 @@ def _export(arguments: argparse.Namespace) -> ExportReport:
 
     labels = arguments.labels and _labels(arguments.labels)
     with shown_progress(arguments.quiet) as progress:
-        train = load(arguments.prefix)
-        val, test = (prefixes and load(prefixes) for prefixes in (arguments.val, arguments.test))
+        train, val, test = (
+            prefixes and load(prefixes, root=dict(arguments.root))
+            for prefixes in (arguments.prefix, arguments.val, arguments.test)
+        )
         return export_dataset(
             train,
             arguments.to,

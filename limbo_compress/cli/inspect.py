@@ -24,10 +24,10 @@ _COUNT = re.compile(r"[-+]?\d+|all")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command. The exit code is 1 if metadata are damaged or rows differ."""
+    """Run the command. The exit code is 1 if outputs are damaged, or differ from the sources."""
     from .. import load  # here so that --help and usage errors are fast
 
-    dataset = chosen(load(arguments.prefix), arguments)
+    dataset = chosen(load(arguments.prefix, root=dict(arguments.root)), arguments)
     found: dict[str, Any] = {}
     is_well = True
     for name in [name for name in _TASKS if getattr(arguments, name, None)] or ["summary"]:
@@ -54,6 +54,8 @@ def parser() -> Parser:
         {
             "--sheet": "draw them on a contact sheet, .png or .jpg",
             "--html": "write a gallery to a folder",
+            "--check": "compare them with their checksums; this needs no sources",
+            "--provenance": "print the command that would make the outputs again",
             "--verify": f"compare N of them (default: {_VERIFIED}; or all) with their sources",
         },
     )
@@ -62,6 +64,8 @@ def parser() -> Parser:
     flag = made.group("what to do with them")
     flag("--sheet", type=Path, metavar="FILE")
     flag("--html", type=Path, metavar="DIR")
+    flag("--check", action="store_true")
+    flag("--provenance", action="store_true")
     flag("--verify", nargs="?", type=_row_count, const=_VERIFIED, metavar="N")
     made.add_run_flags()
     return made
@@ -119,6 +123,23 @@ def _verify(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> _
     return _Result(report.as_json(), lines, not report.findings)
 
 
+def _check(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> _Result:
+    from .. import check
+
+    report = check(dataset, progress, workers=arguments.workers)
+    notes = (f"{reason}: {path}" for path, reason in report.unchecked.items())
+    lines = [*map(str, report.findings), *notes, report.describe()]
+    return _Result(report.as_json(), lines, not report.findings)
+
+
+def _provenance(dataset: Dataset, _: argparse.Namespace, __: Any) -> _Result:
+    from .. import provenance
+
+    found = provenance(dataset)
+    lines = [line for each in found for line in (each.describe(), each.line) if line]
+    return _Result([each.as_json() for each in found], lines, all(each.line for each in found))
+
+
 def _summary(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> _Result:
     from .. import summarize
     from .summary_text import lines
@@ -130,6 +151,8 @@ def _summary(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> 
 _TASKS: dict[str, _Task] = {
     "sheet": _sheet,
     "html": _gallery,
+    "check": _check,
     "verify": _verify,
+    "provenance": _provenance,
     "summary": _summary,
 }

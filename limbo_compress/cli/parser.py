@@ -17,6 +17,7 @@ __all__ = ["Parser", "chosen"]
 # The flags that mean the same in all commands that have them.
 _HELPS = {
     "prefix": "beginning of the output names",
+    "--root": "look for samples that were below the folder OLD in the folder NEW; may be repeated",
     "--where": "rows with a category in which this regular expression is found; with ! in front,"
     " rows without one; may be repeated",
     "--rows": "rows by their numbers, such as 5:20 or -10:",
@@ -73,7 +74,9 @@ class Parser(argparse.ArgumentParser):
 
     def add_prefixes(self) -> None:
         """Add the prefixes whose outputs are read."""
-        self.group("input")("prefix", nargs="+", metavar="PREFIX")
+        flag = self.group("input")
+        flag("prefix", nargs="+", metavar="PREFIX")
+        flag("--root", action="append", default=[], type=_root, metavar="OLD=NEW")
 
     def add_row_flags(self) -> None:
         """Add the choice of rows, which `chosen` makes."""
@@ -90,6 +93,14 @@ class Parser(argparse.ArgumentParser):
         flag("--quiet", action="store_true")
         flag("--json", action="store_true")
         return flag
+
+
+def _root(text: str) -> tuple[str, str]:
+    old, _, new = text.partition("=")
+    if not (old and new):
+        problem = f"it takes OLD=NEW, a folder and where it is now, not {text[:60]!r}"
+        raise argparse.ArgumentTypeError(problem)
+    return old, new
 
 
 def chosen(dataset: Dataset, arguments: argparse.Namespace) -> Dataset:

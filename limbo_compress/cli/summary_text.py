@@ -17,6 +17,7 @@ __all__ = ["lines"]
 _MAX_FOLDERS, _MAX_CATEGORIES, _MAX_PAIRED, _MAX_TEXTS, _MAX_ODD = 8, 14, 5, 4, 8
 _NAME_WIDTH = 16
 _TEXT_WIDTH = 58
+_MAX_COMMANDS, _COMMAND_WIDTH = 2, 180
 # The parts of a sample that are counted on a line of their own.
 _PARTS = ("boxes", "contours", "tags", "cryptomatte", "provenance")
 
@@ -44,6 +45,8 @@ def _files(summary: Summary) -> Iterator[str]:
     ]
     yield from _table(rows, "<<><")
     yield f"  the numbers of rows match; {_checksums(summary)}"
+    for command in list(summary.provenance.values())[:_MAX_COMMANDS]:
+        yield f"  made by {_short(command, _COMMAND_WIDTH)}"
 
 
 def _checksums(summary: Summary) -> str:

@@ -15,8 +15,9 @@ from .. import filenames
 from ..errors import InputError, UsageError, missing_extra
 from ..formats import geometry
 from ..formats.geometry import Box, Contour
+from ..formats.index import Source as SourceFile
 from .classes import Wanted, listed, matching, warn_unseen
-from .row_views import Array, Ints, Items, MappedRows, Rows, locate, starts_of
+from .row_views import Array, Ints, Items, MappedRows, Rows, locate, release, starts_of
 from .source import Source
 from .splits import split_rows, strata_of
 
@@ -29,7 +30,7 @@ __all__ = ["Dataset", "Sample", "concat"]
 
 Item = TypeVar("Item")
 # Methods of `Metadata` that read something of a row.
-_Read = Literal["sample", "abridged", "compact", "path", "categories"]
+_Read = Literal["sample", "abridged", "compact", "categories"]
 
 
 class Sample(NamedTuple):
@@ -176,9 +177,18 @@ class Dataset:
     def paths(self) -> Items[str]:
         """Absolute path of the metadata file of each row's sample, as it was found.
 
-        Metadata without an index do not say it.
+        Below the `root` that was given to `load`, if any. Metadata without an index do not say it.
         """
-        return self._items("path")
+        return Items(self._rows, self._path)
+
+    @property
+    def source_files(self) -> Items[tuple[SourceFile, ...]]:
+        """Name, size in bytes and CRC-32 of each file that was read of a row's sample.
+
+        They are in the folder of its metadata file. Empty if the metadata do not say it, as those
+        of version 0.1.0 and of the reference.
+        """
+        return Items(self._rows, self._source_files)
 
     @property
     def categories(self) -> Items[frozenset[str]]:
@@ -433,18 +443,27 @@ class Dataset:
     def shares_rows(self, other: Dataset) -> bool:
         """Whether any row is a row of another data set, too, whatever the names of the prefixes."""
         return any(
-            files & others and np.intersect1d(rows, other_rows).size
-            for files, rows in self._rows_of_files()
-            for others, other_rows in other._rows_of_files()
+            source.files & other_source.files and np.intersect1d(rows, other_rows).size
+            for source, _, rows in self.parts()
+            for other_source, _, other_rows in other.parts()
         )
 
-    def _rows_of_files(self) -> list[tuple[frozenset[tuple[int, ...]], Ints]]:
-        """What the files of each prefix are, and which of their rows are chosen."""
+    def parts(self) -> list[tuple[Source, int, Ints]]:
+        """Each prefix, the number of its first row, and which of its rows are chosen."""
         edges = zip(self._sources, self._starts, self._starts[1:], strict=False)
         return [
-            (source.files, self._rows[(self._rows >= start) & (self._rows < stop)] - start)
+            (source, start, self._rows[(self._rows >= start) & (self._rows < stop)] - start)
             for source, start, stop in edges
         ]
+
+    def release(self) -> None:
+        """Release the pages of arrays that were used. They would count as memory of this process.
+
+        The system may still have them in memory, and reads them again where it has not.
+        """
+        for source in self._sources:
+            for array in source.used:
+                release(array)
 
     def _row(self, row: int) -> Sample:
         return Sample(
@@ -468,6 +487,15 @@ class Dataset:
     def _item(self, what: _Read, row: int) -> Any:
         source, row = locate(self._starts, row)
         return getattr(self._sources[source].metadata, what)(row)
+
+    def _path(self, row: int) -> str:
+        source, row = locate(self._starts, row)
+        return self._sources[source].path(row)
+
+    def _source_files(self, row: int) -> tuple[SourceFile, ...]:
+        source, row = locate(self._starts, row)
+        index = self._sources[source].index
+        return index.sources(row) if index else ()
 
     def _category_sets(self) -> tuple[list[frozenset[str]], Ints]:
         """Return sets of categories, and the number of the one that belongs to each row."""

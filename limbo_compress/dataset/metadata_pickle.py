@@ -41,7 +41,7 @@ def open_metadata(path: str, rows: int | None) -> Metadata:
     try:
         with ExitStack() as stack:
             stream = stack.enter_context(open_regular(path, buffering=0))
-            index = _usable_index(stream)
+            index, problem = _usable_index(stream)
             if index is not None:
                 _check_rows(path, len(index), rows)
                 stack.pop_all()
@@ -50,7 +50,9 @@ def open_metadata(path: str, rows: int | None) -> Metadata:
                 raise ValueError("it is not a pickle")
     except (OSError, ValueError) as error:
         raise _error(path, error) from error
-    return _WholeMetadata(path, rows)
+    if problem:
+        _log.warning("%s: %s, so all of it is read", shown(path), problem)
+    return _WholeMetadata(path, rows, problem)
 
 
 def _check_rows(path: str, samples: int, rows: int | None) -> None:
@@ -62,19 +64,18 @@ def _error(path: str, error: Exception) -> InputError:
     return InputError(f"cannot read it: {error or type(error).__name__}", path)
 
 
-def _usable_index(stream: BinaryIO) -> Index | None:
-    """Read the index; None if there is none that can be used."""
+def _usable_index(stream: BinaryIO) -> tuple[Index | None, str]:
+    """Read the index; None if there is none that can be used, and what is wrong with it."""
     file = stream.fileno()
     try:
         index = read_index(file)
     except ValueError as error:
-        _log.warning("%s: %s, so all of it is read", shown(os.fsdecode(stream.name)), error)
-        return None
+        return None, str(error)
     if index is not None:
         edges = os.pread(file, len(LIST_START), 0), os.pread(file, 1, int(index.offsets[-1]))
         if edges != (LIST_START, LIST_END):
             raise ValueError("it is damaged")
-    return index
+    return index, ""
 
 
 class _IndexedMetadata:
@@ -86,10 +87,14 @@ class _IndexedMetadata:
     Attributes
     ----------
     index : Index
+    problem : str
+        What is wrong with the index: nothing.
     set_ids : ndarray of int, shape (samples,)
         Number, in `category_sets`, of each sample's set of categories.
     category_sets : tuple of frozenset of str
     """
+
+    problem = ""
 
     def __init__(self, stream: BinaryIO, index: Index) -> None:
         self._stream = stream
@@ -133,13 +138,21 @@ class _IndexedMetadata:
 
 
 class _WholeMetadata:
-    """Metadata without an index, as of the reference: read in full when they are used first."""
+    """Metadata without an index, as of the reference: read in full when they are used first.
+
+    Attributes
+    ----------
+    index : None
+    problem : str
+        Why there is no index that can be used; empty if there is none at all.
+    """
 
     index = None
 
-    def __init__(self, path: str, rows: int | None) -> None:
+    def __init__(self, path: str, rows: int | None, problem: str) -> None:
         self._path = path
         self._rows = rows
+        self.problem = problem
 
     def __len__(self) -> int:
         return len(self._samples)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import filenames
-from ..errors import InputError, MissingError
+from ..errors import InputError, MissingError, shown
 from ..formats.filestate import open_regular
+from ..formats.index import Index
 from ..formats.npy import kind_of, read_header
 from .metadata_pickle import Metadata, open_metadata
+from .row_proof import differing_row
 
-__all__ = ["Source"]
+__all__ = ["Move", "Source"]
 
 _TRIES = 5
+Mapped = np.memmap[Any, np.dtype[Any]]
+# A folder, absolute, and where it is now.
+Move = tuple[str, str]
 
 
 class _Identity(NamedTuple):
@@ -27,11 +33,15 @@ class _Identity(NamedTuple):
     size: int
     mtime_ns: int
 
+    @classmethod
+    def of(cls, status: os.stat_result) -> _Identity:
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns)
+
 
 class _Files(NamedTuple):
     """The open files of a prefix, and what they were, by their names without the prefix."""
 
-    arrays: dict[str, NDArray[Any]]
+    arrays: dict[str, Mapped]
     metadata: Metadata | None
     identities: dict[str, _Identity]
 
@@ -42,15 +52,34 @@ class Source:
     All that it hands out belongs to the files that were found first: if one of them is not there,
     or has been replaced since, it raises an `InputError`. Pickled, a source is its prefix and the
     identities of its files; the process that gets it opens them when it needs them.
+
+    Parameters
+    ----------
+    prefix : str
+    moves : sequence of (str, str)
+        Folders of the samples that are somewhere else now. The first that a path is in counts.
+    known : dict of str to _Identity, optional
+        What the files are, by their names without the prefix.
+    proven : iterable of str
+        The arrays that are known to belong to the metadata.
     """
 
-    def __init__(self, prefix: str, known: dict[str, _Identity] | None = None) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        moves: Sequence[Move] = (),
+        known: dict[str, _Identity] | None = None,
+        proven: Iterable[str] = (),
+    ) -> None:
         self.given = prefix
         self.prefix = os.path.abspath(prefix)
+        self._moves = moves
         self._known = known
+        self._proven = set(proven)
 
-    def __reduce__(self) -> tuple[type[Source], tuple[str, dict[str, _Identity]]]:
-        return Source, (self.prefix, self._known or self._files.identities)
+    def __reduce__(self) -> tuple[type[Source], tuple[Any, ...]]:
+        known = self._known or self._files.identities
+        return Source, (self.prefix, self._moves, known, self._proven)
 
     def __len__(self) -> int:
         for array in self._files.arrays.values():
@@ -72,8 +101,14 @@ class Source:
         return self._files.metadata is not None
 
     def array(self, name: str) -> NDArray[Any]:
-        """Return an array, of shape (samples, height, width, channels)."""
+        """Return an array, of shape (samples, height, width, channels).
+
+        When it is used first, a few of its rows are compared with their checksums.
+        """
         self._check(filenames.array_file(name))
+        if name not in self._proven:
+            self._prove(name)
+            self._proven.add(name)
         return self._files.arrays[name]
 
     @property
@@ -82,27 +117,97 @@ class Source:
         assert self._files.metadata is not None
         return self._files.metadata
 
+    def path(self, row: int) -> str:
+        """Return the path of a sample's metadata file, where its folder is now."""
+        return self.moved(self.metadata.path(row))
+
+    def moved(self, path: str) -> str:
+        """Return where a path is now."""
+        for old, new in self._moves:
+            if f"{path}/".startswith(f"{old}/"):
+                return new + path[len(old) :] or "/"
+        return path
+
+    def has_samples_in(self, folder: str) -> bool:
+        """Whether the metadata file of any sample was somewhere below a folder."""
+        paths = map(self.index.path, range(len(self.index))) if self.index else ()
+        return any(path.startswith(f"{folder}/") for path in paths)
+
+    @property
+    def index(self) -> Index | None:
+        """The index of the metadata, if there is one that can be used."""
+        return self._files.metadata.index if self._files.metadata else None
+
+    def file_path(self, file_name: str) -> str:
+        """Return the path of a file, by its name without the prefix."""
+        return f"{self.prefix}-{file_name}"
+
+    def open(self, file_name: str) -> BinaryIO:
+        """Open a file to read it, by its name without the prefix."""
+        path = self.file_path(file_name)
+        try:
+            stream = open_regular(path, buffering=0)
+        except OSError as error:
+            raise InputError(f"cannot read it: {error.strerror}", path) from error
+        if _Identity.of(os.fstat(stream.fileno())) != self._files.identities.get(file_name):
+            stream.close()
+            raise self._replaced(file_name)
+        return stream
+
+    def places(self, name: str) -> tuple[int, int]:
+        """Return where the first row of an array is in its file, and how long a row is."""
+        array = self._files.arrays[name]
+        return array.offset, array.nbytes // max(1, len(array))
+
+    @property
+    def used(self) -> list[Mapped]:
+        """The arrays that have been used."""
+        return [self._files.arrays[name] for name in self._proven]
+
+    def _prove(self, name: str) -> None:
+        """Check that an array belongs to the metadata, as far as a few of its rows tell."""
+        checksums = self.index.row_checksums(name) if self.index else None
+        if not checksums:
+            return
+        start, size = self.places(name)
+        pixel_bytes = self._files.arrays[name][0, 0, 0].nbytes
+        file_name = filenames.array_file(name)
+        with self.open(file_name) as stream:
+
+            def read(row: int) -> bytes:
+                return os.pread(stream.fileno(), size, start + row * size)
+
+            try:
+                row = differing_row(np.asarray(checksums), read, size, pixel_bytes)
+            except OSError as error:
+                problem = f"cannot read it: {error.strerror}"
+                raise InputError(problem, self.file_path(file_name)) from error
+        if row is not None:
+            metadata = self.file_path(filenames.METADATA)
+            raise InputError(
+                f"row {row} is not what {shown(metadata)} says of it: it is damaged, or the two"
+                " belong to different jobs",
+                self.file_path(file_name),
+                "limbo-inspect --check compares all rows",
+            )
+
     def _check(self, file_name: str) -> None:
         """Check that a file was found, and has not been replaced."""
         known = self._files.identities.get(file_name)
         if known is None:
-            raise InputError("there is no such output", self._path(file_name))
+            raise InputError("there is no such output", self.file_path(file_name))
         if self._identity(file_name) != known:
             raise self._replaced(file_name)
 
     def _replaced(self, file_name: str) -> InputError:
         problem = "it has been replaced or removed since it was opened"
-        return InputError(problem, self._path(file_name), "load it again")
-
-    def _path(self, file_name: str) -> str:
-        return f"{self.prefix}-{file_name}"
+        return InputError(problem, self.file_path(file_name), "load it again")
 
     def _identity(self, file_name: str) -> _Identity | None:
         try:
-            status = os.stat(self._path(file_name))
+            return _Identity.of(os.stat(self.file_path(file_name)))
         except OSError:
             return None
-        return _Identity(status.st_ino, status.st_size, status.st_mtime_ns)
 
     @cached_property
     def _files(self) -> _Files:
@@ -118,7 +223,7 @@ class Source:
                 if error is not None:
                     raise error
                 return files
-        raise InputError("the outputs are being replaced", self._path("*"), "try again")
+        raise InputError("the outputs are being replaced", self.file_path("*"), "try again")
 
     def _find(self) -> dict[str, _Identity]:
         """Find the files, and what they are."""
@@ -136,7 +241,7 @@ class Source:
         arrays = {}
         for file_name in found:
             name = filenames.array_of_file(file_name)
-            array = _open_array(self._path(file_name), name) if name else None
+            array = _open_array(self.file_path(file_name), name) if name else None
             if name and array is not None:
                 arrays[name] = array
         own = {*map(filenames.array_file, arrays), filenames.METADATA}
@@ -144,24 +249,24 @@ class Source:
         rows = self._count_rows(arrays)
         metadata = None
         if filenames.METADATA in found:
-            metadata = open_metadata(self._path(filenames.METADATA), rows)
+            metadata = open_metadata(self.file_path(filenames.METADATA), rows)
         elif rows is None:
             raise MissingError(
                 f"there are no outputs of this prefix: no {filenames.array_file(filenames.IMAGES)},"
                 f" {filenames.array_file(filenames.mask_array('NAME'))} or {filenames.METADATA}",
-                self._path("*"),
+                self.file_path("*"),
                 "give the prefix that they were written with",
             )
         return _Files(arrays, metadata, identities)
 
-    def _count_rows(self, arrays: dict[str, NDArray[Any]]) -> int | None:
+    def _count_rows(self, arrays: dict[str, Mapped]) -> int | None:
         rows = {len(array) for array in arrays.values()}
         if len(rows) > 1:
             found = (
                 f"{filenames.array_file(name)} has {len(array)}" for name, array in arrays.items()
             )
             problem = f"the arrays differ in their number of rows: {', '.join(found)}"
-            raise InputError(problem, self._path("*"))
+            raise InputError(problem, self.file_path("*"))
         return rows.pop() if rows else None
 
 
@@ -182,7 +287,7 @@ def _find_arrays(prefix: str) -> list[str]:
     ]
 
 
-def _open_array(path: str, name: str) -> NDArray[Any] | None:
+def _open_array(path: str, name: str) -> Mapped | None:
     """Map an array, reading its header only; None if it is a stranger with the name of a mask."""
     kind = kind_of(name)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import count
 from typing import Any, BinaryIO
@@ -47,7 +47,7 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
         for name, split in splits.items():
             path = os.path.join(folder, "annotations", f"instances_{name or _WITHOUT_SPLITS}.json")
             with open(path, "xb") as stream:
-                split.write(stream, licenses, categories)
+                split.write(stream, layout.provenance, licenses, categories)
 
 
 class _Split:
@@ -81,10 +81,17 @@ class _Split:
             }
             _append(self._annotations, record)
 
-    def write(self, stream: BinaryIO, licenses: dict[str, int], categories: dict[str, int]) -> None:
+    def write(
+        self,
+        stream: BinaryIO,
+        provenance: Sequence[str],
+        licenses: dict[str, int],
+        categories: dict[str, int],
+    ) -> None:
         named = [{"id": id_, "name": n, "url": ""} for n, id_ in licenses.items()]
         kinds = [{"id": id_, "name": n, "supercategory": "limbo"} for n, id_ in categories.items()]
-        stream.write(b'{"info":' + orjson.dumps(_INFO))
+        info = _INFO | ({"provenance": list(provenance)} if provenance else {})
+        stream.write(b'{"info":' + orjson.dumps(info))
         for key, records in (("licenses", named), ("categories", kinds)):
             lines = b",".join(b"\n" + orjson.dumps(record) for record in records)
             stream.write(b',\n"%b":[%b]' % (key.encode(), lines))

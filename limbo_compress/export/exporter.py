@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import filenames
 from ..dataset.classes import Classes, find_classes, matching, unseen
 from ..dataset.dataset import Dataset, concat
+from ..dataset.provenance import provenance
 from ..dataset.row_views import Ints
 from ..dataset.splits import split_rows
 from ..errors import InputError, OutputError, UsageError, missing_extra, shown
@@ -153,6 +154,7 @@ def export_dataset(
         splits=tuple(rows_of_splits) if split is None else _SPLITS[:2],
         with_contours=target.with_contours,
         shard_size=shard_size or _SHARD_SIZE,
+        provenance=[each.line for each in provenance(dataset) if each.line],
     )
     counts: Counter[str] = Counter()
     with _work_folder(out) as folder:

@@ -29,6 +29,8 @@ class Layout:
         Whether YOLO gets contours instead of boxes.
     shard_size : int
         How many rows a shard of WebDataset has.
+    provenance : sequence of str
+        The commands that would make the exported outputs again, as far as they are known.
     """
 
     out: str
@@ -36,6 +38,7 @@ class Layout:
     splits: Sequence[str]
     with_contours: bool
     shard_size: int
+    provenance: Sequence[str] = ()
 
 
 class Writer(Protocol):

@@ -18,7 +18,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from .. import deflate, limits
-from .pickling import LIST_START
+from .pickling import LIST_END, LIST_START
 
 __all__ = [
     "MAGIC",
@@ -345,6 +345,8 @@ def read_index(file: int) -> Index | None:
         return None
     size, checksum, magic, version = TRAILER.unpack(trailer)
     if magic != MAGIC:
+        # No version of the index ends in the byte that ends a pickle.
+        check(trailer.endswith(LIST_END))
         return None
     readers = {1: index_1.read, index_2.VERSION: index_2.read}
     if version not in readers:

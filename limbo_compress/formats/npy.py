@@ -138,6 +138,8 @@ def read_header(stream: BinaryIO) -> FoundArray:
     if is_fortran == "True":
         raise ValueError("its values are in Fortran order")
     lengths = tuple(map(int, shape.replace(",", " ").split()))
+    if f"({shape})" != str(lengths):
+        raise ValueError("the shape in its header is damaged")
     if 0 in lengths[1:]:  # any number of rows would fit a file without values
         raise ValueError(f"its rows have a side of 0: {lengths}")
     return FoundArray(descr.strip("'"), lengths, len(start) + len(header))

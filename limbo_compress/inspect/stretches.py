@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from ..dataset.dataset import Dataset
-from ..dataset.row_views import release
 from ..errors import InputError, UsageError, WorkerError
 from ..formats.pickling import no_garbage_collection
 from ..oserrors import machine_errors
@@ -73,9 +72,7 @@ def _call(
     rows = dataset[stretch.start : stretch.stop]
     with machine_errors(), no_garbage_collection():
         result = function(rows, stretch.start)
-    for array in (rows.images, *rows.masks.values()):
-        if array is not None:
-            release(array[0])
+    rows.release()
     return stretch, result
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import filenames
 from ..dataset.dataset import Dataset
+from ..dataset.provenance import provenance
 from ..oserrors import machine_errors
 from ..run.executor import Progress
 from .metadata_counts import PARTS, Counts, count_metadata
@@ -92,6 +93,8 @@ class Summary:
         All of each prefix; what follows is about the chosen rows only.
     total, rows : int
         How many rows there are, and how many are chosen.
+    provenance : dict of str to str
+        For each prefix whose metadata say it, the command that would make its outputs again.
     has_metadata : bool
         Otherwise, what the metadata say is empty.
     has_paths : bool
@@ -125,6 +128,7 @@ class Summary:
     files: list[File]
     total: int
     rows: int
+    provenance: dict[str, str]
     has_metadata: bool
     has_paths: bool
     damaged: dict[int, str]
@@ -182,6 +186,7 @@ def summarize(
         files=_describe_files(dataset),
         total=sum(len(rows) for _, rows in dataset.prefixes),
         rows=count,
+        provenance={each.prefix: each.line for each in provenance(dataset) if each.line},
         **_metadata_fields(counts, dataset),
         **_pixel_fields(pixels, dataset),
     )

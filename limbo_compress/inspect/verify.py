@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import dependencies, filenames
+from .. import dependencies, filenames, limits
 from ..dataset.dataset import Dataset
 from ..errors import InputError, SampleError, missing_extra, shown
+from ..formats.index import Source as SourceFile
 from ..formats.pickling import fragment
 from ..imaging.file_size import check_file_size
 from ..imaging.image import convert
 from ..options import Options
 from ..oserrors import machine_errors
 from ..run.executor import Progress
-from ..samples.reader import SampleFiles, SampleReader
+from ..samples.reader import SampleFiles, SampleReader, read_file
 from ..samples.schema import strip_regions
 from .stretches import in_stretches
 
@@ -36,22 +37,26 @@ class Finding:
 
     Attributes
     ----------
-    row : int
-        Among all rows of the prefixes.
+    row : int or None
+        Among all rows of the prefixes; None if a whole file is concerned.
     path : str
-        The metadata file of its sample.
+        The file concerned: the metadata file of a sample, or an output.
     problem : str
     is_gone : bool
         Whether a source is not there any more, so that nothing can be compared.
+    has_changed : bool
+        Whether a source is not what it was when it was compressed, so that nothing is compared.
     """
 
-    row: int
+    row: int | None
     path: str
     problem: str
     is_gone: bool = False
+    has_changed: bool = False
 
     def __str__(self) -> str:
-        return f"row {self.row}: {self.problem}: {shown(self.path)}"
+        where = "" if self.row is None else f"row {self.row}: "
+        return f"{where}{self.problem}: {shown(self.path)}"
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,14 @@ class VerifyReport:
     def describe(self) -> str:
         """Say it in one line."""
         gone = {found.row for found in self.findings if found.is_gone}
-        differ = {found.row for found in self.findings} - gone
-        same = self.rows - len(differ) - len(gone)
+        changed = {found.row for found in self.findings if found.has_changed} - gone
+        differ = {found.row for found in self.findings} - changed - gone
+        same = self.rows - len(differ) - len(changed) - len(gone)
         what = ", ".join(self.compared)
+        since = f" {len(changed):,} have changed since," if changed else ""
         return (
             f"compared {self.rows:,} rows with their sources ({what}):"
-            f" {same:,} are the same, {len(differ):,} differ, {len(gone):,} are gone"
+            f" {same:,} are the same, {len(differ):,} differ,{since} {len(gone):,} are gone"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -99,8 +106,8 @@ def verify(
     """Read the sources of rows again, and compare them.
 
     Images and masks may differ by 0.001, and metadata may lack what ``--strip-regions`` leaves out.
-    The outputs do not say which labels a mask is of, so a mask is right if it is the sum of the
-    mattes of some of the sample's labels.
+    A mask is right if it is the sum of the mattes of some of the sample's labels. Where the index
+    has the CRC-32 of a source that has changed since, that is said, and nothing is compared.
 
     Parameters
     ----------
@@ -147,24 +154,39 @@ def _import_mask_libraries() -> None:
 
 def _compare_rows(dataset: Dataset, _: int) -> list[Finding]:
     return [
-        Finding(row, dataset.paths[place], problem, is_gone)
+        finding
         for place, row in enumerate(dataset.row_numbers.tolist())
-        for problem, is_gone in _problems(dataset, place)
+        for finding in _findings(dataset, place, row)
     ]
 
 
-def _problems(dataset: Dataset, place: int) -> Iterator[tuple[str, bool]]:
-    """Yield what is wrong with a row, and whether that is because a source is gone."""
+def _findings(dataset: Dataset, place: int, row: int) -> Iterator[Finding]:
     path = dataset.paths[place]
     if not os.path.exists(path):
-        yield "its metadata file is gone", True
+        yield Finding(row, path, "its metadata file is gone", is_gone=True)
         return
     try:
         with machine_errors(path):
-            yield from ((problem, False) for problem in _differences(dataset, place, path))
+            changed = list(_changed_files(path, dataset.source_files[place]))
+            for name in changed:
+                problem = f"its {shown(name)} has changed since it was compressed"
+                yield Finding(row, path, problem, has_changed=True)
+            for problem in () if changed else _differences(dataset, place, path):
+                yield Finding(row, path, problem)
     except SampleError as error:
         where = "" if error.path in ("", path) else f"{os.path.basename(error.path)}: "
-        yield f"{shown(where)}{error.problem}", bool(where) and not os.path.exists(error.path)
+        is_gone = bool(where) and not os.path.exists(error.path)
+        yield Finding(row, path, f"{shown(where)}{error.problem}", is_gone)
+
+
+def _changed_files(path: str, files: Iterable[SourceFile]) -> Iterator[str]:
+    """Yield the name of each file of a sample that is not what was read of it."""
+    for file in files:
+        source = os.path.join(os.path.dirname(path), file.name)
+        if os.path.exists(source):
+            found = read_file(source, limits.IMAGE_BYTES).state
+            if (found.size, found.checksum) != (file.size, file.checksum):
+                yield file.name
 
 
 def _differences(dataset: Dataset, place: int, path: str) -> Iterator[str]:

@@ -37,6 +37,7 @@ def how_made(options: Options, paths: Sequence[str], leaves_out: bool) -> dict[s
     made = {name: as_json(value) for name, value in options.deciding_bytes.items()}
     del made["metadata"]  # they have the index
     made |= {
+        "directories": sorted({os.path.abspath(each) for each in options.directories}),
         "version": __version__.partition("+")[0],
         "pixels": PIXELS,
         "start": options.start,

@@ -480,6 +480,9 @@ const gallery = (() => {
       card(`Damaged metadata: ${count(damaged.length)} rows`, table(["row", "problem"], lines));
     }
     drawCategories();
+    const made = Object.entries(summary.provenance).slice(0, MANY);
+    const commands = made.map(([prefix, line]) => [prefix, make("td", { class: "text" }, line)]);
+    if (commands.length) card("Made by", table(["prefix", "command"], commands));
     const known = summary.rows - damaged.length;
     const parts = Object.entries(summary.parts).map(([part, number]) => [part, number, known - number]);
     for (const [mask, number] of Object.entries(summary.masks)) {
