@@ -107,7 +107,7 @@ bench-inspect: RUN = benchmarks.inspect  ### time limbo-inspect on 5000 renders
 contenders: RUN = nox -s contenders  ### install the tools that make bench compares with
 bombs: RUN = tests.programs.bombs  ### what small files cost that were made to cost much, as a table
 faults: RUN = tests.programs.faults  ### send signals, kill workers, damage files and start runs at once, many times
-states: RUN = pytest tests/test_states.py  ### run, kill, stop and change jobs in random sequences; SEQUENCES=N of them
+states: RUN = pytest tests/test_states.py tests/test_growing.py  ### run, kill, stop and change jobs in random sequences; SEQUENCES=N of them
 enumerate: RUN = tests.programs.enumerate $(if $(FOLDER),--folder '$(FOLDER)')  ### let each file call of a small job go wrong; FOLDER=DIR for the outputs
 powercuts: RUN = tests.programs.powercuts $(CASES)  ### cut the power under jobs, and fill disks in writeback; needs root
 filesystems: RUN = tests.programs.filesystems  ### run, kill and resume the command on other filesystems; needs root

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 
@@ -17,9 +17,11 @@ from .formats.shard_record import SampleIssue, ShardRecord
 from .options import Options, check_prefix
 from .oserrors import machine_errors, writing
 from .output.assemble import OutputFile, Publisher
+from .output.growth import Growth, left_out_of_unchanged
 from .output.older_outputs import ExistingOutputs
 from .output.preflight import check_targets
 from .output.resume import missing
+from .output.state import state_of
 from .output.status import Status, read_status
 from .output.workdir import WorkDir
 from .plan import Job, plan, work_folder_of
@@ -64,20 +66,28 @@ class Report:
         Metadata files that were reached more than once; each counts once.
     resumed : int
         Samples that an earlier run had done.
+    copied, made : int
+        Rows that were copied from older outputs, and those that were made of their samples.
+    is_up_to_date : bool
+        Whether the outputs already were those of the job. Then nothing was written, and neither
+        warnings nor masks were looked at.
     seconds : float
         How long it took.
     """
 
     samples: int
-    written: tuple[OutputFile, ...]
-    failures: tuple[SampleIssue, ...]
-    failures_path: str | None
-    warnings: tuple[SampleIssue, ...]
-    warnings_path: str | None
-    empty_masks: tuple[str, ...]
-    repeated: int
-    resumed: int
-    seconds: float
+    written: tuple[OutputFile, ...] = ()
+    failures: tuple[SampleIssue, ...] = ()
+    failures_path: str | None = None
+    warnings: tuple[SampleIssue, ...] = ()
+    warnings_path: str | None = None
+    empty_masks: tuple[str, ...] = ()
+    repeated: int = 0
+    resumed: int = 0
+    copied: int = 0
+    made: int = 0
+    is_up_to_date: bool = False
+    seconds: float = 0.0
 
 
 @machine_errors()
@@ -101,43 +111,69 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
     """
     begun = time.monotonic()
     _warn_if_ignored(options)
-    with _engine(options) as engine:
-        samples, paths = _find(options, engine)
-        job = plan(options, len(paths))
-        check_targets(job)
-        workdir = WorkDir(job, paths, engine.is_local)
-        with _hint_at_kept_work(workdir), workdir:
-            job = workdir.job
-            existing = ExistingOutputs(job, paths)
-            publisher = Publisher(job, paths, existing, workdir.files)
-            counter = _Counter(progress, len(job.rows), workdir)
-            for record in workdir.done:
-                publisher.collect(record)
-            left = missing((record.rows for record in workdir.done), job.rows)
-            if not engine.is_local:
-                if left:
-                    engine.prepare(_probe(job, paths))
-            elif options.images and sum(map(len, left)) >= _LARGE_JOB:
-                _warn_if_slow()
-            tasks = _tasks(job, paths, left, engine)
-            limit = FailureLimit(options, len(job.rows), left)
-            # Closing the results ends all workers before the work folder is left to others.
-            try:
-                with closing(_run(engine, tasks, publisher)) as records:
-                    for record in records:
-                        limit.check(record)
-                        publisher.collect(record)
-                        counter.count(record)
-            finally:
-                workdir.has_late_writers |= engine.left_alive
-            written: tuple[OutputFile, ...] = ()
-            empty: tuple[str, ...] = ()
-            if job.partition is None:
-                written = publisher.publish(workdir.check, workdir.may_be_written())
-                _clear(workdir)
-                empty = _empty_masks(options, publisher)
+    found = _find(options) if _may_be_up_to_date(options) else None
+    if found is not None and _is_up_to_date(options, found[1]):
+        samples, paths = found
+        report = Report(len(paths), repeated=samples.repeated, is_up_to_date=True)
+    else:
+        with _engine(options) as engine:
+            report = _compress(options, engine, *(found or _find(options, engine)), progress)
+    return replace(report, seconds=time.monotonic() - begun)
+
+
+def _compress(
+    options: Options,
+    engine: Engine[ShardTask, ShardRecord],
+    samples: FoundSamples,
+    paths: tuple[str, ...],
+    progress: Progress | None,
+) -> Report:
+    """Do what is left of a job, and publish it."""
+    job = plan(options, len(paths))
+    check_targets(job)
+    workdir = WorkDir(job, paths, engine.is_local)
+    with _hint_at_kept_work(workdir), workdir:
+        job = workdir.job
+        existing = ExistingOutputs(job, paths)
+        growth = Growth(job, paths)
+        _log_obstacle(job, growth)
+        publisher = Publisher(job, paths, existing, workdir.files)
+        counter = _Counter(progress, len(job.rows), workdir)
+        for record in workdir.done:
+            publisher.collect(record)
+        left = missing((record.rows for record in workdir.done), job.rows)
+        if not engine.is_local:
+            if left:
+                engine.prepare(_probe(job, paths))
+        elif options.images and sum(map(len, left)) >= _LARGE_JOB:
+            _warn_if_slow()
+        tried_again = set() if workdir.done or job.partition else set(growth.left_out)
+        tasks = _tasks(job, paths, _in_order(left, tried_again), engine)
+        limit = FailureLimit(options, len(job.rows), left)
+        is_up_to_date = False
+        # Closing the results ends all workers before the work folder is left to others.
+        try:
+            with closing(_run(engine, tasks, publisher, growth)) as records:
+                for record in records:
+                    limit.check(record)
+                    publisher.collect(record)
+                    counter.count(record)
+                    if is_up_to_date := bool(tried_again) and tried_again <= {*publisher.failures}:
+                        break
+        finally:
+            workdir.has_late_writers |= engine.left_alive
+        _log_rotted(publisher)
+        written: tuple[OutputFile, ...] = ()
+        empty: tuple[str, ...] = ()
+        if is_up_to_date:
+            _clear(workdir)
+        elif job.partition is None:
+            written = publisher.publish(workdir.check, workdir.may_be_written())
+            _clear(workdir)
+            empty = _empty_masks(options, publisher)
+    good = len(job.rows) - len(publisher.failures)
     return Report(
-        samples=len(job.rows) - len(publisher.failures),
+        samples=good,
         written=written,
         failures=tuple(publisher.failures),
         failures_path=publisher.failures_path,
@@ -146,7 +182,9 @@ def compress(options: Options, progress: Progress | None = None) -> Report:
         empty_masks=empty,
         repeated=samples.repeated,
         resumed=counter.resumed,
-        seconds=time.monotonic() - begun,
+        copied=0 if is_up_to_date else publisher.copied,
+        made=0 if is_up_to_date else good - publisher.copied,
+        is_up_to_date=is_up_to_date,
     )
 
 
@@ -172,6 +210,16 @@ def status(prefix: str | os.PathLike[str]) -> Status:
     prefix = os.fsdecode(prefix)
     check_prefix(prefix)
     return read_status(work_folder_of(prefix))
+
+
+def _may_be_up_to_date(options: Options) -> bool:
+    """Whether to look before workers start: there is a state, and no unfinished work."""
+    target = os.path.abspath(options.prefix)
+    return os.path.exists(state_of(target)) and not os.path.lexists(work_folder_of(target))
+
+
+def _is_up_to_date(options: Options, paths: Sequence[str]) -> bool:
+    return left_out_of_unchanged(plan(options, len(paths)), paths) == ()
 
 
 def _choose_workers(options: Options) -> tuple[int, int]:
@@ -219,6 +267,8 @@ def _empty_masks(options: Options, publisher: Publisher) -> tuple[str, ...]:
     empty = {name: pattern for name, pattern in options.masks.items() if not publisher.hits[name]}
     if empty:
         why = "no sample has a cryptomatte with labels"
+        if publisher.copied:  # their labels are not known
+            why = "no sample has a cryptomatte with a label that matches"
         if publisher.labels:
             labels = nearest(empty.values(), publisher.labels)
             why = f"no label that covers a pixel matches; nearest labels: {labels}"
@@ -245,6 +295,32 @@ def _hint_at_kept_work(workdir: WorkDir) -> Iterator[None]:
         raise
 
 
+def _in_order(left: list[range], first: set[SampleIssue]) -> list[range]:
+    """Put the samples first that older outputs leave out: they may be all that is to be done."""
+    if not first:
+        return left
+    rows = range(left[0].start, left[-1].stop)
+    others = missing((range(row, row + 1) for row in sorted(issue.row for issue in first)), rows)
+    return [*missing(others, rows), *others]
+
+
+def _log_obstacle(job: Job, growth: Growth) -> None:
+    if growth.obstacle:
+        _log.warning(
+            "nothing can be copied from the existing outputs, so all samples are done: %s",
+            growth.obstacle,
+        )
+
+
+def _log_rotted(publisher: Publisher) -> None:
+    if publisher.rotted:
+        _log.warning(
+            "%d rows of the existing outputs are not what was written, such as row %d: made anew",
+            len(publisher.rotted),
+            min(publisher.rotted),
+        )
+
+
 def _tasks(
     job: Job,
     paths: Sequence[str],
@@ -262,11 +338,16 @@ def _tasks(
 
 
 def _run(
-    engine: Engine[ShardTask, ShardRecord], tasks: list[ShardTask], publisher: Publisher
+    engine: Engine[ShardTask, ShardRecord],
+    tasks: list[ShardTask],
+    publisher: Publisher,
+    growth: Growth,
 ) -> Generator[ShardRecord, None, None]:
     """Run tasks, and have the metadata joined: by workers, if they share this page cache."""
 
     def complete(task: ShardTask) -> ShardTask:
+        # Here, because what is known of all old rows at once would take much memory.
+        task = replace(task, old_rows=growth.old_rows(task.rows))
         if engine.is_local:
             return task.with_copies(publisher.take_copies())
         publisher.copy()
@@ -295,12 +376,13 @@ def _engine(options: Options) -> Engine[ShardTask, ShardRecord]:
 
 
 def _find(
-    options: Options, engine: Engine[ShardTask, ShardRecord]
+    options: Options, engine: Engine[ShardTask, ShardRecord] | None = None
 ) -> tuple[FoundSamples, tuple[str, ...]]:
     """Find all samples, and those of the range; workers start as soon as the first are found."""
 
     def expect(found: int) -> None:
-        engine.expect(len(range(found)[options.start : options.end]))
+        if engine is not None:
+            engine.expect(len(range(found)[options.start : options.end]))
 
     samples = find_samples(options.directories, expect)
     _log_repeated(samples.repeated)

@@ -398,7 +398,8 @@ class States(RuleBasedStateMachine):
         self._may_stand = [self._stands]
         self._work.clear()
         if not self._sleepers:
-            assert set(os.listdir(self._folder)) == {f"out-{name}" for name in self._stands}
+            names = {f"out-{name}" for name in self._stands}
+            assert set(os.listdir(self._folder)) == {".out.state", *names}
 
     def _check_unchanged(self) -> None:
         assert self._stands is None or outputs(self._folder) == self._stands

@@ -48,7 +48,7 @@ _HELPS = {
     "--max-pixels": "largest image to decode (default: %(default)s)",
     "--decoder": "auto decodes plain PNGs (8-bit RGB or RGBA) faster than OpenCV, to the same"
     " pixels (default: auto)",
-    "--fresh": "discard unfinished work and start over",
+    "--fresh": "discard unfinished work, copy nothing from older outputs, and start over",
     "--write-rows": "how rows are written (default: auto, which is pwrite on network filesystems"
     " and FUSE, and where space cannot be reserved, else mmap)",
     "--partition": "do only share I (from 0) of N, for job arrays, and publish nothing; auto: the"
@@ -73,11 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(asdict(report))
     elif not arguments.quiet:
-        _print_report(report, options.partition)
+        _print_report(report, options)
     return 0
 
 
-def _print_report(report: Report, partition: str | None) -> None:
+def _print_report(report: Report, options: Options) -> None:
     bad = ("bad sample was left out", "bad samples were left out")
     _print_count(len(report.failures), *bad, report.failures_path)
     for warning in report.warnings[:_WARNINGS_SHOWN]:
@@ -86,11 +86,15 @@ def _print_report(report: Report, partition: str | None) -> None:
     _print_count(len(report.warnings), *said, report.warnings_path)
     for file in report.written:
         print_output(_describe(file))
-    if partition is not None:
+    if options.partition is not None and not report.is_up_to_date:
         print_output(
-            f"partition {partition}: {report.samples} samples are done; once all partitions have"
-            " ended, the same command without --partition publishes the outputs"
+            f"partition {options.partition}: {report.samples} samples are done; once all partitions"
+            " have ended, the same command without --partition publishes the outputs"
         )
+    if report.is_up_to_date:
+        print_output(f"{options.prefix}: up to date")
+    elif report.copied:
+        print_output(f"copied {report.copied}, made {report.made}")
 
 
 def _print_count(count: int, one: str, many: str, path: str | None) -> None:

@@ -37,6 +37,14 @@ class FileState(NamedTuple):
             return False
         return status.st_size == self.size and _is_same_time(status.st_mtime_ns, self.mtime_ns)
 
+    def is_exactly(self, folder: str) -> bool:
+        """Whether the file in this folder has this size and time, to the nanosecond."""
+        try:
+            status = os.stat(os.path.join(folder, self.name))
+        except (OSError, ValueError):
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.mtime_ns)
+
 
 def open_regular(path: str, buffering: int = -1) -> BinaryIO:
     """Open a regular file for reading, or one that a link leads to; never wait for a pipe.

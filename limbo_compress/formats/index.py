@@ -10,7 +10,7 @@ import os
 import re
 import struct
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +36,7 @@ __all__ = [
     "boxed",
     "categories",
     "check",
+    "identity",
     "parts",
     "read_index",
     "texts",
@@ -189,6 +190,11 @@ class Index:
         """
         return self._sources.of(row, self._paths.name(row)) if self._sources else ()
 
+    @property
+    def source_starts(self) -> Sequence[int]:
+        """Position of the first file of each sample among the files of all, and their number."""
+        return self._sources.starts if self._sources else (0,) * (1 + len(self))
+
     @cached_property
     def _sources(self) -> Sources | None:
         with damage():
@@ -295,6 +301,10 @@ class Sources:
         self._of_samples, self._patterns = of_samples, patterns
         self._sizes, self._checksums = sizes, sums
 
+    @property
+    def starts(self) -> Sequence[int]:
+        return self._of_samples.starts
+
     def of(self, row: int, file_name: str) -> tuple[Source, ...]:
         stem, digits = parts(file_name)
         start = self._of_samples.starts[row]
@@ -324,6 +334,17 @@ class BoxesOfSamples:
             for at, kind in enumerate(kinds, start)
         )
         return tuple(boxes) if is_known else None
+
+
+def identity(file: int) -> bytes:
+    """Return bytes that tell a metadata file from others: its trailer, with a checksum of all.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    return os.pread(file, TRAILER.size, max(0, os.fstat(file).st_size - TRAILER.size))
 
 
 def read_index(file: int) -> Index | None:

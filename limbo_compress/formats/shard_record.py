@@ -92,6 +92,10 @@ class ShardRecord:
         `nearest_names` chooses them; so a job whose shards all lack a hit can advise.
     is_synced : bool
         Whether all of it was on the disk when it was done, its rows included.
+    copied : int
+        How many of its rows were copied from older outputs.
+    rotted : tuple of int
+        The rows of older outputs that were not what was written, so they were made anew.
     """
 
     start: int
@@ -106,6 +110,8 @@ class ShardRecord:
     hits: dict[str, int] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     is_synced: bool = True
+    copied: int = 0
+    rotted: tuple[int, ...] = ()
 
     @property
     def rows(self) -> range:
@@ -278,6 +284,8 @@ def _from_json(found: dict[str, Any]) -> ShardRecord:
         # Interned, since a million samples have few distinct labels.
         labels=tuple(map(sys.intern, found["labels"])),
         is_synced=found["is_synced"] is True,
+        copied=_count(found["copied"]),
+        rotted=tuple(map(_count, found["rotted"])),
     )
 
 

@@ -27,6 +27,7 @@ from .made import how_made
 from .older_outputs import ExistingOutputs
 from .preflight import check_targets
 from .publication import Publication
+from .state import new_times, write_times
 
 __all__ = ["CopyRange", "OutputFile", "Publisher"]
 
@@ -117,6 +118,10 @@ class Publisher:
         For each mask, the number of samples of these records in which it covers anything.
     labels : set of str
         The labels that these records name.
+    copied : int
+        How many of their rows were copied from older outputs.
+    rotted : set of int
+        Rows of older outputs that were not what was written.
     """
 
     def __init__(
@@ -142,6 +147,9 @@ class Publisher:
         self.warnings: list[SampleIssue] = []
         self.hits: Counter[str] = Counter()
         self.labels: set[str] = set()
+        self.copied = 0
+        self.rotted: set[int] = set()
+        self._times = new_times()
 
     def collect(self, record: ShardRecord) -> None:
         """Take a finished shard, in any order. Its metadata waits for the shards before it.
@@ -157,6 +165,8 @@ class Publisher:
         self.warnings += record.warnings
         self.hits.update(record.hits)
         self.labels.update(record.labels)
+        self.copied += record.copied
+        self.rotted.update(record.rotted)
         if self._job.partition is None:
             self._join(record)
 
@@ -196,6 +206,7 @@ class Publisher:
             good, record.entries, record.files, checksums, strict=bool(record.checksums)
         ):
             self._index.add(self._paths[row], entry, files, row_checksums)
+            self._times.extend(file.mtime_ns for file in files)
 
     def take_copies(self) -> tuple[CopyRange, ...]:
         """Hand out metadata for a worker to copy: many workers copy faster than one process."""
@@ -237,12 +248,16 @@ class Publisher:
             self._write_issues(filenames.FAILURES, self.failures)
             # Older warnings stay where they are about outputs that stay.
             warnings = {*self._existing.warnings, *self.warnings}
-            self._write_issues(filenames.WARNINGS, sorted(warnings, key=lambda issue: issue.reason))
+            warnings_checksum = self._write_issues(
+                filenames.WARNINGS, sorted(warnings, key=lambda issue: issue.reason)
+            )
             if self._job.options.metadata:
-                self._finish_metadata()
+                self._finish_metadata(warnings_checksum)
             check_targets(self._job)
             with finishing():
                 Publication(self._job, self._sources).publish(check)
+                if self._job.options.metadata:
+                    write_times(self._job, self._times, check)
         return tuple(self._written)
 
     @property
@@ -296,27 +311,34 @@ class Publisher:
             target.flush()
             os.fsync(target.fileno())
 
-    def _write_issues(self, file_name: str, issues: list[SampleIssue]) -> None:
-        """Write a list of issues, if there are any."""
+    def _write_issues(self, file_name: str, issues: list[SampleIssue]) -> int | None:
+        """Write a list of issues, if there are any; return the CRC-32 of the file."""
         if not issues:
-            return
+            return None
         path = self._job.own_path(file_name)
-        with open(path, "w", encoding="utf-8") as stream:
+        checksum = 0
+        with open(path, "wb") as stream:
             for issue in sorted(issues, key=lambda issue: issue.row):
                 record = {"path": issue.path, "row": issue.row, "reason": issue.reason}
-                stream.write(json.dumps(record) + "\n")
+                line = json.dumps(record).encode() + b"\n"
+                checksum = deflate.crc32(line, checksum)
+                stream.write(line)
             size = stream.tell()
             stream.flush()
             os.fsync(stream.fileno())
         self._finish(path, file_name, (len(issues),), "JSON lines", size)
+        return checksum
 
-    def _finish_metadata(self) -> None:
+    def _finish_metadata(self, warnings_checksum: int | None) -> None:
         self.copy()
         options, path = self._job.options, self._job.own_path(filenames.METADATA)
+        made = how_made(options, self._paths, bool(self.failures))
+        if warnings_checksum is not None:  # growth takes the warnings of each row from there
+            made["warnings"] = warnings_checksum
         with open(path, "r+b") as stream:
             stream.seek(self._metadata_bytes)
             stream.write(LIST_END)
-            self._index.write(stream, how_made(options, self._paths, bool(self.failures)))
+            self._index.write(stream, made)
             size = stream.tell()
         with writing(path):
             os.fsync(self._files[filenames.METADATA])

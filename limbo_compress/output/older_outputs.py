@@ -4,12 +4,16 @@ A job that writes only the metadata, for example, leaves older images where they
 both must belong to the same sample. The index of existing metadata names the sample of each row.
 Other files do not, but they tell enough to notice when their samples are others: their number of
 rows, and the list of samples that were left out.
+
+Metadata that stay may have checksums of the rows of an array. Then the job may write only the same
+rows: others would look as if they had rotted, and the metadata would say how other rows were made.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -17,16 +21,17 @@ from .. import filenames
 from ..array_kinds import KINDS, MASKS
 from ..errors import OutputError, shown
 from ..formats.filestate import open_regular
-from ..formats.index import read_index
+from ..formats.index import Index, read_index
 from ..formats.npy import read_header
 from ..formats.shard_record import SampleIssue, ShardRecord, read_issues
 from ..oserrors import reading
 from ..plan import Job
-from .made import below_common_folder
+from .made import below_common_folder, how_made
 
 __all__ = ["ExistingOutputs"]
 
 _HINT = "write all outputs of a prefix in one command, or choose another `prefix`"
+_METADATA_HINT = "add `metadata` and `fresh` to write them anew, or choose another `prefix`"
 _IMAGES = filenames.array_file(filenames.IMAGES)
 
 
@@ -60,6 +65,7 @@ class ExistingOutputs:
             raise self._other_failures("it lists samples that are not those of this job")
         # The rows of this job that the existing outputs have.
         self._rows = [row for row in range(len(paths)) if row not in self._left_out]
+        self._checksums: dict[str, Sequence[int]] = {}
         for file_name in self._files:
             self._check_rows(file_name)
         if self._files and job.options.metadata:
@@ -75,6 +81,15 @@ class ExistingOutputs:
         """
         if not self._files:
             return
+        self._check_bad(record)
+        first = bisect_left(self._rows, record.start)
+        for name, expected in self._checksums.items():
+            found = record.checksums.get(name, ())
+            if tuple(expected[first : first + len(found)]) != found:
+                rows = f"{record.start} to {record.stop - 1}"
+                raise self._other_rows(f"rows {rows} of {name} are others now")
+
+    def _check_bad(self, record: ShardRecord) -> None:
         bad = {issue.row for issue in record.failures}
         for row in record.rows:
             if (row in bad) != (row in self._left_out):
@@ -82,27 +97,51 @@ class ExistingOutputs:
                 raise self._other_failures(f"{shown(self._paths[row])} {state}")
 
     def _check_rows(self, file_name: str) -> None:
-        path, paths = self._job.final_path(file_name), None
+        path, index = self._job.final_path(file_name), None
         try:
             with reading(path), open_regular(path) as stream:
                 if file_name == filenames.METADATA:
-                    paths = _read_paths(stream)
-                rows = _count_rows(stream) if paths is None else len(paths)
+                    index = _read_index(stream)
+                rows = _count_rows(stream) if index is None else len(index)
         except ValueError as error:
             raise OutputError(
                 f"the existing output cannot be read: {error}", path, _HINT
             ) from error
         if rows != len(self._rows) or rows == 0:
             raise _mismatch(path, f"there are {rows}, and {len(self._rows)} in this job")
-        if paths is not None:
-            self._check_paths(path, paths)
+        if index is not None:
+            self._check_paths(path, _paths(index))
+            self._check_made(index)
+
+    def _check_made(self, index: Index) -> None:
+        """Check that the job makes arrays as metadata that stay say of them."""
+        found, wanted = dict(index.made or {}), how_made(self._job.options, self._paths, False)
+        for array in self._job.arrays:
+            if (checksums := index.row_checksums(array.name)) is not None:
+                self._checksums[array.name] = checksums
+        if not self._checksums:
+            return
+        for made in (found, wanted):
+            made["masks"] = {
+                name: pattern
+                for name, pattern in made.get("masks", ())
+                if filenames.mask_array(name) in self._checksums
+            }
+        for name in ("pixels", "image_size", "masks"):
+            if found.get(name) != wanted[name]:
+                raise self._other_rows(f"`{name}` was {found.get(name)}")
+
+    def _other_rows(self, problem: str) -> OutputError:
+        path = self._job.final_path(filenames.METADATA)
+        problem = f"the existing metadata belong to other arrays: {problem}"
+        return OutputError(problem, path, _METADATA_HINT)
 
     def _check_replaced_metadata(self) -> None:
         """Check older metadata: they name the samples of the outputs that stay, if they can."""
         path = self._job.final_path(filenames.METADATA)
         try:
             with open_regular(path) as stream:
-                paths = _read_paths(stream)
+                paths = _paths(_read_index(stream))
         except (OSError, ValueError):
             return
         if len(paths) != len(self._rows):
@@ -164,11 +203,15 @@ def _is_mask(file_name: str, path: str) -> bool:
         return False
 
 
-def _read_paths(stream: BinaryIO) -> list[str]:
-    """Read the path of each row of existing metadata."""
+def _read_index(stream: BinaryIO) -> Index:
+    """Read the index of existing metadata."""
     index = read_index(stream.fileno())
     if index is None:
         raise ValueError("it has no index, so nothing says whose rows these are")
+    return index
+
+
+def _paths(index: Index) -> list[str]:
     return [index.path(row) for row in range(len(index))]
 
 

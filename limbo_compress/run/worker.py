@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import dependencies, filenames
 from ..errors import MachineError, SampleError, nearest_names, shown
@@ -20,6 +20,7 @@ from ..formats.shard_record import SampleIssue, ShardRecord, write_shard_record
 from ..options import Options
 from ..oserrors import machine_errors
 from ..output.assemble import CopyRange
+from ..output.growth import OldFiles, OldRow
 from ..output.lock import Lock
 from ..plan import Job
 from ..samples.reader import SampleFiles, SampleReader
@@ -53,12 +54,15 @@ class ShardTask:
         The metadata files of its samples, one per row.
     copies : tuple of CopyRange
         Metadata of finished shards, to be copied first.
+    old_rows : tuple of (OldRow or None)
+        For each row the one of older outputs that may serve again; empty if none does.
     """
 
     job: Job
     start: int
     paths: tuple[str, ...]
     copies: tuple[CopyRange, ...] = ()
+    old_rows: tuple[OldRow | None, ...] = ()
 
     @property
     def rows(self) -> range:
@@ -178,10 +182,9 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, ShardRecord]:
             array.name: stack.enter_context(RowWriter(task.job, array, task.rows))
             for array in task.job.arrays
         }
-        reader = stack.enter_context(SampleReader(task.job.options, task.paths, _check_size))
         # The lock is still ours, so the arrays that are open now are not those of a later job.
         lock.check()
-        done = yield from _compress_samples(task, reader, writers, take_messages)
+        done = yield from _compress_samples(task, writers, take_messages)
     edges = b"".join(writer.edges for writer in writers.values())
     record = ShardRecord(
         start=task.rows.start,
@@ -196,6 +199,8 @@ def _compress_shard(task: ShardTask) -> Generator[str, None, ShardRecord]:
         hits=dict(done.hits),
         labels=done.labels_near_misses(task.job.options),
         is_synced=task.job.syncs_shards,
+        copied=done.copied,
+        rotted=tuple(done.rotted),
     )
     if not done.failures or task.job.options.on_error == "skip":
         _leave_record(task.job, record, b"".join(done.fragments), edges)
@@ -226,40 +231,91 @@ class _Done:
     files: list[tuple[FileState, ...]] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
     labels: set[str] = field(default_factory=set)
+    copied: int = 0
+    rotted: list[int] = field(default_factory=list)
 
     def labels_near_misses(self, options: Options) -> tuple[str, ...]:
         """Choose labels that resemble the patterns of the masks without a hit."""
         misses = [pattern for name, pattern in options.masks.items() if not self.hits[name]]
         return nearest_names(misses, self.labels) if misses else ()
 
+    def add(self, sample: _Sample) -> None:
+        if sample.entry is not None:
+            self.fragments.append(sample.fragment)
+            self.entries.append(sample.entry)
+        self.files.append(sample.files)
+        self.hits.update(sample.hits)
+        self.labels.update(sample.labels)
+        self.copied += sample.is_copied
+
+
+class _Sample(NamedTuple):
+    """What a sample gave besides its rows."""
+
+    fragment: bytes
+    entry: Entry | None
+    hits: list[str]
+    files: tuple[FileState, ...]
+    labels: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    is_copied: bool = False
+
 
 def _compress_samples(
-    task: ShardTask,
-    reader: SampleReader,
-    writers: dict[str, RowWriter],
-    take_messages: Callable[[], list[str]],
+    task: ShardTask, writers: dict[str, RowWriter], take_messages: Callable[[], list[str]]
 ) -> Generator[str, None, _Done]:
-    done = _Done()
-    options = task.job.options
-    for row, path in zip(task.rows, task.paths, strict=True):
-        yield path
-        try:
-            with machine_errors(path), ExitStack() as stack:
-                rows = {n: stack.enter_context(writer.row(row)) for n, writer in writers.items()}
-                files = reader.next()
-                pickled, entry, hits = compress_sample(options, files, rows)
-        except SampleError as error:  # one bad sample must not stop the others
-            done.failures.append(SampleIssue(row, path, _reason(error, path)))
-            take_messages()
-        else:
-            if entry is not None:
-                done.fragments.append(pickled)
-                done.entries.append(entry)
-            done.files.append(files.states)
-            done.hits.update(hits)
-            done.labels.update(files.labels)
-            done.warnings += [SampleIssue(row, path, line) for line in take_messages()]
+    done, options = _Done(), task.job.options
+    old_rows = task.old_rows or (None,) * len(task)
+    samples = [
+        (row, path, old, old is not None and old.is_current(path))
+        for row, path, old in zip(task.rows, task.paths, old_rows, strict=True)
+    ]
+    unread = [path for _, path, _, is_current in samples if not is_current]
+    with SampleReader(options, unread, _check_size) as reader, OldFiles(task.job) as old_files:
+        for row, path, old, is_current in samples:
+            yield path
+            try:
+                with machine_errors(path), ExitStack() as stack:
+                    rows = {n: stack.enter_context(w.row(row)) for n, w in writers.items()}
+                    files = None if is_current else reader.next()
+                    sample = None
+                    if old is not None and (files is None or old.is_made_of(files.states)):
+                        sample = _copy(options, old, files, old_files, rows)
+                        done.rotted += [] if sample else [old.number]
+                    sample = sample or _make(options, files or _read(options, path), rows)
+            except SampleError as error:  # one bad sample must not stop the others
+                done.failures.append(SampleIssue(row, path, _reason(error, path)))
+                take_messages()
+            else:
+                done.add(sample)
+                messages = (*sample.warnings, *take_messages())
+                done.warnings += [SampleIssue(row, path, line) for line in messages]
     return done
+
+
+def _copy(
+    options: Options,
+    old: OldRow,
+    files: SampleFiles | None,
+    old_files: OldFiles,
+    rows: dict[str, NDArray[Any]],
+) -> _Sample | None:
+    """Fill a sample's rows from older outputs; None if what they have is not what was written."""
+    fragment = old_files.copy(old, rows)
+    if fragment is None:
+        return None
+    hits = [mask for mask in options.masks if rows[filenames.mask_array(mask)].any()]
+    states, labels = (files.states, files.labels) if files else (old.files, ())
+    return _Sample(fragment, old.entry, hits, states, labels, old.warnings, is_copied=True)
+
+
+def _make(options: Options, files: SampleFiles, rows: dict[str, NDArray[Any]]) -> _Sample:
+    return _Sample(*compress_sample(options, files, rows), files.states, files.labels)
+
+
+def _read(options: Options, path: str) -> SampleFiles:
+    with SampleReader(options, (path,), _check_size) as reader:
+        return reader.next()
 
 
 def _reason(error: SampleError, path: str) -> str:

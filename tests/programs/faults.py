@@ -74,7 +74,7 @@ class Testbed:
         assert all(found[name] == self.expected[name] for name in found), f"wrong bytes in {folder}"
         if finished:
             assert tuple(found) == NAMES, f"missing outputs in {folder}"
-        left = set(os.listdir(folder)) - {f"out-{name}" for name in NAMES}
+        left = set(os.listdir(folder)) - {".out.state", *(f"out-{name}" for name in NAMES)}
         assert left <= (set() if finished else {".out.partial"}), f"left in {folder}: {left}"
 
 
@@ -211,7 +211,7 @@ def start_at_once(testbed: Testbed, rng: random.Random, counts: Counter[str]) ->
             # For a sign of life of one on another host.
             assert all("waiting up to " in line for line in waiting), command.stderr
         assert outputs(folder) in [testbed.expected_of(*flags) for flags in winners]
-        assert len(os.listdir(folder)) == len(NAMES), f"left: {os.listdir(folder)}"
+        assert len(os.listdir(folder)) == 1 + len(NAMES), f"left: {os.listdir(folder)}"
         counts["run that won against others"] += len(winners)
 
 
