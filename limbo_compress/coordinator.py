@@ -315,7 +315,7 @@ def _log_obstacle(job: Job, growth: Growth) -> None:
 def _log_rotted(publisher: Publisher) -> None:
     if publisher.rotted:
         _log.warning(
-            "%d rows of the existing outputs are not what was written, such as row %d: made anew",
+            "rows of the existing outputs are not what was written: %d, such as row %d, made anew",
             len(publisher.rotted),
             min(publisher.rotted),
         )

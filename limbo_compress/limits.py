@@ -11,6 +11,7 @@ __all__ = [
     "CHUNKS",
     "CHUNK_BYTES",
     "DECODED_BYTES",
+    "DEFAULT_PIXELS",
     "EXR_PARTS",
     "FRAGMENT_BYTES",
     "HEAD_BYTES",
@@ -36,6 +37,8 @@ IMAGE_BYTES = 1 << 30
 SMALL_BYTES = 1 << 26
 HEAD_BYTES = 1 << 24
 
+# The pixels of an image or a cryptomatte, if the user asks for no other limit.
+DEFAULT_PIXELS = 179_000_000
 # The longest side of an image, in pixels. The resampling operator grows with it.
 SIDE = 1 << 18
 

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from operator import index
 from typing import Any, ClassVar, Literal, get_args
 
+from . import limits
 from .errors import UsageError, missing_extra
 from .oserrors import is_folder
 from .partition import parse_partition
@@ -101,7 +102,7 @@ class Options:
     workers: int | None = field(default=None, metadata=_OTHER)
     on_error: OnError = field(default="stop", metadata=_OTHER)
     max_failures: str | None = field(default=None, metadata=_OTHER)
-    max_pixels: int = field(default=179_000_000, metadata=_OTHER)
+    max_pixels: int = field(default=limits.DEFAULT_PIXELS, metadata=_OTHER)
     decoder: Decoder = field(default="auto", metadata=_OTHER)
     fresh: bool = field(default=False, metadata=_OTHER)
     write_rows: WriteRows = field(default="auto", metadata=_OTHER)

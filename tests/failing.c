@@ -2,7 +2,7 @@
 // them fail, or kills or stops a process there. It is told what to do by environment variables:
 //
 // FAULT_PATHS  only calls on paths that match this pattern count; a * matches any text
-// FAULT_CALLS  only these functions count, separated by spaces; if unset, all of them
+// FAULT_CALLS  only these functions count, separated by spaces; if unset, all but those that read
 // FAULT_ROLE   only calls of the "coordinator" count, the first process, or of a "worker", any other
 // FAULT_AT     at which of these calls, from 1; at each of them, if it is 0
 // FAULT_DO     "fail ERRNO": the call fails, and does nothing
@@ -32,6 +32,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define LONGEST (2 * PATH_MAX + 64)
@@ -75,7 +76,8 @@ static int is_among(const char *call) {
 // Count a call. Return 0 if it is to be done, an error that it is to fail with, or minus an error that
 // is to be reported once it is done.
 static int meet(const char *call, const char *path) {
-    if (!path || (paths && fnmatch(paths, path, 0)) || (calls && !is_among(call))) return 0;
+    if (!path || (paths && fnmatch(paths, path, 0))) return 0;
+    if (calls ? !is_among(call) : strstr(call, "read") != NULL) return 0;
     int before = errno, is_worker = getpid() != state->coordinator;
     if (role && strcmp(role, is_worker ? "worker" : "coordinator")) return 0;
     int number = ++state->calls[is_worker];
@@ -213,6 +215,20 @@ ON_FILE(ssize_t, sendfile64, (int file, int source, off64_t *start, size_t size)
 HOOK(ssize_t, copy_file_range,
      (int source, off64_t *from, int file, off64_t *to, size_t size, unsigned flags),
      (source, from, file, to, size, flags), "write", of_file(file, space), -1)
+ON_FILE(ssize_t, read, (int file, void *bytes, size_t size), (file, bytes, size), "read")
+ON_FILE(ssize_t, pread, (int file, void *bytes, size_t size, off_t start),
+        (file, bytes, size, start), "pread")
+ON_FILE(ssize_t, pread64, (int file, void *bytes, size_t size, off64_t start),
+        (file, bytes, size, start), "pread")
+ON_FILE(ssize_t, preadv, (int file, const struct iovec *parts, int count, off_t start),
+        (file, parts, count, start), "preadv")
+ON_FILE(ssize_t, preadv64, (int file, const struct iovec *parts, int count, off64_t start),
+        (file, parts, count, start), "preadv")
+ON_FILE(ssize_t, preadv2, (int file, const struct iovec *parts, int count, off_t start, int flags),
+        (file, parts, count, start, flags), "preadv")
+ON_FILE(ssize_t, preadv64v2,
+        (int file, const struct iovec *parts, int count, off64_t start, int flags),
+        (file, parts, count, start, flags), "preadv")
 ON_FILE(int, fsync, (int file), (file), "fsync")
 ON_FILE(int, fdatasync, (int file), (file), "fsync")
 ON_FILE(int, syncfs, (int file), (file), "fsync")

@@ -38,7 +38,7 @@ def test_the_number_of_workers_changes_no_byte(
         compress(job(campaign, folder, workers=count))
         outputs.append(files(folder))
     assert outputs[0] == outputs[1]
-    assert list(outputs[0]) == ["out-images.npy", "out-metadata.pickle"]
+    assert list(outputs[0]) == [".out.state", "out-images.npy", "out-metadata.pickle"]
 
 
 def test_progress_counts_to_the_end(campaign: Path, tmp_path: Path) -> None:

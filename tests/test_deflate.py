@@ -13,3 +13,7 @@ def test_without_isal_the_bytes_are_the_same(
     plain = ("isal", "main", "--prefix", "plain", *flags)
     assert command(*plain, module="tests.programs.without").returncode == 0
     assert outputs(tmp_path, "plain") == outputs(tmp_path, "fast")
+    assert command("--prefix", "grown", *flags, "--end", 7).returncode == 0
+    grown = ("isal", "main", "--prefix", "grown", *flags)
+    assert "copied 7, made 5" in command(*grown, module="tests.programs.without").stdout
+    assert outputs(tmp_path, "grown") == outputs(tmp_path, "fast")

@@ -128,8 +128,9 @@ def _only_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("_only_rank")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run_in_order(page: Path, data: Path) -> None:
-    masks = {"big": "^48"}
-    compress(Options((str(data),), prefix="test", images=True, metadata=True, masks=masks))
+    if page.name != "compress.md":  # which makes its own outputs
+        masks = {"big": "^48"}
+        compress(Options((str(data),), prefix="test", images=True, metadata=True, masks=masks))
     run_in_order(page)
 
 

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -21,7 +22,12 @@ from tests.jobs import Command, error_line, files, outputs, run, script
 
 FROZEN = Path(__file__).parent / "frozen"
 # The number of rows and of boxes of each prefix.
-OURS = {"0.1.0/out": (5, 6), "0.1.0/stripped": (5, 0)}
+OURS = {
+    "0.1.0/out": (5, 6),
+    "0.1.0/stripped": (5, 0),
+    "index-2/out": (5, 6),
+    "index-2/stripped": (5, 0),
+}
 REFERENCE = {"limbo-ml-0.4.0/out": (12, 23)}
 WITHOUT_IMAGES = ["limbo-ml-0.4.0/stripped"]
 UNFINISHED = ["0.1.0"]
@@ -94,6 +100,24 @@ def test_frozen_outputs_are_exported(tmp_path: Path, prefix: str, to: str) -> No
         assert sum(path.suffix == ".png" for path in out.rglob("*")) == rows
         labels = [path.read_text() for path in (out / "labels").rglob("*.txt")]
         assert sum(text.count("\n") for text in labels) == (boxes if "yolo" in to else 0)
+
+
+@has_proc
+@pytest.mark.parametrize(
+    "prefix", [prefix for prefix in (*OURS, *REFERENCE) if not prefix.startswith("index-2")]
+)
+def test_frozen_outputs_grow_by_a_full_run(tmp_path: Path, prefix: str) -> None:
+    for path in FROZEN.glob(f"{prefix}-*"):
+        shutil.copy(path, tmp_path / path.name.replace(Path(prefix).name, "out", 1))
+    shutil.copytree(FROZEN / "samples", tmp_path / "samples")
+    command = (sys.executable, "-m", "limbo_compress", "--prefix")
+    whole = run(*command, "whole", *FLAGS, *MASKS, "--", SOURCE, cwd=tmp_path)
+    done = run(*command, "out", *FLAGS, *MASKS, "--", SOURCE, cwd=tmp_path)
+    assert (whole.returncode, done.returncode) == (0, 0), whole.stderr + done.stderr
+    assert "so all samples are done: they do not say how they were made" in done.stderr
+    assert "nothing can be copied" not in whole.stderr
+    assert "copied" not in done.stdout
+    assert outputs(tmp_path) == outputs(tmp_path, "whole")
 
 
 @pytest.fixture(params=UNFINISHED)

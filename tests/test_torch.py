@@ -356,7 +356,7 @@ def test_a_sample_without_boxes_has_an_empty_target(dataset: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(100))
 def test_a_category_has_one_number_in_all_views(dataset: Any, seed: int) -> None:
-    expected = {name: number for number, name in enumerate(dataset.classes, 1)}
+    expected = {name: number for number, name in enumerate(dataset.box_classes, 1)}
     train, test = dataset.split(0.5, seed=seed)
     few = train.select([seed % 6])
     views = [train, test, few, concat([few, test]), pickle.loads(pickle.dumps(test))]

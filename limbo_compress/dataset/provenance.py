@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from .. import limits
 from ..errors import shown
 from .dataset import Dataset
 from .source import Source
@@ -16,7 +17,7 @@ __all__ = ["Provenance", "provenance"]
 # What an index may say. With anything else, a command without it would make something else.
 _KNOWN = {
     *("version", "pixels", "opencv", "samples", "images", "image_size", "masks", "strip_regions"),
-    *("start", "end", "on_error", "directories", "warnings"),
+    *("start", "end", "max_pixels", "on_error", "directories", "warnings"),
 }
 _UNKNOWN = "the metadata do not say how they were made"
 
@@ -98,7 +99,10 @@ def _command(source: Source, made: dict[str, Any]) -> tuple[str, ...]:
     words += ["--metadata"] + ["--strip-regions"] * made["strip_regions"]
     for name in ("start", "end"):
         words += [] if made[name] is None else [f"--{name}", str(int(made[name]))]
-    words += ["--on-error", made["on_error"]] if "on_error" in made else []
+    if made["max_pixels"] != limits.DEFAULT_PIXELS:
+        words += ["--max-pixels", str(int(made["max_pixels"]))]
+    if "on_error" in made:  # the limit that was given is not known
+        words += ["--on-error", made["on_error"], "--max-failures", "100%"]
     return ("limbo-compress", *words, "--", *map(source.moved, made["directories"]))
 
 

@@ -136,7 +136,7 @@ class Source:
     @property
     def index(self) -> Index | None:
         """The index of the metadata, if there is one that can be used."""
-        return self._files.metadata.index if self._files.metadata else None
+        return None if self._files.metadata is None else self._files.metadata.index
 
     def file_path(self, file_name: str) -> str:
         """Return the path of a file, by its name without the prefix."""

@@ -379,10 +379,17 @@ def read_index(file: int) -> Index | None:
 
 @contextmanager
 def damage() -> Iterator[None]:
-    """Turn what decoding damaged numbers raises into a `ValueError`."""
+    """Turn whatever decoding damaged sections raises into one `ValueError`."""
     try:
         yield
-    except (LookupError, OverflowError, TypeError, RecursionError, struct.error) as error:
+    except (
+        ValueError,
+        LookupError,
+        OverflowError,
+        TypeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise ValueError(_DAMAGED) from error
 
 

@@ -27,6 +27,9 @@ __all__ = ["CheckReport", "check"]
 
 # Read at once, and by one task. Reads that fit the caches of a CPU take half the time.
 _BLOCK_BYTES, _STRETCH_BYTES = 1 << 19, 1 << 25
+_DIFFERS = "it differs from its checksum"
+# What it means if all rows of a file have a problem.
+_OF_ALL = {_DIFFERS: "all rows differ from their checksums: it belongs to other metadata"}
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,7 @@ def _damaged_in(
         return
     for row in block:
         if deflate.crc32(data[edges[row] - begin : edges[row + 1] - begin]) != checksums[row]:
-            yield row, "it differs from its checksum"
+            yield row, _DIFFERS
 
 
 def _read(file: int, buffer: memoryview, begin: int) -> int:
@@ -259,13 +262,12 @@ def _read(file: int, buffer: memoryview, begin: int) -> int:
 
 
 def _summed_up(findings: Sequence[Finding], rows: Mapping[str, int]) -> list[Finding]:
-    """Return findings with one only for a file all of whose rows differ."""
-    damaged = Counter(found.path for found in findings if found.row is not None)
-    others = {path for path, count in damaged.items() if count == rows[path] > 1}
-    problem = "all rows differ from their checksums: it belongs to other metadata"
+    """Return findings with one only for a file all of whose rows have the same problem."""
+    counts = Counter((found.path, found.problem) for found in findings if found.row is not None)
+    of_all = {each for each, count in counts.items() if count == rows[each[0]] > 1}
     return [
-        *(Finding(None, path, problem) for path in sorted(others)),
-        *(found for found in findings if found.row is None or found.path not in others),
+        *(Finding(None, path, _OF_ALL.get(problem, problem)) for path, problem in sorted(of_all)),
+        *(each for each in findings if each.row is None or (each.path, each.problem) not in of_all),
     ]
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 
@@ -27,7 +27,7 @@ from .made import how_made
 from .older_outputs import ExistingOutputs
 from .preflight import check_targets
 from .publication import Publication
-from .state import new_times, write_times
+from .state import known_time, new_times, write_times
 
 __all__ = ["CopyRange", "OutputFile", "Publisher"]
 
@@ -206,7 +206,7 @@ class Publisher:
             good, record.entries, record.files, checksums, strict=bool(record.checksums)
         ):
             self._index.add(self._paths[row], entry, files, row_checksums)
-            self._times.extend(file.mtime_ns for file in files)
+            self._times.extend(map(known_time, files))
 
     def take_copies(self) -> tuple[CopyRange, ...]:
         """Hand out metadata for a worker to copy: many workers copy faster than one process."""
@@ -248,11 +248,9 @@ class Publisher:
             self._write_issues(filenames.FAILURES, self.failures)
             # Older warnings stay where they are about outputs that stay.
             warnings = {*self._existing.warnings, *self.warnings}
-            warnings_checksum = self._write_issues(
-                filenames.WARNINGS, sorted(warnings, key=lambda issue: issue.reason)
-            )
+            self._write_issues(filenames.WARNINGS, warnings)
             if self._job.options.metadata:
-                self._finish_metadata(warnings_checksum)
+                self._finish_metadata()
             check_targets(self._job)
             with finishing():
                 Publication(self._job, self._sources).publish(check)
@@ -311,30 +309,23 @@ class Publisher:
             target.flush()
             os.fsync(target.fileno())
 
-    def _write_issues(self, file_name: str, issues: list[SampleIssue]) -> int | None:
-        """Write a list of issues, if there are any; return the CRC-32 of the file."""
+    def _write_issues(self, file_name: str, issues: Collection[SampleIssue]) -> None:
+        """Write a list of issues, if there are any."""
         if not issues:
-            return None
-        path = self._job.own_path(file_name)
-        checksum = 0
+            return
+        path, lines = self._job.own_path(file_name), _as_lines(issues)
         with open(path, "wb") as stream:
-            for issue in sorted(issues, key=lambda issue: issue.row):
-                record = {"path": issue.path, "row": issue.row, "reason": issue.reason}
-                line = json.dumps(record).encode() + b"\n"
-                checksum = deflate.crc32(line, checksum)
-                stream.write(line)
-            size = stream.tell()
+            stream.write(lines)
             stream.flush()
             os.fsync(stream.fileno())
-        self._finish(path, file_name, (len(issues),), "JSON lines", size)
-        return checksum
+        self._finish(path, file_name, (len(issues),), "JSON lines", len(lines))
 
-    def _finish_metadata(self, warnings_checksum: int | None) -> None:
+    def _finish_metadata(self) -> None:
         self.copy()
         options, path = self._job.options, self._job.own_path(filenames.METADATA)
         made = how_made(options, self._paths, bool(self.failures))
-        if warnings_checksum is not None:  # growth takes the warnings of each row from there
-            made["warnings"] = warnings_checksum
+        if self.warnings:  # growth takes those of each row from their list
+            made["warnings"] = deflate.crc32(_as_lines(set(self.warnings)))
         with open(path, "r+b") as stream:
             stream.seek(self._metadata_bytes)
             stream.write(LIST_END)
@@ -354,3 +345,9 @@ class Publisher:
             raise OutputError(f"{found:,} bytes where {size:,} were written", path)
         self._sources[file_name] = os.path.basename(path)
         self._written.append(OutputFile(self._job.final_path(file_name), shape, dtype, size))
+
+
+def _as_lines(issues: Iterable[SampleIssue]) -> bytes:
+    ordered = sorted(issues, key=lambda issue: (issue.row, issue.reason))
+    records = ({"path": each.path, "row": each.row, "reason": each.reason} for each in ordered)
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)

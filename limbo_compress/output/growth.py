@@ -21,6 +21,7 @@ from ..errors import shown
 from ..formats.filestate import FileState, open_regular
 from ..formats.index import Entry, Index, read_index
 from ..formats.npy import ArrayFile
+from ..formats.pickling import LIST_END, LIST_START
 from ..formats.shard_record import SampleIssue, read_issues
 from ..plan import Job
 from .made import below_common_folder, how_made
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Growth", "OldFiles", "OldRow", "left_out_of_unchanged"]
 
 # What may differ between older outputs and rows that serve again.
-_ABOUT_THE_LIST = ("end", "on_error", "samples", "start", "version", "warnings")
+_ABOUT_THE_LIST = ("directories", "end", "on_error", "samples", "start", "version", "warnings")
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,10 @@ class _Older:
             index = read_index(stream.fileno())
             if index is None or index.made is None:
                 raise ValueError("they do not say how they were made")
+            file = stream.fileno()
+            ends = os.pread(file, len(LIST_START), 0) + os.pread(file, 1, index.offsets[-1])
+            if ends != LIST_START + LIST_END:
+                raise ValueError("their metadata are damaged")
             self.index, self._made = index, index.made
             self._failures = _read_issues(job, filenames.FAILURES)[1]
             self._wanted = how_made(job.options, paths, leaves_out=bool(self._failures))
@@ -311,5 +316,5 @@ def _read_issues(job: Job, file_name: str) -> tuple[int | None, tuple[SampleIssu
         return None, ()
     try:
         return deflate.crc32(data), read_issues([json.loads(line) for line in data.splitlines()])
-    except (TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ValueError(f"{shown(job.final_path(file_name))} is damaged") from error

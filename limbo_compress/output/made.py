@@ -40,6 +40,7 @@ def how_made(options: Options, paths: Sequence[str], leaves_out: bool) -> dict[s
         "directories": sorted({os.path.abspath(each) for each in options.directories}),
         "version": __version__.partition("+")[0],
         "pixels": PIXELS,
+        "max_pixels": options.max_pixels,  # decides which samples are bad
         "start": options.start,
         "end": options.end,
         "samples": digest(below_common_folder(paths)),

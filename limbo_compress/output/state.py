@@ -16,12 +16,12 @@ from contextlib import suppress
 from .. import deflate, filenames
 from ..errors import OutputError
 from ..formats import columns
-from ..formats.filestate import open_regular
+from ..formats.filestate import FileState, open_regular
 from ..formats.index import identity
 from ..plan import Job
 from ..renaming import move
 
-__all__ = ["new_times", "read_times", "state_of", "write_times"]
+__all__ = ["known_time", "new_times", "read_times", "state_of", "write_times"]
 
 _log = logging.getLogger("limbo_compress")
 
@@ -32,6 +32,11 @@ def state_of(target: str) -> str:
     """Return the path of the state of the outputs with this absolute prefix."""
     folder, name = os.path.split(target)
     return os.path.join(folder, f".{name}.state")
+
+
+def known_time(file: FileState) -> int:
+    """Return the time of a file, in ns since the epoch; the last one that fits if it is later."""
+    return max(-(1 << 63), min(file.mtime_ns, (1 << 63) - 1))
 
 
 def new_times() -> array[int]:

@@ -85,7 +85,7 @@ def test_a_signal_during_the_imports_ends_in_one_line(
 def test_a_signal_at_the_exit_changes_nothing(campaign: Path, tmp_path: Path) -> None:
     done = run_signalled(tmp_path, "exit", "main", "SIGTERM", "--quiet", "--metadata", campaign)
     assert (done.returncode, done.stderr) == (0, "")
-    assert os.listdir(tmp_path) == ["compressed-metadata.pickle"]
+    assert sorted(os.listdir(tmp_path)) == [".compressed.state", "compressed-metadata.pickle"]
 
 
 @pytest.mark.parametrize("name", SIGNALS)
@@ -97,7 +97,8 @@ def test_signals_from_publication_on_change_nothing(
     assert run_command(tmp_path, *flags, 8, 6, campaign).returncode == 0
     done = run_signalled(tmp_path, "publication", "main", name, *flags, 16, 12, campaign)
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(os.listdir(tmp_path)) == ["compressed-images.npy", "compressed-metadata.pickle"]
+    names = [".compressed.state", "compressed-images.npy", "compressed-metadata.pickle"]
+    assert sorted(os.listdir(tmp_path)) == names
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
     assert run_command(undisturbed, *flags, 16, 12, campaign).returncode == 0

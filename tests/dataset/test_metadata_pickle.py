@@ -141,7 +141,7 @@ def test_a_damaged_index_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert samples_of(opened(tmp_path, whole)) == SAMPLES
     assert not caplog.records
     for damaged, problem in (
-        (whole[:-4] + (2).to_bytes(4, "little"), "version 2"),
+        (whole[:-4] + (3).to_bytes(4, "little"), "version 3"),
         (whole[:-TRAILER_BYTES] + bytes(8) + whole[-TRAILER_BYTES + 8 :], "damaged"),
     ):
         with caplog.at_level(logging.WARNING):

@@ -634,9 +634,9 @@ def test_a_category_has_one_number_in_exports_of_all_views(prefix: Path, tmp_pat
         export_dataset(view, "yolo", yolo, workers=1)
         written = coco_of(coco)
         categories = {found["id"]: found["name"] for found in written["categories"]}
-        assert categories == dict(enumerate(dataset.classes, 1))
+        assert categories == dict(enumerate(dataset.box_classes, 1))
         names = yaml.safe_load((yolo / "data.yaml").read_text())["names"]
-        assert names == dict(enumerate(dataset.classes))
+        assert names == dict(enumerate(dataset.box_classes))
         assert view.metadata is not None
         for row in range(len(view)):
             lines = (yolo / "labels" / f"{row:06d}.txt").read_text().splitlines()

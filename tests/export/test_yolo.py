@@ -127,7 +127,7 @@ def test_boxes_and_contours_become_boxes(tmp_path: Path) -> None:
     write_sample(tmp_path / "data", "b", [])
     export_dataset(load(compressed(tmp_path)), "yolo", tmp_path / "out", workers=1)
     layout = Layout(tmp_path / "out")
-    assert layout.names == {0: "30B", 1: "48Y", 2: "synthetic", 3: "unseen"}
+    assert layout.names == {0: "30B", 1: "48Y", 2: "unseen"}
     assert list(layout.parts["val"]) == ["000000.png", "000001.png"]
     assert boxes(layout.parts["val"]["000000.png"]) == [
         ("30B", 8, 12, 16, 24),

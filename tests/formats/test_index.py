@@ -194,8 +194,7 @@ def test_no_damaged_index_is_read() -> None:
         for flip in (1, 128):
             damaged = bytearray(whole)
             damaged[position] ^= flip
-            is_magic = 12 <= position - (len(whole) - TRAILER.size) < 20
-            with pytest.raises(AssertionError if is_magic else ValueError):
+            with pytest.raises(ValueError, match=r"damaged|version"):
                 parsed(bytes(damaged), stop)
 
 
@@ -231,7 +230,7 @@ def test_an_index_of_a_later_version_is_refused() -> None:
         parsed(whole[:-4] + (3).to_bytes(4, "little"), stop)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x03].", bytes(100)])
+@pytest.mark.parametrize("content", [b"", b"\x80\x03].", bytes(100) + b"."])
 def test_files_without_an_index_have_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "metadata.pickle"
     path.write_bytes(content)

@@ -64,6 +64,7 @@ def record(version: str) -> None:
         prefix = str(folder / name)
         command = ["-m", "limbo_compress", "--prefix", prefix, *FLAGS, *flags, "--", SOURCE]
         run(sys.executable, *command, cwd=HERE, check=True)
+        (folder / f".{name}.state").unlink()  # times, which no copy of the sources keeps
     code = _KILLED.format(source=SOURCE, prefix=str(folder / "unfinished"))
     killed = run(*on_host("frozen"), sys.executable, "-c", code, cwd=HERE)
     assert killed.returncode == -9

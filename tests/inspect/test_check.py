@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from limbo_compress import check, compress, load
+from tests import failing
 from tests.jobs import MASKS, Command, error_line, job, run_on_terminal, script
 from tests.programs.bitflips import flips
 
@@ -90,6 +92,16 @@ def test_rows_larger_than_a_block(data: Path, tmp_path: Path) -> None:
     assert check(load(tmp_path / "out")).findings == ()
     flip(path, path.stat().st_size - 1)
     assert [found.row for found in check(load(tmp_path / "out")).findings] == [11]
+
+
+def test_what_cannot_be_read_is_no_array_of_other_metadata(copy: Path, inspect: Command) -> None:
+    env = failing.fail_once(copy.parent, "-images.npy", errno.EIO, call="preadv", at=0)
+    done = inspect(copy, "--check", env=env)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert failing.happened(env)
+    first, last = done.stdout.splitlines()
+    assert first == f"it cannot be read: Input/output error: {copy}-images.npy"
+    assert last.endswith(": 1 files are DAMAGED")
 
 
 def test_an_array_of_other_metadata_is_one_line(

@@ -185,7 +185,7 @@ def test_metadata_alone_have_nothing_to_show(campaign: Path, tmp_path: Path) -> 
     compress(job(campaign, tmp_path, images=False))
     with pytest.raises(InputError, match="nothing to show"):
         written(tmp_path / "out", tmp_path / "g")
-    assert os.listdir(tmp_path) == ["out-metadata.pickle"]
+    assert sorted(os.listdir(tmp_path)) == [".out.state", "out-metadata.pickle"]
 
 
 def test_a_gallery_replaces_a_gallery_and_nothing_else(prefix: Path, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_what_cannot_be_drawn(prefix: Path, campaign: Path, tmp_path: Path) -> N
             write_sheet(load(prefix), tmp_path / name)
     with pytest.raises(OutputError, match=r"missing/s\.png: cannot write it: No such file"):
         write_sheet(load(prefix), tmp_path / "missing" / "s.png")
-    assert os.listdir(tmp_path) == ["out-metadata.pickle"]
+    assert sorted(os.listdir(tmp_path)) == [".out.state", "out-metadata.pickle"]
 
 
 def test_a_folder_is_not_replaced(prefix: Path, tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 
 from limbo_compress import Options, OutputError, Report, compress
-from tests import jobs
+from tests import failing, jobs
 from tests.jobs import outputs, run_command, stop_after
 from tests.jpegs import noisy
 
@@ -117,6 +120,7 @@ def test_another_range_copies_what_both_have(
         ({"image_size": (16, 12)}, "`image_size` was [32, 24]"),
         ({"strip_regions": True}, "`strip_regions` was False"),
         ({"masks": (("m", "^48"),)}, "`masks` was [['m', '.']]"),
+        ({"max_pixels": 2 * 10**6}, "`max_pixels` was 179000000"),
         ({"fresh": True}, ""),
     ],
 )
@@ -126,6 +130,37 @@ def test_another_job_copies_nothing(
     compress(job(data))
     assert grow(data, **change) == (0, 12)
     assert said in caplog.text
+
+
+@pytest.mark.parametrize("place", [0, 1, 2, "stop"])
+def test_metadata_whose_ends_are_damaged_are_made_anew(data: Path, place: int | str) -> None:
+    compress(job(data))
+    path = data.parent / "out-metadata.pickle"
+    content = bytearray(path.read_bytes())
+    with path.open("rb") as stream:
+        pickle.load(stream)
+        content[stream.tell() - 1 if isinstance(place, str) else place] ^= 4
+    path.write_bytes(content)
+    assert grow(data) == (0, 12)
+
+
+def test_a_list_of_failures_that_is_damaged_is_named(
+    data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    compress(job(data))
+    (data.parent / "out-failures.jsonl").write_text("nothing of JSON\n")
+    assert grow(data) == (0, 12)
+    assert "out-failures.jsonl is damaged" in caplog.text
+
+
+def test_a_time_that_does_not_fit_is_compared_by_contents(data: Path) -> None:
+    late = samples_of(data)[0]
+    os.utime(late, (0, 10_413_792_000))  # in the year 2300
+    if late.stat().st_mtime_ns < 2**63:
+        pytest.skip("this filesystem keeps no such time")
+    compress(job(data))
+    assert not is_up_to_date(job(data))
+    assert grow(data) == (12, 0)
 
 
 def test_a_campaign_that_has_moved_is_compared_by_its_contents(data: Path) -> None:
@@ -169,7 +204,32 @@ def test_a_row_that_rotted_is_made_anew(
     content[300] ^= 4
     path.write_bytes(content)
     assert grow(data) == (8, 4)
-    assert "1 rows of the existing outputs are not what was written, such as row 0" in caplog.text
+    assert "rows of the existing outputs are not what was written: 1, such as row 0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "fault", "copied", "said"),
+    [
+        ("images.npy", "read", {"role": "coordinator", "at": 0}, 0, "they cannot be read"),
+        ("metadata.pickle", "pread", {"role": "coordinator", "at": 0}, 0, "they cannot be read"),
+        ("images.npy", "read", {"role": "worker", "at": 1}, 6, "such as row 0, made anew"),
+        ("metadata.pickle", "read", {"role": "worker", "at": 1}, 6, "such as row 0, made anew"),
+    ],
+)
+def test_what_cannot_be_read_is_made_anew(
+    data: Path, name: str, call: str, fault: dict[str, object], copied: int, said: str
+) -> None:
+    compress(job(data, end=7))
+    do = f"fail {errno.EIO}"
+    library = failing.build(data.parent)
+    env = failing.watch(library, data.parent, f"*/out-{name}", calls=call, do=do, **fault)
+    flags = ("--images", "--mask", "m", ".", "--image-size", 32, 24, "--metadata", "--workers", 1)
+    done = run_command(data.parent, "--prefix", "out", *flags, data, env=env)
+    assert done.returncode == 0
+    assert failing.happened(env)
+    assert said in done.stderr
+    assert (f"copied {copied}, made {12 - copied}" in done.stdout) == bool(copied)
+    assert outputs(data.parent) == from_scratch(data, data.parent)
 
 
 @pytest.mark.parametrize(

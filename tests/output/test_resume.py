@@ -174,7 +174,7 @@ def test_work_of_another_job_is_not_resumed(data: Path, change: Any, difference:
     with pytest.raises(UsageError, match=problem):
         compress(job(data, **change))
     assert compress(job(data)).resumed == 5
-    stop_after(5, job(data))
+    stop_after(5, job(data, fresh=True))
     assert compress(job(data, fresh=True, **change)).resumed == 0
 
 

@@ -301,22 +301,47 @@ _TRAILER = struct.Struct("<QI8sI")
 
 
 def _mutate_index(choice: random.Random, data: bytes, change: Change) -> bytes:
-    """Change the index, and make its checksum right again."""
+    """Change the index, and make its checksums right again."""
     end = len(data) - _TRAILER.size
     size, _, magic, version = _TRAILER.unpack_from(data, end) if end > 0 else (0, 0, b"", 0)
     if choice.random() < 0.1 or not 0 < size <= end:
         return change(data, len(data) + 100)
-    body = data[end - size : end]
-    if choice.random() < 0.3:
-        body = change(body, size + 100)
-    else:  # one of its numbers, or some characters of a name
-        at = choice.randrange(0, size, 4)
-        part = body[at : at + choice.choice((1, 4, 8))]
-        small = choice.randrange(8).to_bytes(len(part), "little")
-        part = small if choice.random() < 0.5 else _same_size(part, change)
-        body = body[:at] + part + body[at + len(part) :]
-    trailer = _TRAILER.pack(len(body), zlib.crc32(body), magic, version)
-    return data[: end - size] + body + trailer
+    begin = end - size
+    sections, directory = data[:begin], data[begin:end]
+    if version == 2 and choice.random() < 0.8:
+        sections, directory = _mutate_section(choice, sections, directory, change)
+    else:
+        directory = _mutate_part_of(choice, directory, change)
+    trailer = _TRAILER.pack(len(directory), zlib.crc32(directory), magic, version)
+    return sections + directory + trailer
+
+
+def _mutate_section(
+    choice: random.Random, sections: bytes, directory: bytes, change: Change
+) -> tuple[bytes, bytes]:
+    """Change one of the sections, and the directory as far as it has to know."""
+    try:
+        found = json.loads(directory)
+        number = choice.randrange(len(found))
+        _, _, at, size, _ = found[number]
+        part = _mutate_part_of(choice, sections[at : at + size], change)
+        for section in found[number + 1 :]:
+            section[2] += len(part) - size
+        found[number][3:] = [len(part), zlib.crc32(part)]
+    except (ValueError, TypeError, IndexError, RecursionError):  # it was changed before
+        return sections, change(directory, len(directory) + 100)
+    return sections[:at] + part + sections[at + size :], json.dumps(found).encode()
+
+
+def _mutate_part_of(choice: random.Random, body: bytes, change: Change) -> bytes:
+    """Change all of it, one of its numbers, or some characters of a name."""
+    if not body or choice.random() < 0.3:
+        return change(body, len(body) + 100)
+    at = choice.randrange(len(body))
+    part = body[at : at + choice.choice((1, 4, 8))]
+    small = choice.randrange(8).to_bytes(len(part), "little")
+    part = small if choice.random() < 0.5 else _same_size(part, change)
+    return body[:at] + part + body[at + len(part) :]
 
 
 def _indexes() -> list[bytes]:
@@ -324,7 +349,8 @@ def _indexes() -> list[bytes]:
     samples = [
         {"annotations": [{"category": c} for c in "abc\ud800"[: number + 1]]} for number in range(5)
     ]
-    return [pickles.indexed(samples[:count], paths) for count in (0, 1, 5)]
+    old = _SAMPLES.parents[1] / "frozen" / "0.1.0" / "out-metadata.pickle"
+    return [old.read_bytes(), *(pickles.indexed(samples[:count], paths) for count in (0, 1, 5))]
 
 
 def _read_pickle(data: bytes) -> bool:

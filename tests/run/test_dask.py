@@ -100,6 +100,19 @@ def test_the_outputs_are_those_of_this_machine(
     assert not any(map(children, cluster.workers))
 
 
+def test_outputs_grow_on_a_cluster(campaign: Path, cluster: DaskCluster, tmp_path: Path) -> None:
+    cluster.add_worker()
+    local = tmp_path / "local"
+    local.mkdir()
+    flags = (*FLAGS, "--mask", "m", "^48", "--image-size", "32", "24")
+    assert run_command(local, *flags, "--", campaign).returncode == 0
+    assert run_command(tmp_path, *flags, "--end", "5", "--", campaign).returncode == 0
+    done = run_command(tmp_path, *flags, "--scheduler-file", cluster.file, "--", campaign)
+    assert done.returncode == 0, done.stderr
+    assert "copied 5, made 7" in done.stdout
+    assert outputs(tmp_path) == outputs(local)
+
+
 def test_a_child_runs_no_module_of_the_folder_of_its_worker(
     campaign: Path, cluster: DaskCluster, tmp_path: Path
 ) -> None:
