@@ -166,10 +166,10 @@ class Dataset:
 
     @property
     def compact(self) -> Items[dict[str, Any]]:
-        """Metadata of each row, where possible with the points of its contours in one piece.
+        """Metadata of each row for this package's exports and galleries, faster than `metadata`.
 
-        `geometry` understands them. Their lists hold `limbo_compress.formats.pickling.Points` in
-        place of points that are floats. Metadata without an index come as in `metadata`.
+        Points of contours that are floats stay in the bytes of the pickle where there is an index;
+        the functions that read boxes and contours take them so. Use `metadata` for all else.
         """
         return self._items("compact")
 
