@@ -9,7 +9,6 @@ import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 
 from .. import deflate, filenames
 from ..errors import OutputError
@@ -201,9 +200,11 @@ class Publisher:
     def _add_to_index(self, record: ShardRecord) -> None:
         bad = {issue.row for issue in record.failures}
         good = (row for row in record.rows if row not in bad)
-        checksums = zip(*record.checksums.values(), strict=True) if record.checksums else repeat(())
+        checksums: Iterable[tuple[int, ...]] = [()] * len(record.entries)
+        if record.checksums:
+            checksums = zip(*record.checksums.values(), strict=True)
         for row, entry, files, row_checksums in zip(
-            good, record.entries, record.files, checksums, strict=bool(record.checksums)
+            good, record.entries, record.files, checksums, strict=True
         ):
             self._index.add(self._paths[row], entry, files, row_checksums)
             self._times.extend(map(known_time, files))
