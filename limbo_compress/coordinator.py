@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -150,16 +150,10 @@ def _compress(
         tried_again = set() if workdir.done or job.partition else set(growth.left_out)
         tasks = _tasks(job, paths, _in_order(left, tried_again), engine)
         limit = FailureLimit(options, len(job.rows), left)
-        is_up_to_date = False
         # Closing the results ends all workers before the work folder is left to others.
         try:
             with closing(_run(engine, tasks, publisher, growth)) as records:
-                for record in records:
-                    limit.check(record)
-                    publisher.collect(record)
-                    counter.count(record)
-                    if is_up_to_date := bool(tried_again) and tried_again <= {*publisher.failures}:
-                        break
+                is_up_to_date = _collect(records, limit, publisher, counter, tried_again)
         finally:
             workdir.has_late_writers |= engine.left_alive
         _log_rotted(publisher)
@@ -295,6 +289,27 @@ def _hint_at_kept_work(workdir: WorkDir) -> Iterator[None]:
         raise
 
 
+def _collect(
+    records: Iterable[ShardRecord],
+    limit: FailureLimit,
+    publisher: Publisher,
+    counter: _Counter,
+    tried_again: set[SampleIssue],
+) -> bool:
+    """Collect finished shards.
+
+    Returns whether the samples that older outputs leave out, the only ones to be tried, are all bad
+    still.
+    """
+    for record in records:
+        limit.check(record)
+        publisher.collect(record)
+        counter.count(record)
+        if tried_again and tried_again <= {*publisher.failures}:
+            return True
+    return False
+
+
 def _in_order(left: list[range], first: set[SampleIssue]) -> list[range]:
     """Put the samples first that older outputs leave out: they may be all that is to be done."""
     if not first:
@@ -315,7 +330,7 @@ def _log_obstacle(job: Job, growth: Growth) -> None:
 def _log_rotted(publisher: Publisher) -> None:
     if publisher.rotted:
         _log.warning(
-            "rows of the existing outputs are not what was written: %d, such as row %d, made anew",
+            "damaged rows of the existing outputs were made anew: %d, such as row %d",
             len(publisher.rotted),
             min(publisher.rotted),
         )

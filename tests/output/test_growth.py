@@ -204,7 +204,7 @@ def test_a_row_that_rotted_is_made_anew(
     content[300] ^= 4
     path.write_bytes(content)
     assert grow(data) == (8, 4)
-    assert "rows of the existing outputs are not what was written: 1, such as row 0" in caplog.text
+    assert "damaged rows of the existing outputs were made anew: 1, such as row 0" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_a_row_that_rotted_is_made_anew(
     [
         ("images.npy", "read", {"role": "coordinator", "at": 0}, 0, "they cannot be read"),
         ("metadata.pickle", "pread", {"role": "coordinator", "at": 0}, 0, "they cannot be read"),
-        ("images.npy", "read", {"role": "worker", "at": 1}, 6, "such as row 0, made anew"),
-        ("metadata.pickle", "read", {"role": "worker", "at": 1}, 6, "such as row 0, made anew"),
+        ("images.npy", "read", {"role": "worker", "at": 1}, 6, "made anew: 1, such as row 0"),
+        ("metadata.pickle", "read", {"role": "worker", "at": 1}, 6, "made anew: 1, such as row 0"),
     ],
 )
 def test_what_cannot_be_read_is_made_anew(
