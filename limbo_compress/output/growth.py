@@ -11,10 +11,10 @@ import json
 import os
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from .. import deflate, filenames
 from ..errors import shown
@@ -26,9 +26,6 @@ from ..formats.shard_record import SampleIssue, read_issues
 from ..plan import Job
 from .made import below_common_folder, how_made
 from .state import read_times
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["Growth", "OldFiles", "OldRow", "left_out_of_unchanged"]
 
@@ -86,6 +83,7 @@ class OldFiles:
         self._job = job
         self._stack = ExitStack()
         self._streams: dict[str, BinaryIO] = {}
+        self._rows = {array.name: bytearray(array.row_bytes) for array in job.arrays}
 
     def __enter__(self) -> OldFiles:
         return self
@@ -93,20 +91,20 @@ class OldFiles:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
-    def copy(self, old: OldRow, rows: Mapping[str, NDArray[Any]]) -> bytes | None:
-        """Fill a sample's row of each array, and return its fragment.
+    def read(self, old: OldRow) -> tuple[dict[str, bytearray], bytes] | None:
+        """Return a row of each array, whose memory the next call uses again, and its fragment.
 
         None if any of it cannot be read or is not what was written.
         """
         with suppress(OSError):
             for array_file, checksum in zip(self._job.arrays, old.checksums, strict=True):
-                row = rows[array_file.name]
+                row = self._rows[array_file.name]
                 stream = self._at(array_file.file_name, array_file.offset(old.number))
-                if stream.readinto(row) != row.nbytes or deflate.crc32(row.data) != checksum:
+                if stream.readinto(row) != len(row) or deflate.crc32(row) != checksum:
                     return None
             fragment = self._at(filenames.METADATA, old.offset).read(old.entry.size)
             is_whole = (len(fragment), deflate.crc32(fragment)) == old.entry[:2]
-            return fragment if is_whole else None
+            return (self._rows, fragment) if is_whole else None
         return None
 
     def _at(self, file_name: str, offset: int) -> Any:

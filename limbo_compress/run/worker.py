@@ -276,13 +276,14 @@ def _compress_samples(
             yield path
             try:
                 with machine_errors(path), ExitStack() as stack:
-                    rows = {n: stack.enter_context(w.row(row)) for n, w in writers.items()}
                     files = None if is_current else reader.next()
                     sample = None
                     if old is not None and (files is None or old.is_made_of(files.states)):
-                        sample = _copy(options, old, files, old_files, rows)
+                        sample = _copy(row, old, files, old_files, writers)
                         done.rotted += [] if sample else [old.number]
-                    sample = sample or _make(options, files or _read(options, path), rows)
+                    if sample is None:
+                        rows = {n: stack.enter_context(w.row(row)) for n, w in writers.items()}
+                        sample = _make(options, files or _read(options, path), rows)
             except SampleError as error:  # one bad sample must not stop the others
                 done.failures.append(SampleIssue(row, path, _reason(error, path)))
                 take_messages()
@@ -294,17 +295,24 @@ def _compress_samples(
 
 
 def _copy(
-    options: Options,
+    row: int,
     old: OldRow,
     files: SampleFiles | None,
     old_files: OldFiles,
-    rows: dict[str, NDArray[Any]],
+    writers: dict[str, RowWriter],
 ) -> _Sample | None:
-    """Fill a sample's rows from older outputs; None if what they have is not what was written."""
-    fragment = old_files.copy(old, rows)
-    if fragment is None:
+    """Copy a sample from older outputs; None if what they have is not what was written."""
+    found = old_files.read(old)
+    if found is None:
         return None
-    hits = [mask for mask in options.masks if rows[filenames.mask_array(mask)].any()]
+    rows, fragment = found
+    for (name, writer), checksum in zip(writers.items(), old.checksums, strict=True):
+        writer.copy(row, rows[name], checksum)
+    hits = [
+        mask
+        for name, values in rows.items()
+        if (mask := filenames.mask_of_array(name)) and values != bytes(len(values))
+    ]
     states, labels = (files.states, files.labels) if files else (old.files, ())
     return _Sample(fragment, old.entry, hits, states, labels, old.warnings, is_copied=True)
 
