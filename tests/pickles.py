@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,3 +32,13 @@ def indexed(
     stream.write(LIST_END)
     writer.write(stream)
     return stream.getvalue()
+
+
+def without_facts(data: bytes) -> bytes:
+    """The same metadata file, with an index as it was before it had facts."""
+    trailer = struct.Struct("<QI8sI")  # see docs/format.md
+    size, _, magic, version = trailer.unpack(data[-trailer.size :])
+    start = len(data) - trailer.size - size
+    directory = json.loads(data[start : -trailer.size])
+    kept = json.dumps([each for each in directory if not each[0].startswith("fact ")]).encode()
+    return data[:start] + kept + trailer.pack(len(kept), zlib.crc32(kept), magic, version)

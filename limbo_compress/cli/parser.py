@@ -19,7 +19,8 @@ _HELPS = {
     "prefix": "beginning of the output names",
     "--root": "look for samples that were below the folder OLD in the folder NEW; may be repeated",
     "--where": "rows with a category in which this regular expression is found; with ! in front,"
-    " rows without one; may be repeated",
+    " rows without one; NAME=PATTERN, NAME!=PATTERN, NAME<x, <=, > or >= choose by a column of the"
+    " table of samples, such as /camera/focal; may be repeated",
     "--rows": "rows by their numbers, such as 5:20 or -10:",
     "--sample": "N of these rows at random",
     "--seed": "another seed chooses others at random (default: 0)",
@@ -81,7 +82,7 @@ class Parser(argparse.ArgumentParser):
     def add_row_flags(self) -> None:
         """Add the choice of rows, which `chosen` makes."""
         flag = self.group("which rows")
-        flag("--where", action="append", default=[], metavar="CATEGORY")
+        flag("--where", action="append", default=[], metavar="CONDITION")
         flag("--rows", metavar="A:B")
         flag("--sample", type=int, metavar="N")
         flag("--seed", type=int, default=0, metavar="S")

@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import filenames
-from ..errors import InputError, UsageError, missing_extra
+from ..errors import InputError, UsageError, missing_extra, shown
 from ..formats import geometry
 from ..formats.geometry import Box, Contour
 from ..formats.index import Source as SourceFile
-from .classes import Wanted, listed, matching, warn_unseen
+from .classes import Wanted, listed, matching, warn, warn_unseen
+from .conditions import meeting
 from .row_views import Array, Ints, Items, MappedRows, Rows, locate, release, starts_of
 from .source import Source
 from .splits import split_rows, strata_of
+from .table import FIXED, Column, column_of, names_of
 
 if TYPE_CHECKING:
     import torch
@@ -194,6 +196,88 @@ class Dataset:
     def categories(self) -> Items[frozenset[str]]:
         """Distinct categories of the annotations of each row."""
         return self._items("categories")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of `table` in which any row has a value, parameters in alphabetical order."""
+        return names_of(self._sources, self._rows)
+
+    def table(self, columns: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Return what is asked of every sample, as columns: ``pandas.DataFrame`` takes it.
+
+        Parameters
+        ----------
+        columns : iterable of str, optional
+            By default, all `columns`.
+
+            - ``row``: the `row_numbers`
+            - ``path``, ``folder``: of the metadata file; ``campaign``: the last folder of the path
+              that is named like ``campaign17``, ``campaign-17``, ``ref`` or ``ref-2``
+            - ``width``, ``height``: of the source image, in pixels
+            - ``license``, ``license_uri``, ``copyright``, ``uri``: what the provenance says
+            - ``synthetic``, ``has_matte``: whether the sample was rendered, and whether it has a
+              cryptomatte
+            - ``boxes``, ``contours``: how many different ones the annotations have
+            - names with a ``/`` in front, such as ``/camera/focal``: the parameters of the
+              renderer that are one value
+
+        Returns
+        -------
+        dict of str to ndarray, shape (rows,)
+            Numbers are int64, or float64 if any is missing (NaN) or not an integer. What is true
+            or false is bool, or an object array with None if any is missing. All else is an object
+            array of str and None: values of several types, and integers that float64 would round
+            or that have more than 64 bits, are written as in JSON.
+
+        Raises
+        ------
+        UsageError
+            If no sample of the prefixes has such a column.
+        InputError
+            If there are no metadata, or a path is asked for that they do not say.
+        """
+        names = self.columns if columns is None else columns
+        names = [names] if isinstance(names, str) else list(names)
+        return {name: self.column(name).array(FIXED.get(name)) for name in names}
+
+    @property
+    def has_matte(self) -> NDArray[np.bool_]:
+        """Whether the sample of each row has a cryptomatte; shape (rows,).
+
+        A row without one has zeros in all masks, whatever its image shows.
+        """
+        return self.column("has_matte").numbers.astype(bool)
+
+    def where(self, *conditions: str) -> Dataset:
+        """Return the rows that meet all conditions, which are as those of ``--where``.
+
+        Parameters
+        ----------
+        *conditions : str
+            A regular expression: rows with a category in which it is found; with ``!`` in front,
+            rows without one. ``NAME=PATTERN`` and ``NAME!=PATTERN``, where NAME is a column of
+            `table`: rows in whose value the regular expression is found, or not. ``NAME=NUMBER``,
+            ``!=``, ``<``, ``<=``, ``>`` and ``>=`` compare numbers. A row without a value meets
+            ``!=`` only.
+
+        Returns
+        -------
+        Dataset
+
+        Raises
+        ------
+        UsageError
+            If there is no such column, an expression is not valid, or values cannot be compared.
+        InputError
+            As by `table`.
+        """
+        meets = np.ones(len(self), bool)
+        for condition in conditions:
+            found, problem = meeting(self, condition)
+            meets &= found
+            if problem:
+                warn(f"where {shown(condition)}: {problem}")
+        return self.select(meets)
 
     def count(self) -> dict[str, int]:
         """Count the rows of each category, in the order of their names."""
@@ -422,6 +506,10 @@ class Dataset:
         return Samples(
             self, labels, masks, boxes, color, dtype, transform, tv_tensors, classes, memory_format
         )
+
+    def column(self, name: str) -> Column:
+        """Return a column of `table` with its values as they are stored."""
+        return column_of(self._sources, self._rows, name)
 
     @cached_property
     def _starts(self) -> list[int]:

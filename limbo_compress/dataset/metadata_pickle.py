@@ -6,18 +6,19 @@ import logging
 import os
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import cached_property
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import deflate
 from ..errors import InputError, shown
+from ..formats.facts import Facts, facts_of
 from ..formats.filestate import open_regular
-from ..formats.index import Index, categories, read_index
+from ..formats.index import Index, Paths, categories, read_index
 from ..formats.pickling import (
     LIST_END,
     LIST_START,
@@ -96,6 +97,20 @@ class _IndexedMetadata:
 
     problem = ""
 
+    @cached_property
+    def facts(self) -> Facts:
+        """What is asked of every sample. All metadata are read if the index is of an older kind."""
+        path = os.fsdecode(self._stream.name)
+        try:
+            found = self.index.facts
+        except ValueError as error:
+            raise _error(path, error) from error
+        return found or _facts_of(path, map(self.sample, range(len(self))))
+
+    @property
+    def paths(self) -> Paths:
+        return self.index.paths
+
     def __init__(self, stream: BinaryIO, index: Index) -> None:
         self._stream = stream
         self.index = index
@@ -162,7 +177,15 @@ class _WholeMetadata:
 
     abridged = compact = sample
 
-    def path(self, row: int) -> str:
+    @cached_property
+    def facts(self) -> Facts:
+        return _facts_of(self._path, self._samples)
+
+    @property
+    def paths(self) -> NoReturn:
+        self.path(0)
+
+    def path(self, row: int) -> NoReturn:
         raise InputError(
             "it does not say the paths of its samples",
             self._path,
@@ -194,6 +217,13 @@ class _WholeMetadata:
     def set_ids(self) -> NDArray[Any]:
         numbers = {names: number for number, names in enumerate(self.category_sets)}
         return np.array([numbers[names] for names in self._sets], np.intp)
+
+
+def _facts_of(path: str, samples: Iterable[dict[str, Any]]) -> Facts:
+    try:
+        return facts_of(samples)
+    except DAMAGED as error:
+        raise _error(path, error) from error
 
 
 Metadata = _IndexedMetadata | _WholeMetadata

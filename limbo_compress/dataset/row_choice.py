@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from ..errors import InputError, UsageError, shown
-from .classes import matching, unseen
+from .conditions import meeting
 from .dataset import Dataset
 from .row_views import Ints
 
@@ -33,8 +33,7 @@ def choose_rows(
     ----------
     dataset : Dataset
     where : iterable of str
-        Regular expressions. A row must have a category in which each is found; with ``!`` in
-        front, it must have none.
+        Conditions, as `Dataset.where` takes them.
     rows : str, optional
         As in Python: ``5``, ``5:20``, ``-10:`` or ``::2``.
     sample : int, optional
@@ -56,12 +55,11 @@ def choose_rows(
     """
     places = np.arange(len(dataset))[_parse_rows(rows, len(dataset))]
     unmatched = []
-    for pattern in where:
-        wanted = {"": pattern.removeprefix("!")}
-        if problem := unseen(wanted, dataset.classes):
-            unmatched.append(f"`where` {shown(pattern)}: {problem}")
-        has = dataset.has_any(matching(wanted, dataset.classes))[places, 0] == 1
-        places = places[~has if pattern.startswith("!") else has]
+    for condition in where:
+        meets, problem = meeting(dataset, condition)
+        places = places[meets[places]]
+        if problem:
+            unmatched.append(f"`where` {shown(condition)}: {problem}")
     if sample is not None:
         places = _sample(places, sample, seed)
     if len(places) == 0:

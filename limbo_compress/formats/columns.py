@@ -1,14 +1,34 @@
-"""Columns of numbers as the index stores them: plain, or as distinct values and their places."""
+"""Columns of numbers and lists as the index stores them.
+
+Columns are plain, or distinct values and their places.
+"""
 
 from __future__ import annotations
 
 import struct
 import sys
 from array import array
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["decode", "encode", "pack", "unpack"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "DistinctLists",
+    "Lists",
+    "Names",
+    "NewLists",
+    "as_numpy",
+    "decode",
+    "encode",
+    "pack",
+    "texts",
+    "unpack",
+]
 
 Number = TypeVar("Number", int, float)
 
@@ -16,6 +36,68 @@ Number = TypeVar("Number", int, float)
 _HEAD = struct.Struct("<IBB2x")
 _TYPECODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _MOST_DISTINCT = 1 << 16
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Lists of numbers or the bytes of names: where each starts, and all of them."""
+
+    starts: array[int]
+    items: Any
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, number: int) -> Any:
+        return self.items[self.starts[number] : self.starts[number + 1]]
+
+
+class NewLists:
+    """Lists of one kind of number: their lengths, and all items."""
+
+    def __init__(self, typecode: str) -> None:
+        self.lengths = array("I")
+        self.items = array(typecode)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def finish(self) -> Lists:
+        """Return them as they are read back."""
+        return Lists(array("Q", accumulate(self.lengths, initial=0)), self.items)
+
+    def append(self, items: bytes | Sequence[int]) -> None:
+        self.items.extend(array(self.items.typecode, items))
+        self.lengths.append(len(items))
+
+
+class DistinctLists:
+    """Lists of numbers that are stored once each, and the place of the list of each sample."""
+
+    def __init__(self) -> None:
+        self.lists = NewLists("I")
+        self.places = array("I")
+        self._known: dict[tuple[int, ...], int] = {}
+
+    def append(self, items: tuple[int, ...]) -> None:
+        place = self._known.setdefault(items, len(self._known))
+        if place == len(self.lists):
+            self.lists.append(items)
+        self.places.append(place)
+
+
+class Names:
+    """Names that are stored once each, numbered in the order in which they are first needed."""
+
+    def __init__(self) -> None:
+        self.texts = NewLists("B")
+        self._known: dict[bytes, int] = {}
+
+    def number(self, name: bytes) -> int:
+        number = self._known.setdefault(name, len(self._known))
+        if number == len(self.texts):
+            self.texts.append(name)
+        return number
 
 
 def encode(numbers: array[int]) -> bytes:
@@ -36,8 +118,8 @@ def encode(numbers: array[int]) -> bytes:
     )
 
 
-def decode(data: bytes, typecode: str) -> array[int]:
-    """Decode a column to an array of this type.
+def decode(data: bytes, typecode: str | None = None) -> array[int]:
+    """Decode a column to an array of this type, by default of the width that it is stored in.
 
     Raises
     ------
@@ -50,9 +132,25 @@ def decode(data: bytes, typecode: str) -> array[int]:
     found: Iterable[int] = values
     if distinct:
         found = map(values.__getitem__, _unpack(data[stop:], place_width))
-    elif values.typecode == typecode:
+    elif typecode in (None, values.typecode):
         return values
-    return array(typecode, found)
+    return array(typecode or values.typecode, found)
+
+
+def as_numpy(data: bytes) -> NDArray[np.uint64]:
+    """Decode a column as `decode` does, to an array of numpy, in a fraction of the time."""
+    import numpy as np  # here because the coordinator does without
+
+    distinct, width, place_width = _HEAD.unpack_from(data)
+    stop = _HEAD.size + distinct * width if distinct else len(data)
+    values = np.frombuffer(data[_HEAD.size : stop], f"<u{width}")
+    if distinct:
+        values = values[np.frombuffer(data[stop:], f"<u{place_width}")]
+    return values.astype(np.uint64)
+
+
+def texts(names: Lists) -> list[str]:
+    return [bytes(names[n]).decode("utf-8", "surrogatepass") for n in range(len(names))]
 
 
 def pack(numbers: array[Number]) -> bytes:

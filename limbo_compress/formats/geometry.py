@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats.pickling import Points
+from .facts import resolution
 
 __all__ = ["Box", "Contour", "boxes", "contours", "inside", "resolution"]
 
@@ -90,15 +91,6 @@ def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:
         key = (category, *(polygon.tobytes() for polygon in points))
         found.setdefault(key, Contour(category, polygons))
     return list(found.values())
-
-
-def resolution(metadata: dict[str, Any]) -> Any:
-    """Return what the metadata say of the width and the height of the image, unchecked."""
-    image = metadata.get("image")
-    res = image.get("res") if isinstance(image, dict) else None
-    if isinstance(res, list) and len(res) == 1:  # some metadata have [[width, height]]
-        return res[0]
-    return res
 
 
 def _annotated(

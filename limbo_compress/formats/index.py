@@ -12,12 +12,13 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from .. import deflate, limits
+from .columns import Lists
+from .facts import Fact, Facts, facts
 from .pickling import LIST_END, LIST_START
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "BoxesOfSamples",
     "Entry",
     "Index",
-    "Lists",
     "OfSamples",
     "Paths",
     "Source",
@@ -39,7 +39,6 @@ __all__ = [
     "identity",
     "parts",
     "read_index",
-    "texts",
 ]
 
 TRAILER = struct.Struct("<QI8sI")
@@ -96,6 +95,7 @@ class Entry(NamedTuple):
     # the job; None if they have to be read from the metadata.
     boxes: Boxes | None = None
     is_lossy: bool = False  # whether the pixels depend on the version of OpenCV
+    facts: tuple[Fact, ...] = ()  # as `facts.facts` returns them
 
     @classmethod
     def of(
@@ -108,21 +108,8 @@ class Entry(NamedTuple):
         """Make the entry of a sample from its fragment and its metadata."""
         checksum = deflate.crc32(fragment)
         names, with_box = categories(metadata), boxed(metadata)
-        return cls(len(fragment), checksum, names, with_box, boxes, is_lossy)
-
-
-@dataclass(frozen=True)
-class Lists:
-    """Lists of numbers or the bytes of names: where each starts, and all of them."""
-
-    starts: array[int]
-    items: Any
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, number: int) -> Any:
-        return self.items[self.starts[number] : self.starts[number + 1]]
+        found = tuple(facts(metadata).items())
+        return cls(len(fragment), checksum, names, with_box, boxes, is_lossy, found)
 
 
 class Index:
@@ -142,6 +129,7 @@ class Index:
     boxed_sets : tuple of frozenset of str, or None
         Those categories of each set of which an annotation has a box; None if that is not known,
         as in version 1. Equal sets of categories may differ in it.
+    paths : Paths
     made : dict, or None
         How the outputs were made; None in version 1.
     array_names : tuple of str
@@ -153,6 +141,7 @@ class Index:
     _rows: Mapping[str, array[int]] = {}
     _take_sources: Callable[[], Sources] | None = None
     _take_boxes: Callable[[], BoxesOfSamples] | None = None
+    _take_facts: Callable[[], Facts] | None = None
     _is_lossy: array[int] | None = None
 
     def __init__(self, sizes: array[int], checksums: array[int], paths: Paths) -> None:
@@ -160,7 +149,7 @@ class Index:
         check(len(sizes) == len(checksums) == len(paths))
         check(max(sizes, default=0) <= limits.FRAGMENT_BYTES)
         self.checksums = checksums
-        self._paths = paths
+        self.paths = paths
         self.set_ids = array("I")
         self.category_sets: tuple[frozenset[str], ...] = ()
 
@@ -177,7 +166,7 @@ class Index:
 
     def path(self, row: int) -> str:
         """Return the absolute path that a sample's metadata file had."""
-        return self._paths.path(row)
+        return self.paths.path(row)
 
     def sources(self, row: int) -> tuple[Source, ...]:
         """Return the files of a sample, the metadata file first; empty if they are not known.
@@ -185,10 +174,10 @@ class Index:
         Raises
         ------
         ValueError
-            If the index is damaged. So do `boxes` and `entry`: these parts are decoded when they
-            are first used, though their checksums are right.
+            If the index is damaged. So do `boxes`, `facts` and `entry`: these parts are decoded
+            when they are first used, though their checksums are right.
         """
-        return self._sources.of(row, self._paths.name(row)) if self._sources else ()
+        return self._sources.of(row, self.paths.name(row)) if self._sources else ()
 
     @property
     def source_starts(self) -> Sequence[int]:
@@ -205,6 +194,12 @@ class Index:
         with damage():
             return self._take_boxes() if self._take_boxes else None
 
+    @cached_property
+    def facts(self) -> Facts | None:
+        """What is asked of every sample; None if only the metadata tell it, as in older files."""
+        with damage():
+            return self._take_facts() if self._take_facts else None
+
     def boxes(self, row: int) -> Boxes | None:
         """Return the boxes of a sample in pixels of a row of ``made["image_size"]``.
 
@@ -216,6 +211,8 @@ class Index:
         """Return the entry that a sample was added with; its categories are in another order."""
         number = self.set_ids[row]
         with_box = self.boxed_sets[number] if self.boxed_sets else frozenset()
+        with damage():
+            found = self.facts.of(row) if self.facts else ()
         return Entry(
             self.offsets[row + 1] - self.offsets[row],
             self.checksums[row],
@@ -223,11 +220,18 @@ class Index:
             tuple(sorted(with_box)),
             self.boxes(row),
             bool(self._is_lossy and self._is_lossy[row]),
+            found,
         )
 
 
 class Paths:
-    """The paths of all samples."""
+    """The paths of all samples.
+
+    Attributes
+    ----------
+    folder_ids : array of uint32, shape (samples,)
+        The number of the folder of each sample.
+    """
 
     def __init__(
         self,
@@ -238,7 +242,8 @@ class Paths:
     ) -> None:
         check(len(file_names) == len(folder_ids) and len(folder_names) == len(parents))
         check(max(folder_ids, default=-1) < len(parents))
-        self._file_names, self._folder_ids = file_names, folder_ids
+        self.folder_ids = folder_ids
+        self._file_names = file_names
         self._folder_names, self._parents = folder_names, parents
         self._check_depth()
         self._folders: dict[int, str] = {}
@@ -260,7 +265,19 @@ class Paths:
         return os.fsdecode(self._file_names[row])
 
     def path(self, row: int) -> str:
-        return f"{self._folder(self._folder_ids[row])}/{self.name(row)}"
+        return f"{self._folder(self.folder_ids[row])}/{self.name(row)}"
+
+    def names(self) -> list[str]:
+        """Return the names of all files, faster than `name` for each."""
+        starts, names = self._file_names.starts, bytes(self._file_names.items)
+        if not names.isascii():
+            return [self.name(row) for row in range(len(self))]
+        text = names.decode()
+        return [text[start:stop] for start, stop in pairwise(starts)]
+
+    def folders(self) -> list[str]:
+        """Return the paths of all folders."""
+        return [self._folder(number) for number in range(len(self._parents))]
 
     def _folder(self, number: int) -> str:
         """Return the path of a folder. Those of its parents are kept for the next ones."""
@@ -397,10 +414,6 @@ def parts(file_name: str) -> tuple[str, str]:
     """Return the stem of the name of a metadata file, and the last digits of the stem."""
     stem = file_name.rpartition(".")[0]
     return stem, next(iter(re.findall(r"[0-9]+", stem)[-1:]), "")
-
-
-def texts(names: Lists) -> list[str]:
-    return [bytes(names[n]).decode("utf-8", "surrogatepass") for n in range(len(names))]
 
 
 def check(is_whole: bool) -> None:

@@ -11,7 +11,8 @@ from operator import le
 
 from .. import deflate
 from . import columns
-from .index import Index, Lists, Paths, check, texts
+from .columns import Lists, texts
+from .index import Index, Paths, check
 from .pickling import LIST_END, LIST_START
 
 __all__ = ["read"]

@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 from .. import deflate
 from . import columns
+from .columns import Lists, texts
+from .facts import Facts, FactsWriter
 from .filestate import FileState
 from .index import (
     MAGIC,
@@ -24,14 +26,12 @@ from .index import (
     BoxesOfSamples,
     Entry,
     Index,
-    Lists,
     OfSamples,
     Paths,
     Source,
     Sources,
     check,
     parts,
-    texts,
 )
 from .pickling import LIST_END
 
@@ -42,54 +42,10 @@ _DIRECTORY_BYTES = 1 << 24
 _ROWS = "checksums of "
 
 
-class _NewLists:
-    """Lists of one kind of number: their lengths, and all items."""
-
-    def __init__(self, typecode: str) -> None:
-        self.lengths = array("I")
-        self.items = array(typecode)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def append(self, items: bytes | Sequence[int]) -> None:
-        self.items.extend(array(self.items.typecode, items))
-        self.lengths.append(len(items))
-
-
-class _DistinctLists:
-    """Lists of numbers that are stored once each, and the place of the list of each sample."""
-
-    def __init__(self) -> None:
-        self.lists = _NewLists("I")
-        self.places = array("I")
-        self._known: dict[tuple[int, ...], int] = {}
-
-    def append(self, items: tuple[int, ...]) -> None:
-        place = self._known.setdefault(items, len(self._known))
-        if place == len(self.lists):
-            self.lists.append(items)
-        self.places.append(place)
-
-
-class _Names:
-    """Names that are stored once each, numbered in the order in which they are first needed."""
-
-    def __init__(self) -> None:
-        self.texts = _NewLists("B")
-        self._known: dict[bytes, int] = {}
-
-    def number(self, name: bytes) -> int:
-        number = self._known.setdefault(name, len(self._known))
-        if number == len(self.texts):
-            self.texts.append(name)
-        return number
-
-
 class IndexWriter:
     """Collects the entries of all samples, in the order of their rows, and writes the index.
 
-    A million samples take about 150 MB: there are no Python objects for each of them.
+    A million samples take about 200 MB: there are no Python objects for each of them.
 
     Parameters
     ----------
@@ -101,20 +57,21 @@ class IndexWriter:
         self._sizes = array("I")
         self._checksums = array("I")
         self._rows = {name: array("I") for name in arrays}
-        self._category_names = _Names()
-        self._sets = _DistinctLists()
+        self._category_names = columns.Names()
+        self._sets = columns.DistinctLists()
         self._folder_ids = array("I")
-        self._file_names = _NewLists("B")
+        self._file_names = columns.NewLists("B")
         self._parents = array("I")
-        self._folder_names = _NewLists("B")
+        self._folder_names = columns.NewLists("B")
         self._current: dict[str, int] = {}
-        self._patterns = _Names()
-        self._sources = _DistinctLists()
+        self._patterns = columns.Names()
+        self._sources = columns.DistinctLists()
         self._source_sizes = array("Q")
         self._source_checksums = array("I")
-        self._boxes = _DistinctLists()
+        self._boxes = columns.DistinctLists()
         self._corners = array("f")
         self._is_lossy = array("B")
+        self._facts = FactsWriter()
 
     def add(
         self,
@@ -152,6 +109,7 @@ class IndexWriter:
         self._add_sources(name, files)
         self._add_boxes(entry.boxes)
         self._is_lossy.append(entry.is_lossy)
+        self._facts.append(entry.facts)
 
     def _add_sources(self, file_name: str, files: Iterable[FileState | Source]) -> None:
         patterns = []
@@ -221,6 +179,7 @@ class IndexWriter:
             "category set of each sample": self._sets.places,
             "source list of each sample": self._sources.places,
             "box list of each sample": self._boxes.places,
+            "fact list of each sample": self._facts.lists.places,
             **{_ROWS + name: column for name, column in self._rows.items()},
         }
         texts = {
@@ -228,11 +187,15 @@ class IndexWriter:
             "folder names": self._folder_names,
             "category names": self._category_names.texts,
             "source patterns": self._patterns.texts,
+            "fact names": self._facts.names.texts,
+            "fact texts": self._facts.texts.texts,
+            "fact columns": self._facts.columns(),
         }
         lists = {
             "category sets": self._sets.lists,
             "source lists": self._sources.lists,
             "box lists": self._boxes.lists,
+            "fact lists": self._facts.lists.lists,
         }
         for name, items in (texts | lists).items():
             numbers[f"{name}: lengths"] = items.lengths
@@ -332,9 +295,11 @@ def _of_sections(sections: _Sections) -> Index:
     rows = {name.removeprefix(_ROWS): name for name in sections if name.startswith(_ROWS)}
     index._rows = {array_name: take(name) for array_name, name in rows.items()}
     index._is_lossy = take("lossy")
-    sections.keep("source", "box", "corners")
+    sections.keep("source", "box", "corners", "fact")
     index._take_sources = partial(_sources, sections, len(index))
     index._take_boxes = partial(_boxes, sections, len(index), names)
+    if "fact lists" in sections:
+        index._take_facts = partial(_facts, sections, len(index))
     counted = (index.set_ids, index._is_lossy, *index._rows.values())
     check(all(len(column) == len(index) for column in counted))
     return index
@@ -354,3 +319,15 @@ def _boxes(sections: _Sections, samples: int, names: list[str]) -> BoxesOfSample
     places = sections.numbers("box list of each sample")
     corners = columns.unpack(sections.read("corners", "float32"), array("f"))
     return BoxesOfSamples(OfSamples(lists, places, samples, skipped=1), names, corners)
+
+
+def _facts(sections: _Sections, samples: int) -> Facts:
+    places, encoded = sections.numbers("fact list of each sample"), sections.texts("fact columns")
+    check(len(places) == samples)
+    return Facts(
+        texts(sections.texts("fact names")),
+        texts(sections.texts("fact texts")),
+        sections.lists("fact lists"),
+        places,
+        encoded,
+    )

@@ -21,6 +21,7 @@ from .. import deflate
 from ..errors import OutputError, shown
 from ..oserrors import reading, writing
 from ..renaming import move
+from .facts import check_fact
 from .filestate import FileState, open_regular
 from .index import Entry
 
@@ -290,7 +291,7 @@ def _from_json(found: dict[str, Any]) -> ShardRecord:
 
 
 def _entry(
-    size: Any, checksum: Any, categories: Any, boxed: Any, boxes: Any, is_lossy: Any
+    size: Any, checksum: Any, categories: Any, boxed: Any, boxes: Any, is_lossy: Any, facts: Any
 ) -> Entry:
     return Entry(
         _count(size),
@@ -299,6 +300,7 @@ def _entry(
         _shared(tuple(map(_text, boxed))),
         None if boxes is None else tuple(_box(*box) for box in boxes),
         is_lossy is True,
+        tuple(check_fact(*fact) for fact in facts),
     )
 
 

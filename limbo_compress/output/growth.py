@@ -200,6 +200,8 @@ class _Older:
             index = read_index(stream.fileno())
             if index is None or index.made is None:
                 raise ValueError("they do not say how they were made")
+            if index.facts is None:
+                raise ValueError("they have no table of samples")
             file = stream.fileno()
             ends = os.pread(file, len(LIST_START), 0) + os.pread(file, 1, index.offsets[-1])
             if ends != LIST_START + LIST_END:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from limbo_compress import compress, load
 from limbo_compress.deflate import crc32
+from limbo_compress.formats.facts import facts as facts_of
 from limbo_compress.formats.filestate import FileState
 from limbo_compress.formats.index import (
     Entry,
@@ -39,6 +40,11 @@ file_names = st.binary(min_size=1, max_size=8).map(
 paths = st.lists(file_names, min_size=1, max_size=5).map(lambda names: b"/" + b"/".join(names))
 checksums = st.integers(0, 2**32 - 1)
 names = st.text(max_size=4) | st.just("\ud800")
+facts: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from(["/a", "/b/\ud800", "/"]),
+    st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | names,
+    max_size=3,
+) | st.just({"width": 720, "synthetic": True, "has_matte": False, "license": "CC"})
 corners = st.tuples(*4 * [st.floats(width=32, allow_nan=False)])
 
 
@@ -54,6 +60,7 @@ def entries(draw: st.DrawFn) -> Entry:
         with_box,
         draw(st.none() | boxes),
         draw(st.booleans()),
+        tuple(draw(facts).items()),
     )
 
 
@@ -180,7 +187,16 @@ def sample_index() -> tuple[bytes, int]:
     samples = [
         Row(
             b"/data/%02d/a.json" % i,
-            Entry(9, i, (names[i % 3],), (names[i % 2],), (("48X", (1.0, 2.0, 3.0, 4.0)),) * i),
+            Entry(
+                *(9, i, (names[i % 3],), (names[i % 2],), (("48X", (1.0, 2.0, 3.0, 4.0)),) * i),
+                facts=(
+                    ("width", i),
+                    ("synthetic", i > 2),
+                    ("/f", i / 2),
+                    ("/t", "b"),
+                    ("/l", -3),
+                )[: i + 1],
+            ),
             (Source("a.json", 7, i), Source("b.png", 8, i)),
         )
         for i in range(6)
@@ -222,6 +238,42 @@ def test_an_index_with_right_checksums_is_checked_all_the_same() -> None:
             except ValueError:
                 continue
             assert len(found) == expected  # whatever it says can be read
+
+
+@pytest.mark.parametrize("fact", [("row", 3), ("width", "720"), ("has_matte", 1), ("depth", 1.5)])
+def test_facts_of_another_name_or_type_are_damage(fact: tuple[str, Any]) -> None:
+    samples = [Row(b"/a.json", Entry(9, 1, facts=(fact,)))]
+    index = parsed(written(samples), stop_of(samples))
+    with pytest.raises(ValueError, match="damaged"):
+        index.entry(0)
+
+
+def test_values_are_stored_as_they_are() -> None:
+    values: list[Any] = [0, 0.0, -0.0, False, 1, 1.0, True, "1", -1, 2**63 - 1, -(2**63)]
+    samples = [
+        Row(b"/%03d.json" % n, Entry(2, 0, facts=(("/a", v),))) for n, v in enumerate(values)
+    ]
+    index = parsed(written(samples), stop_of(samples))
+    assert [repr(index.entry(row).facts) for row in range(len(values))] == [
+        repr((("/a", value),)) for value in values
+    ]
+
+
+def test_facts_take_a_few_bytes() -> None:
+    fixed = {"width": 720, "height": 720, "synthetic": True, "has_matte": True, "boxes": 1}
+    choice = random.Random(0)
+
+    def row(number: int, has_facts: bool) -> Row:
+        parameters = {
+            **{f"/{name}": choice.choice(("a", "b", "c")) for name in ("env_map", "material", "x")},
+            **{f"/camera/{name}": choice.random() for name in ("focal", "distance")},
+        }
+        found = tuple((fixed | parameters).items()) if has_facts else ()
+        return Row(b"/%07d.json" % number, Entry(2, 0, facts=found))
+
+    count = 5000
+    sizes = [len(written([row(n, has_facts) for n in range(count)])) for has_facts in (True, False)]
+    assert sizes[0] - sizes[1] < 60 * count
 
 
 def test_an_index_of_a_later_version_is_refused() -> None:
@@ -299,13 +351,15 @@ def test_the_documented_reader_reads_the_index(campaign: Path, tmp_path: Path) -
     path = tmp_path / "out-metadata.pickle"
     dataset = load(tmp_path / "out")
     found = [reader["read_sample"](path, row) for row in range(len(dataset))]
-    assert [path for path, _, _, _ in found] == list(dataset.paths)
-    assert [categories for _, categories, _, _ in found] == list(dataset.categories)
-    assert [metadata for _, _, metadata, _ in found] == list(dataset.metadata or [])
+    paths, sets, metadata, checksums, facts = zip(*found, strict=True)
+    assert list(paths) == list(dataset.paths)
+    assert list(sets) == list(dataset.categories)
+    assert list(metadata) == list(dataset.metadata or [])
+    assert list(facts) == [facts_of(sample) for sample in metadata]
     for name in dataset.array_names:
         rows = dataset.rows(name)
-        checksums = [crc32(rows[row].tobytes()) for row in range(len(dataset))]
-        assert [row_checksums[name] for _, _, _, row_checksums in found] == checksums
+        expected = [crc32(rows[row].tobytes()) for row in range(len(dataset))]
+        assert [each[name] for each in checksums] == expected
 
 
 def test_nested_folders_are_stored_once_each() -> None:

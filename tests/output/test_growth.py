@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from limbo_compress import Options, OutputError, Report, compress
+from limbo_compress import Options, OutputError, Report, compress, load
 from tests import failing, jobs
 from tests.jobs import outputs, run_command, stop_after
 from tests.jpegs import noisy
+from tests.pickles import without_facts
 
 STATE = ".out.state"
 MASKS = (("m", "."),)
@@ -299,3 +300,34 @@ def test_warnings_are_copied_with_their_rows(data: Path) -> None:
     assert grow(data) == (12, 0)
     (data.parent / "out-warnings.jsonl").unlink()
     assert grow(data) == (0, 12)
+
+
+def test_facts_of_any_type_are_the_same_whatever_a_job_copies_resumes_or_shares(data: Path) -> None:
+    odd = [1, 1.0, True, 0.0, -0.0, "1", "\ud800", 1 << 70, -(1 << 63), float("nan"), None, []]
+    for path, value in zip(samples_of(data), odd, strict=True):
+        metadata = json.loads(path.read_text())
+        metadata.setdefault("synthetic", {})["parameters"] = {"/odd": value, f"/{value}": 1.5}
+        path.write_text(json.dumps(metadata))
+    assert grow(data, end=5) == (0, 5)
+    assert grow(data, workers=2) == (5, 7)
+    values = load(data.parent / "out").column("/odd").values()
+    odd[7] = str(odd[7])
+    assert list(map(repr, values)) == [*map(repr, odd[:10]), "None", "None"]
+    expected = outputs(data.parent)
+    for name in ("resumed", "shared"):
+        change = {"prefix": str(data.parent / name)}
+        if name == "resumed":
+            stop_after(4, job(data, **change))
+        for index in (1, 0) if name == "shared" else ():
+            compress(job(data, partition=f"{index}/2", **change))
+        report = compress(job(data, **change))
+        assert report.resumed >= 4
+        assert outputs(data.parent, name) == expected
+
+
+def test_outputs_without_facts_do_not_grow(data: Path) -> None:
+    compress(job(data))
+    path = data.parent / "out-metadata.pickle"
+    path.write_bytes(without_facts(path.read_bytes()))
+    assert grow(data) == (0, 12)
+    assert is_up_to_date(job(data))

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from limbo_compress.array_kinds import KINDS
 from limbo_compress.dataset.untrusted_pickle import DAMAGED, load_list
 from limbo_compress.errors import LimboError
-from limbo_compress.formats import npy, shard_record
+from limbo_compress.formats import columns, npy, shard_record
 from limbo_compress.formats.filestate import FileState
-from limbo_compress.formats.index import Entry, read_index
+from limbo_compress.formats.index import Entry, damage, read_index
 from limbo_compress.formats.pickling import abridge, fragment, load_fragment
 from limbo_compress.imaging import scanlines
 from limbo_compress.imaging.cryptomatte import label_id, mattes, open_cryptomatte
@@ -294,6 +294,10 @@ def _read_index(data: bytes) -> bool:
         assert index.entry(row).categories is not None
         assert len(index.sources(row)) < 1 << 20
         [(index.row_checksums(name) or ())[row] for name in index.array_names]
+    if facts := index.facts:
+        for column in range(len(facts.columns)):
+            with damage():
+                columns.as_numpy(facts.encoded(column))
     return True
 
 
@@ -347,7 +351,11 @@ def _mutate_part_of(choice: random.Random, body: bytes, change: Change) -> bytes
 def _indexes() -> list[bytes]:
     paths = [f"/data/{number // 2}/sub/{number}.json" for number in range(5)]
     samples = [
-        {"annotations": [{"category": c} for c in "abc\ud800"[: number + 1]]} for number in range(5)
+        {
+            "annotations": [{"category": c} for c in "abc\ud800"[: number + 1]],
+            "synthetic": {"parameters": dict([("/a", 1.5), ("/b", "x"), ("/c", 1 << 70)][:number])},
+        }
+        for number in range(5)
     ]
     old = _SAMPLES.parents[1] / "frozen" / "0.1.0" / "out-metadata.pickle"
     return [old.read_bytes(), *(pickles.indexed(samples[:count], paths) for count in (0, 1, 5))]
@@ -375,7 +383,10 @@ _PART = shard_record.ShardRecord(
     6,
     "abc",
     entries=(
-        Entry(5, zlib.crc32(b"aaaaa"), ("30B",), ("30B",), (("30B", (1.0, 2.0, 3.0, 4.0)),)),
+        Entry(
+            *(5, zlib.crc32(b"aaaaa"), ("30B",), ("30B",), (("30B", (1.0, 2.0, 3.0, 4.0)),)),
+            facts=(("width", 720), ("synthetic", True), ("/a", 1.5), ("/b", "c"), ("/d", -1)),
+        ),
         Entry(2, 7),
     ),
     checksums={"images": (5, 6)},
