@@ -15,7 +15,7 @@ campaign20     a flight: each frame is a near copy of the one before; the contai
                beyond the left edge, where coordinates are negative
 ref            photographs of any size with provenance: of a 30B, of a ``30Boverpack``, without
                boxes, and without anything but an image
-campaign11     only if asked for: samples without an image
+campaign11     only if asked for: samples without an image, one with a box without its mode
 ============== ====================================================================================
 
 The campaigns 2, 3 and 5 share three backdrops. Parameters differ from folder to folder.
@@ -230,6 +230,7 @@ def _write_imageless(place: _Place) -> None:
         scene = place.scene("30B/0", "48G/1")
         _write_render(place, "campaign11", scene, _annotations(scene), {})
         metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata["annotations"].append({"bbox": [1, 2, 3, 4], "category": "30B"})
         path.with_name(metadata.pop("image")["filename"]).unlink()
     else:
         metadata = {"annotations": [{"category": "48G"}]} if place.number % 3 == 1 else {}

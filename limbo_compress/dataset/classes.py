@@ -7,12 +7,19 @@ import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
 
+from .. import vocabulary
 from ..errors import UsageError, nearest, shown
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
 
 __all__ = [
     "Classes",
+    "Labels",
     "Wanted",
+    "doubts",
     "find_classes",
     "listed",
     "matching",
@@ -26,7 +33,9 @@ _MOST_NAMED = 20
 
 _PACKAGE = __name__.partition(".")[0]
 
-Wanted = str | Iterable[str] | Mapping[str, str]
+# For each label a regular expression, a set of the vocabulary such as @type-48, or names.
+Labels = Mapping[str, str | Collection[str]]
+Wanted = str | Iterable[str] | Labels
 
 
 @dataclass(frozen=True)
@@ -51,29 +60,34 @@ def find_classes(
     """Number the classes of boxes.
 
     Each of `names` is a class, by default each category, in alphabetical order. `labels` are one
-    class of several categories, or a regular expression for each class; a category belongs to the
-    first class that finds it. `known` are all categories of the prefixes, so that the numbers do
-    not depend on the chosen rows.
+    class of several categories, or for each class a regular expression or names. A category belongs
+    to the first class that has it. `known` are all categories of the prefixes, so that the numbers
+    do not depend on the chosen rows.
     """
     if labels is None:
         if isinstance(names, set | frozenset):
             raise UsageError("a set has no order to number classes by", hint="give a list of names")
         chosen = sorted(known) if names is None else listed(names)
-        return Classes(tuple(chosen), {name: place for place, name in enumerate(chosen)})
+        classes = [frozenset({name}) if names is None else _meant(name) for name in chosen]
+    else:
+        classes = matching(labels, known)
+        one_class = [", ".join(sorted(classes[0]))]
+        chosen = list(labels) if isinstance(labels, Mapping) else one_class
     places: dict[str, int] = {}
-    for place, categories in enumerate(matching(labels, known)):
+    for place, categories in enumerate(classes):
         places = dict.fromkeys(sorted(categories), place) | places
-    one_class = labels if isinstance(labels, Mapping) else [", ".join(sorted(places))]
-    return Classes(tuple(one_class), places)
+    return Classes(tuple(chosen), places)
 
 
 def matching(wanted: Wanted, known: Iterable[str]) -> list[frozenset[str]]:
     """Return the categories that each label means, which are as in `find_classes`."""
     if not isinstance(wanted, Mapping):
-        return [frozenset(listed(wanted))]
+        return [_meant(wanted)]
     if not wanted:
         raise UsageError("`labels` names no label")
-    return [_search(pattern, known) for pattern in wanted.values()]
+    return [
+        _search(label, known) if _is_pattern(label) else _meant(label) for label in wanted.values()
+    ]
 
 
 def listed(names: str | Iterable[str]) -> list[str]:
@@ -93,22 +107,39 @@ def listed(names: str | Iterable[str]) -> list[str]:
 
 
 def unseen(wanted: Wanted, known: Collection[str]) -> str:
-    """Describe the wanted categories and patterns that match nothing; empty if there are none."""
-    if isinstance(wanted, Mapping):
-        missing = [_text(pattern) for pattern in wanted.values() if not _search(pattern, known)]
-        problem = "no category matches"
-    else:
-        missing = sorted(set(listed(wanted)).difference(known))
-        problem = "no sample has the category"
-    if not missing:
-        return ""
-    named = " or ".join(map(shown, missing[:_MOST_NAMED]))
-    return f"{problem} {named}; the nearest: {nearest(missing, known)}"
+    """Describe the wanted categories and patterns that match nothing; empty if there are none.
+
+    Of a whole set of the vocabulary, one name is enough.
+    """
+    patterns: list[str] = []
+    names: set[str] = set()
+    for label in wanted.values() if isinstance(wanted, Mapping) else [listed(wanted)]:
+        if not _is_pattern(label):
+            names |= _missing(_meant(label), known)
+        elif not _search(label, known):
+            patterns.append(_text(label))
+    problems = {"no category matches": patterns, "no sample has the category": sorted(names)}
+    return "; ".join(
+        f"{problem} {' or '.join(map(shown, absent[:_MOST_NAMED]))};"
+        f" the nearest: {nearest(absent, known)}"
+        for problem, absent in problems.items()
+        if absent
+    )
 
 
-def warn_unseen(what: str, wanted: Wanted, known: Collection[str]) -> None:
-    """Warn of wanted categories and patterns that match nothing."""
-    if problem := unseen(wanted, known):
+def doubts(wanted: Wanted, dataset: Dataset) -> str:
+    """Describe what is `unseen`, and by which names rows that are left out may have the labels."""
+    labels = frozenset().union(*matching(wanted, dataset.classes))
+    problems = [unseen(wanted, dataset.classes)]
+    for name, left_out in vocabulary.overlooked(labels, dataset.category_sets).items():
+        names = ", ".join(left_out)
+        problems.append(f"this leaves out {names}, which may mean the same: {name} has all of them")
+    return "; ".join(filter(None, problems))
+
+
+def warn_unseen(what: str, wanted: Wanted, dataset: Dataset) -> None:
+    """Warn of `doubts`."""
+    if problem := doubts(wanted, dataset):
         warn(f"{what}: {problem}")
 
 
@@ -120,11 +151,29 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
+def _is_pattern(label: object) -> TypeGuard[str | re.Pattern[str]]:
+    return not label.startswith("@") if isinstance(label, str) else isinstance(label, re.Pattern)
+
+
+def _meant(names: str | Iterable[str]) -> frozenset[str]:
+    """Return the categories of these names, of which some may be sets of the vocabulary."""
+    found = (vocabulary.named(name) if name.startswith("@") else {name} for name in listed(names))
+    return frozenset().union(*found)
+
+
+def _missing(wanted: frozenset[str], known: Collection[str]) -> frozenset[str]:
+    missing = wanted.difference(known)
+    for names in vocabulary.NAMES.values():
+        if names <= wanted and not names.isdisjoint(known):
+            missing -= names
+    return missing
+
+
 def _text(pattern: str | re.Pattern[str]) -> str:
     return pattern if isinstance(pattern, str) else pattern.pattern
 
 
-def _search(pattern: str, known: Iterable[str]) -> frozenset[str]:
+def _search(pattern: str | re.Pattern[str], known: Iterable[str]) -> frozenset[str]:
     try:
         return frozenset(category for category in known if re.search(pattern, category))
     except (re.error, TypeError) as error:

@@ -78,13 +78,16 @@ class Annotation:
 
 
 def find_annotations(
-    metadata: dict[str, Any], size: Size, labels: Mapping[str, str] | None
+    metadata: dict[str, Any],
+    size: Size,
+    labels: Mapping[str, str] | None,
+    left_out: geometry.LeftOut,
 ) -> list[Annotation]:
     """Return the distinct annotations of a sample: objects, then tags.
 
     What lies outside of the picture, which has this width and height in pixels, is cut off; objects
     of which nothing is left are left out. `labels` has the label of each category that belongs to
-    one; others are left out.
+    one; others are left out. So are boxes and contours without a mode, of which `left_out` is told.
 
     Raises
     ------
@@ -92,15 +95,18 @@ def find_annotations(
         If boxes or contours are not in Limbo's modes, or are damaged.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers end up outside
-        found = list(_distinct(metadata, size))
+        found = list(_distinct(metadata, size, left_out))
     if labels is not None:
         found = _with_labels(found, labels)
     return [_printable(annotation) for annotation in found]
 
 
-def _distinct(metadata: dict[str, Any], size: Size) -> Iterator[Annotation]:
+def _distinct(
+    metadata: dict[str, Any], size: Size, left_out: geometry.LeftOut
+) -> Iterator[Annotation]:
     tags = dict.fromkeys(categories(metadata))
-    boxes, contours = geometry.boxes(metadata, size), geometry.contours(metadata, size)
+    boxes = geometry.boxes(metadata, size, left_out)
+    contours = geometry.contours(metadata, size, left_out)
     most = max(len(boxes), len(contours), *(len(contour.polygons) for contour in contours))
     if most > limits.OBJECTS:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ __all__ = ["Box", "Contour", "boxes", "contours", "inside", "resolution"]
 
 Floats = NDArray[np.float32]
 Size = tuple[int, int]
+# Called with what is wrong with an annotation that is left out.
+LeftOut = Callable[[str], object]
 
 # Boxes are rounded to this many decimals of a pixel before their area is checked.
 _DECIMALS = 2
@@ -54,14 +56,15 @@ class Contour(NamedTuple):
     polygons: tuple[Floats, ...]
 
 
-def boxes(metadata: dict[str, Any], size: Size) -> list[Box]:
+def boxes(metadata: dict[str, Any], size: Size, left_out: LeftOut) -> list[Box]:
     """Return the distinct boxes of a sample whose row has this width and height, in pixels.
 
-    Metadata that do not say them in the way that Limbo does raise a `ValueError`.
+    A box without a mode is left out. Other metadata that do not say boxes in the way that Limbo
+    does raise a `ValueError`.
     """
     annotated = [
         (category, tuple(_numbers(box, "bbox", (4,)).tolist()))
-        for category, box in _annotated(metadata, "bbox", ("bbox_mode",), _BOX_MODE)
+        for category, box in _annotated(metadata, "bbox", ("bbox_mode",), _BOX_MODE, left_out)
     ]
     if not annotated:
         return []
@@ -79,10 +82,11 @@ def inside(xyxy: Floats, size: Size) -> NDArray[np.float64] | None:
     return corners.ravel() if (corners[1] > corners[0]).all() else None
 
 
-def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:
+def contours(metadata: dict[str, Any], size: Size, left_out: LeftOut) -> list[Contour]:
     """Return the distinct contours of a sample, as `boxes` returns its boxes."""
     found: dict[tuple[Any, ...], Contour] = {}
-    for category, lines in _annotated(metadata, "contours", _CONTOUR_MODE_KEYS, _CONTOUR_MODE):
+    annotated = _annotated(metadata, "contours", _CONTOUR_MODE_KEYS, _CONTOUR_MODE, left_out)
+    for category, lines in annotated:
         if not isinstance(lines, list):
             raise ValueError("contours are not a list of polygons")
         points = [_numbers(line, "a contour", (-1, 2)) for line in lines if line]
@@ -94,7 +98,11 @@ def contours(metadata: dict[str, Any], size: Size) -> list[Contour]:
 
 
 def _annotated(
-    metadata: dict[str, Any], key: str, mode_keys: tuple[str, ...], mode: str
+    metadata: dict[str, Any],
+    key: str,
+    mode_keys: tuple[str, ...],
+    mode: str,
+    left_out: LeftOut,
 ) -> Iterator[tuple[str | None, Any]]:
     """Yield the category and the value of each annotation that has such a key."""
     annotations = metadata.get("annotations", [])
@@ -104,8 +112,12 @@ def _annotated(
         if not isinstance(annotation, dict) or annotation.get(key) is None:
             continue
         mode_key = next((name for name in mode_keys if name in annotation), mode_keys[0])
-        if annotation.get(mode_key) != mode:
-            raise ValueError(f"{mode_key} is {annotation.get(mode_key)!r}, not {mode!r}")
+        found = annotation.get(mode_key)
+        if found is None:
+            left_out(f"annotations with {key} but without {mode_key} are left out")
+            continue
+        if found != mode:
+            raise ValueError(f"{mode_key} is {found!r}, not {mode!r}")
         category = annotation.get("category")
         yield category if isinstance(category, str) else None, annotation[key]
 

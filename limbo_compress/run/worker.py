@@ -375,12 +375,15 @@ def compress_sample(
 
 
 def _boxes(metadata: Metadata, options: Options) -> Boxes | None:
-    """Return the boxes of a sample for the index; None if they are not as Limbo's are."""
+    """Return the boxes of a sample for the index; None if any of them is not as Limbo's are."""
     from ..formats import geometry
 
+    problems: set[str] = set()
     try:
-        found = geometry.boxes(metadata, options.image_size)
+        found = geometry.boxes(metadata, options.image_size, problems.add)
     except ValueError:  # whoever asks for them gets this error
+        return None
+    if problems:  # or this warning
         return None
     return tuple((box.category, tuple(box.xyxy.tolist())) for box in found)
 

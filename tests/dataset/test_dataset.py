@@ -429,7 +429,7 @@ def test_boxes_of_the_index_are_those_of_the_metadata(campaign: Path, tmp_path: 
     compress(job(campaign, tmp_path))
     dataset = load(tmp_path / "out")
     assert dataset.metadata is not None
-    expected = [geometry.boxes(sample, dataset.row_size) for sample in dataset.metadata]
+    expected = [geometry.boxes(sample, dataset.row_size, print) for sample in dataset.metadata]
     assert any(expected)
     path = tmp_path / "out-metadata.pickle"
     data = bytearray(path.read_bytes())
@@ -451,7 +451,7 @@ def test_boxes_are_in_the_pixels_of_rows_of_another_job(campaign: Path, tmp_path
     dataset = load(tmp_path / "out")
     assert dataset.metadata is not None
     for row, sample in enumerate(dataset.metadata):
-        expected = [box.xyxy.tobytes() for box in geometry.boxes(sample, (32, 24))]
+        expected = [box.xyxy.tobytes() for box in geometry.boxes(sample, (32, 24), print)]
         assert [box.xyxy.tobytes() for box in dataset.boxes(row)] == expected
 
 

@@ -66,6 +66,36 @@ def test_the_mode_of_contours_has_two_spellings(tmp_path: Path) -> None:
     assert [found.category for found in dataset.contours(0)] == ["30B", "48"]
 
 
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_what_has_no_mode_is_left_out_with_a_warning(tmp_path: Path, is_indexed: bool) -> None:
+    line = [[0, 0], [4, 0], [4, 5]]
+    annotations = [
+        {"bbox": [1, 2, 3, 4], "category": "48"},
+        box(1, 2, 3, 4, mode=None),
+        box(1, 2, 3, 4),
+        {"contours": [line], "category": "48"},
+        contour(line),
+    ]
+    if is_indexed:
+        (tmp_path / "data").mkdir()
+        sample = {"image": {"res": [4, 5]}, "annotations": annotations}
+        (tmp_path / "data" / "a.json").write_text(json.dumps(sample))
+        compress(job(tmp_path / "data", tmp_path, images=False, masks=(("m", "."),)))
+        dataset = load(tmp_path / "out")
+        where = f"{tmp_path}/data/a.json"
+    else:
+        dataset = opened(tmp_path, {"image": {"res": [4, 5]}, "annotations": annotations})
+        where = f"{tmp_path}/x-metadata.pickle"
+    for find, keys in (
+        (dataset.boxes, "bbox but without bbox_mode"),
+        (dataset.contours, "contours but without contour_mode"),
+    ):
+        told = f"{where}: row 0: annotations with {keys} are left out"
+        with pytest.warns(UserWarning, match=told) as warnings:
+            assert [found.category for found in find(0)] == ["30B"]
+        assert [warning.filename for warning in warnings] == [__file__]
+
+
 def test_samples_without_annotations_have_none(tmp_path: Path) -> None:
     dataset = opened(tmp_path, {}, {"annotations": []}, {"annotations": [{"category": "x"}]})
     assert [dataset.boxes(row) + dataset.contours(row) for row in range(3)] == [[], [], []]
@@ -75,7 +105,6 @@ def test_samples_without_annotations_have_none(tmp_path: Path) -> None:
     ("annotation", "problem"),
     [
         (box(1, 2, 3, 4, mode="XYXY_ABS"), "bbox_mode is 'XYXY_ABS', not 'XYWH_ABS'"),
-        (box(1, 2, 3, 4, mode=None), "bbox_mode is None"),
         (box(1, 2, 3), "bbox is not made of 4 numbers"),
         (box(1, 2, 3, "x"), "bbox is not made of 4 numbers"),
         (box(1, 2, 3, float("nan")), "bbox is not made of 4 numbers"),

@@ -35,7 +35,7 @@ def metadata(annotations: list[dict[str, Any]]) -> dict[str, Any]:
 
 @given(anything)
 def test_objects_are_inside_of_the_picture(annotations: list[dict[str, Any]]) -> None:
-    found = find_annotations(metadata(annotations), SIZE, None)
+    found = find_annotations(metadata(annotations), SIZE, None, print)
     assert len(found) <= len(annotations)
     for annotation in found:
         if annotation.box is None:
@@ -55,14 +55,14 @@ def test_objects_are_inside_of_the_picture(annotations: list[dict[str, Any]]) ->
 
 @given(anything, st.integers(2, 4))
 def test_repetitions_change_nothing(annotations: list[dict[str, Any]], times: int) -> None:
-    once = find_annotations(metadata(annotations), SIZE, None)
-    assert find_annotations(metadata(annotations * times), SIZE, None) == once
+    once = find_annotations(metadata(annotations), SIZE, None, print)
+    assert find_annotations(metadata(annotations * times), SIZE, None, print) == once
 
 
 @given(anything)
 def test_labels_leave_out_what_has_none(annotations: list[dict[str, Any]]) -> None:
-    every = find_annotations(metadata(annotations), SIZE, None)
-    found = find_annotations(metadata(annotations), SIZE, {"30B": "small", "48Y": "big"})
+    every = find_annotations(metadata(annotations), SIZE, None, print)
+    found = find_annotations(metadata(annotations), SIZE, {"30B": "small", "48Y": "big"}, print)
     assert {annotation.label for annotation in found} <= {"small", "big"}
     expected = {a.category for a in every if a.category in ("30B", "48Y")}
     assert {annotation.category for annotation in found} == expected
@@ -86,7 +86,7 @@ def test_lines_inside_of_lines_are_holes_and_islands(
             rectangles.append(rectangle[::-1] if reverse else rectangle)
     if not rectangles:
         return
-    (found,) = find_annotations(metadata([contour(*rectangles)]), SIZE, None)
+    (found,) = find_annotations(metadata([contour(*rectangles)]), SIZE, None, print)
     assert isinstance(found.segmentation, dict) == (len(rectangles) > 1)
     rle = found.segmentation
     if isinstance(rle, list):
@@ -130,7 +130,7 @@ def test_each_contour_gets_the_box_that_overlaps_most(
             expected[-i] = -j
     annotations = [box(*found) for found in boxed]
     annotations += [contour(square(*found)) for found in outlined]
-    found = find_annotations(metadata(annotations), SOURCE, None)
+    found = find_annotations(metadata(annotations), SOURCE, None, print)
     with_contour = [annotation.box for annotation in found[: len(outlined)]]
     assert with_contour == [
         tuple(map(float, boxed[expected[i]] if i in expected else outline))
@@ -142,4 +142,4 @@ def test_each_contour_gets_the_box_that_overlaps_most(
 def test_more_objects_than_a_picture_shows_are_refused() -> None:
     annotations = [box(number, 0, 5, 5) for number in range(limits.OBJECTS + 1)]
     with pytest.raises(ValueError, match="2,001 boxes or contours, the limit is 2,000"):
-        find_annotations(metadata(annotations), SIZE, None)
+        find_annotations(metadata(annotations), SIZE, None, print)
