@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -18,9 +18,10 @@ from ..formats.geometry import Box, Contour
 from ..formats.index import Source as SourceFile
 from .classes import Wanted, listed, matching, warn, warn_unseen
 from .conditions import meeting
+from .groups import Groups, group_rows
 from .row_views import Array, Ints, Items, MappedRows, Rows, locate, release, starts_of
 from .source import Source
-from .splits import split_rows, strata_of
+from .splits import Split, asked_for, check_seed, divide, far_off, shares_of, strata_of
 from .table import FIXED, Column, column_of, names_of
 
 if TYPE_CHECKING:
@@ -254,11 +255,11 @@ class Dataset:
         Parameters
         ----------
         *conditions : str
-            A regular expression: rows with a category in which it is found; with ``!`` in front,
-            rows without one. ``NAME=PATTERN`` and ``NAME!=PATTERN``, where NAME is a column of
-            `table`: rows in whose value the regular expression is found, or not. ``NAME=NUMBER``,
-            ``!=``, ``<``, ``<=``, ``>`` and ``>=`` compare numbers. A row without a value meets
-            ``!=`` only.
+            A regular expression, or a set such as ``@type-48`` of `limbo_compress.vocabulary`: rows
+            with a category in which it is found; with ``!`` in front, rows without one.
+            ``NAME=PATTERN`` and ``NAME!=PATTERN``, where NAME is a column of `table`: rows in whose
+            value the regular expression is found, or not. ``NAME=NUMBER``, ``!=``, ``<``, ``<=``,
+            ``>`` and ``>=`` compare numbers. A row without a value meets ``!=`` only.
 
         Returns
         -------
@@ -298,6 +299,12 @@ class Dataset:
         return tuple(sorted(frozenset().union(*(names for sets in found for names in sets))))
 
     @property
+    def category_sets(self) -> list[frozenset[str]]:
+        """The distinct sets of categories that rows have."""
+        sets, ids = self._category_sets()
+        return [sets[number] for number in np.flatnonzero(np.bincount(ids)).tolist()]
+
+    @property
     def box_classes(self) -> tuple[str, ...]:
         """The `classes` of which any annotation of the prefixes has a box or contours.
 
@@ -315,13 +322,14 @@ class Dataset:
     def labels(self, wanted: Wanted) -> NDArray[np.float32]:
         """Make labels of categories: 1 where a row has one of them, else 0.
 
-        What matches no category of the prefixes gets zeros, and a warning names it.
+        What matches no category of the prefixes gets zeros, and a warning names it. So it does with
+        names that are left out but may mean the same, such as 48 beside 48G.
 
         Parameters
         ----------
-        wanted : set of str, or dict of str to str
-            Categories; or for each label a regular expression that is searched for in the
-            categories.
+        wanted : set of str, or dict of str to (str or set of str)
+            Categories; or for each label categories, or a regular expression that is searched for
+            in them. ``@type-48`` is a set of `limbo_compress.vocabulary`.
 
         Returns
         -------
@@ -331,13 +339,12 @@ class Dataset:
         Raises
         ------
         UsageError
-            If an expression is not valid, or these are not categories.
+            If an expression is not valid, a set is not known, or these are not categories.
         """
         if not isinstance(wanted, str | Mapping):
             wanted = listed(wanted)
-        known = self.classes
-        table = self.has_any(matching(wanted, known))
-        warn_unseen("labels", wanted, known)
+        table = self.has_any(matching(wanted, self.classes))
+        warn_unseen("labels", wanted, self)
         return table
 
     def has_any(self, labels: Sequence[frozenset[str]]) -> NDArray[np.float32]:
@@ -383,43 +390,121 @@ class Dataset:
             raise UsageError("select takes rows in one dimension, such as `labels[:, 0] == 1`")
         return Dataset(self._sources, selected)
 
-    def split(
-        self,
-        fraction: float,
-        seed: int = 0,
-        stratify: ArrayLike | Sequence[Hashable] | None = None,
-    ) -> tuple[Dataset, Dataset]:
-        """Divide the rows at random into two data sets, as for training and evaluation.
+    def groups(self, by: Groups) -> Ints:
+        """Number the groups that rows belong to, such as the frames of a flight.
+
+        Rows of a group show much the same. If some are trained on and others are tested on, the
+        test says too much, so `split` and `folds` keep groups together.
 
         Parameters
         ----------
-        fraction : float
-            How much of the rows the first one gets, of 1.
-        seed : int, optional
-            The same seed divides the same rows in the same way.
-        stratify : array_like, shape (rows,) or (rows, labels), optional
-            Labels, or such as `categories`: rows with equal ones are divided by the fraction, too.
+        by : str, array_like of shape (rows,), or tuple of these
+            - ``folder``, ``campaign``, ``/background/env_map`` or any other column of `table`:
+              rows with the same value
+            - ``pair``: ``image_N`` and ``background_N`` of a folder
+            - ``block:500``: stretches of 500 samples of a folder, in the order of their paths. The
+              samples at both sides of an edge are neighbors still.
+            - ``duplicate``: rows with equal images, also those of other prefixes
+            - an array with a value for each row
+            - a tuple of several of these: rows that share a group of any of them
 
         Returns
         -------
-        (Dataset, Dataset)
-            Views, with the rows in their order.
+        ndarray of int, shape (rows,)
+            Numbers from 0, in the order in which the groups are first there. A row without a
+            value (None or NaN) is a group of its own; a warning counts these.
 
         Raises
         ------
         UsageError
-            If the fraction is not from 0 to 1, the seed is negative, or there is not one label for
-            each row.
+            If there is no such column, no row has a value, or there is not one for each row.
+        InputError
+            If there are no images or paths to tell it, or they cannot be read.
         """
-        if not (isinstance(fraction, Real) and 0 <= fraction <= 1):
-            raise UsageError(f"split takes a fraction from 0 to 1, not {fraction!r}")
-        if not (isinstance(seed, Integral) and seed >= 0):
-            raise UsageError(f"split takes a seed of 0 or more, not {seed!r}")
-        first, second = split_rows(strata_of(stratify, len(self)), fraction, seed)
-        return self.select(first), self.select(second)
+        return group_rows(self, by, warn)
+
+    def split(
+        self,
+        *fractions: float,
+        seed: int = 0,
+        stratify: ArrayLike | Sequence[Hashable] | None = None,
+        groups: Groups | None = None,
+    ) -> Split:
+        """Divide the rows at random into data sets, as for training and evaluation.
+
+        Parameters
+        ----------
+        *fractions : float
+            How much of the rows each one gets, of 1. After a single fraction, all others are a
+            second one. Rows that several fractions leave over are in none.
+        seed : int, optional
+            The same seed divides the same rows in the same way.
+        stratify : array_like, shape (rows,) or (rows, labels), optional
+            Labels, or such as `categories`: rows with equal ones are divided by the fractions, too.
+        groups : str, array_like of shape (rows,), or tuple of these, optional
+            As `groups` takes it: rows of a group stay together. The sizes and the balance are
+            then as near as the groups allow. A warning says if a size is off by more than 10 % of
+            the rows.
+
+        Returns
+        -------
+        Split
+            A tuple of views, with the rows in their order. Its ``describe()`` says their sizes.
+
+        Raises
+        ------
+        UsageError
+            If the fractions are not from 0 to 1 in sum, the seed is negative, there is not one
+            label for each row, or there are fewer groups than data sets.
+        InputError
+            As by `groups`.
+        """
+        shares = shares_of(fractions)
+        parts, numbers = self._divided(shares, seed, stratify, groups)
+        made = range(max(2, len(fractions)))
+        return self._split([parts == part for part in made], shares, numbers)
+
+    def folds(
+        self,
+        k: int,
+        seed: int = 0,
+        stratify: ArrayLike | Sequence[Hashable] | None = None,
+        groups: Groups | None = None,
+    ) -> list[Split]:
+        """Divide the rows at random `k` times for cross-validation.
+
+        Each row is in the second data set of one of these splits, and in the first of the others.
+
+        Parameters
+        ----------
+        k : int
+        seed, stratify, groups
+            As `split` takes them.
+
+        Returns
+        -------
+        list of Split
+            Of two views each: to train on, and to evaluate on.
+
+        Raises
+        ------
+        UsageError
+            If `k` is not from 2 to the number of rows or groups, or as by `split`.
+        InputError
+            As by `groups`.
+        """
+        if not (isinstance(k, Integral) and 2 <= k <= len(self)):
+            raise UsageError(f"folds takes a number from 2 to that of the rows, not {k!r}")
+        parts, numbers = self._divided([1 / k] * int(k), seed, stratify, groups)
+        return [
+            self._split([parts != fold, parts == fold], [1 - 1 / k, 1 / k], numbers)
+            for fold in range(int(k))
+        ]
 
     def boxes(self, row: int) -> list[Box]:
         """Return the distinct bounding boxes of a row, in pixels of the row.
+
+        A box whose metadata do not say `bbox_mode` is left out, with a warning.
 
         Returns
         -------
@@ -437,6 +522,8 @@ class Dataset:
 
     def contours(self, row: int) -> list[Contour]:
         """Return the distinct contours of a row with their holes, in pixels of the row.
+
+        A contour whose metadata do not say `contour_mode` is left out, with a warning.
 
         Returns
         -------
@@ -485,6 +572,7 @@ class Dataset:
         tv_tensors: bool = False,
         classes: Iterable[str] | Mapping[str, int] | None = None,
         memory_format: torch.memory_format | None = None,
+        known_masks: bool = False,
     ) -> Samples:
         """Make a map-style dataset for PyTorch's ``DataLoader``.
 
@@ -504,7 +592,17 @@ class Dataset:
         except ModuleNotFoundError as error:
             raise missing_extra(f"this needs PyTorch: {error}", "torch") from error
         return Samples(
-            self, labels, masks, boxes, color, dtype, transform, tv_tensors, classes, memory_format
+            self,
+            labels,
+            masks,
+            boxes,
+            color,
+            dtype,
+            transform,
+            tv_tensors,
+            classes,
+            memory_format,
+            known_masks,
         )
 
     def column(self, name: str) -> Column:
@@ -543,6 +641,29 @@ class Dataset:
             (source, start, self._rows[(self._rows >= start) & (self._rows < stop)] - start)
             for source, start, stop in edges
         ]
+
+    def _divided(
+        self,
+        shares: Sequence[float],
+        seed: int,
+        stratify: ArrayLike | Sequence[Hashable] | None,
+        groups: Groups | None,
+    ) -> tuple[Ints, Ints | None]:
+        """Return the part and the group of each row."""
+        check_seed(seed)
+        strata = strata_of(stratify, len(self))
+        numbers = None if groups is None else self.groups(groups)
+        parts = divide(strata, numbers, shares, seed)
+        if numbers is not None and (problem := far_off(parts, numbers, shares)):
+            warn(f"split: {problem}")
+        return parts, numbers
+
+    def _split(
+        self, parts: Sequence[NDArray[np.bool_]], shares: Sequence[float], groups: Ints | None
+    ) -> Split:
+        asked = asked_for(shares, len(self))[: len(parts)]
+        of_groups = groups if groups is None else [len(np.unique(groups[part])) for part in parts]
+        return Split(map(self.select, parts), asked, of_groups)
 
     def release(self) -> None:
         """Release the pages of arrays that were used. They would count as memory of this process.
@@ -597,15 +718,19 @@ class Dataset:
 
     def _geometry(
         self,
-        find: Callable[[dict[str, Any], tuple[int, int]], list[Item]],
+        find: Callable[[dict[str, Any], tuple[int, int], geometry.LeftOut], list[Item]],
         metadata: Items[dict[str, Any]],
         row: int,
     ) -> list[Item]:
         sample = metadata[row]
+        problems: set[str] = set()
         try:
-            return find(sample, self.row_size)
+            found = find(sample, self.row_size, problems.add)
         except ValueError as error:
             raise InputError(f"row {row}: {error}", self._where(row)) from error
+        for problem in sorted(problems):
+            warn(f"{shown(self._where(row))}: row {row}: {problem}")
+        return found
 
     def _indexed_boxes(self, row: int) -> list[Box] | None:
         """Return the boxes of a row as the index has them; None if the metadata tell them."""

@@ -1,16 +1,120 @@
-"""Rows divided at random into two parts, as for training and evaluation."""
+"""Rows divided into parts at random, as for training and evaluation; groups stay together."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from itertools import accumulate, chain, pairwise
+from numbers import Integral, Real
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import UsageError
+from ..errors import UsageError, shown
 from .row_views import Ints
 
-__all__ = ["split_rows", "strata_of"]
+if TYPE_CHECKING:
+    from .dataset import Dataset
+
+# The strata of a group, and how many rows it has of each.
+_Content = tuple[tuple[int, int], ...]
+
+__all__ = [
+    "Split",
+    "asked_for",
+    "check_seed",
+    "divide",
+    "far_off",
+    "shares_of",
+    "split_groups",
+    "split_rows",
+    "strata_of",
+]
+
+# Orders of groups to try: the fewer there are, the more one order may be off by chance.
+_MOST_ORDERS, _TRIED_KINDS = 32, 2000
+# Of all rows, how far a part may be off its size before that is worth a warning.
+_FAR_OFF = 0.1
+# How far fractions such as 0.7, 0.15 and 0.15 may be off 1.
+_ROUNDING = 1e-9
+
+
+class Split(tuple["Dataset", ...]):
+    """The parts that rows were divided into, as a tuple of data sets.
+
+    Attributes
+    ----------
+    asked : tuple of int
+        How many rows each part was to have.
+    groups : tuple of int or None
+        How many groups each part has; None if the rows were divided without groups.
+    """
+
+    asked: tuple[int, ...]
+    groups: tuple[int, ...] | None
+
+    def __new__(
+        cls,
+        parts: Iterable[Dataset],
+        asked: Iterable[int] = (),
+        groups: Iterable[int] | None = None,
+    ) -> Split:
+        made = super().__new__(cls, parts)
+        made.asked = tuple(asked)
+        made.groups = None if groups is None else tuple(groups)
+        return made
+
+    def describe(self) -> str:
+        """Say in one line how many rows and groups each part has."""
+        line = f"{_listed(map(len, self))} rows, asked for {_listed(self.asked)}"
+        return line if self.groups is None else f"{line}; {_listed(self.groups)} groups"
+
+    __str__ = describe
+
+
+def _listed(counts: Iterable[int]) -> str:
+    return " + ".join(f"{count:,}" for count in counts)
+
+
+def shares_of(fractions: Sequence[float]) -> list[float]:
+    """Return the share of each part, of 1: after the fractions, of what they leave over."""
+    numbers = all(isinstance(fraction, Real) for fraction in fractions)
+    total = math.fsum(fractions) if numbers else math.nan
+    lowest = min(fractions) if numbers and fractions else 0
+    if len(fractions) == 1 and 0 <= total <= 1:
+        return [float(total), float(1 - total)]
+    if not (len(fractions) > 1 and lowest > 0 and total <= 1 + _ROUNDING):
+        found = ", ".join(map(repr, fractions)) or "none"
+        raise UsageError(
+            "split takes a fraction from 0 to 1, or several above 0 that sum to at most 1, not "
+            + shown(found),
+            hint="the others are named: `seed`, `stratify`, `groups`",
+        )
+    rest = 1 - total
+    return [*map(float, fractions), *([rest] if rest > _ROUNDING else [])]
+
+
+def check_seed(seed: int) -> None:
+    if not (isinstance(seed, Integral) and seed >= 0):
+        raise UsageError(f"split takes a seed of 0 or more, not {seed!r}")
+
+
+def divide(strata: Ints, groups: Ints | None, shares: Sequence[float], seed: int) -> Ints:
+    """Return the part of each row; the same seed gives the same parts.
+
+    `strata` and `groups`, if any, number those of each row from 0, and `shares` sum to 1.
+    """
+    if groups is not None:
+        return split_groups(groups, strata, shares, seed)
+    parts = np.full(len(strata), len(shares) - 1)
+    rows, left = np.arange(len(strata)), 1.0
+    for part, share in enumerate(shares[:-1]):
+        first, others = split_rows(strata[rows], min(1.0, share / left), seed)
+        parts[rows[first]] = part
+        rows, left = rows[others], left - share
+    return parts
 
 
 def split_rows(strata: Ints, fraction: float, seed: int) -> tuple[Ints, Ints]:
@@ -34,6 +138,149 @@ def split_rows(strata: Ints, fraction: float, seed: int) -> tuple[Ints, Ints]:
     is_first = np.empty(len(strata), bool)
     is_first[by_stratum] = ranks < np.repeat(quotas, sizes)
     return np.flatnonzero(is_first), np.flatnonzero(~is_first)
+
+
+def split_groups(groups: Ints, strata: Ints, shares: Sequence[float], seed: int) -> Ints:
+    """Divide groups at random into parts of about these shares; return the part of each row.
+
+    `groups` and `strata` number those of each row from 0. Every part with a share gets a group.
+    Large groups come first. Each goes to the part that lacks most of what it has, rows and rows of
+    each stratum, as in scikit-learn's ``StratifiedGroupKFold``. Of several random orders, the one
+    counts that ends closest to the shares. Groups with the same contents are divided at once.
+    """
+    sizes = np.bincount(groups)
+    wanted = [part for part, share in enumerate(shares) if share > 0]
+    if len(groups) and len(sizes) < len(wanted):
+        raise UsageError(
+            f"the {len(groups):,} rows are in {len(sizes):,} group{'s' * (len(sizes) > 1)},"
+            f" which cannot be divided into {len(wanted)} parts",
+            hint="choose groups that are smaller, such as block:100",
+        )
+    contents, kinds = _contents(groups, strata, len(sizes))
+    members = np.bincount(kinds, minlength=len(contents))
+    assignment = _Assignment(contents, members.tolist(), np.bincount(strata).tolist(), shares)
+    stream = _stream(seed)
+    size = np.array([sum(rows for _, rows in content) for content in contents])
+    best: tuple[float, list[list[int]]] = math.inf, []
+    for number in range(max(1, min(_MOST_ORDERS, _TRIED_KINDS // max(1, len(contents))))):
+        by = np.frexp(size)[1] if number % 2 else size  # powers of two leave more to chance
+        shuffled = stream.permutation(len(contents))
+        order = shuffled[np.argsort(-by[shuffled], kind="stable")]
+        best = min(best, assignment(order.tolist()), key=itemgetter(0))
+    shuffled = stream.permutation(len(sizes))
+    parts = np.empty(len(sizes), np.intp)
+    parts[shuffled[np.argsort(kinds[shuffled], kind="stable")]] = np.repeat(
+        np.tile(np.arange(len(shares)), len(contents)), list(chain.from_iterable(best[1]))
+    )
+    for part in sorted(set(wanted).difference(parts.tolist())) if len(groups) else ():
+        _give_one(parts, sizes, part, shares[part] * len(groups))
+    return parts[groups]
+
+
+def _stream(seed: int) -> np.random.RandomState:
+    """Return a stream of random numbers that is the same in all versions of numpy (NEP 19)."""
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
+
+
+def _contents(groups: Ints, strata: Ints, count: int) -> tuple[list[_Content], Ints]:
+    """Return the different contents of groups, and the number of that of each group."""
+    of_strata = int(strata.max(initial=0)) + 1
+    keys, rows = np.unique(groups * of_strata + strata, return_counts=True)
+    entries = list(zip((keys % of_strata).tolist(), rows.tolist(), strict=True))
+    edges = np.searchsorted(keys // of_strata, np.arange(count + 1)).tolist()
+    known: dict[_Content, int] = {}
+    kinds = [
+        known.setdefault(tuple(entries[start:stop]), len(known)) for start, stop in pairwise(edges)
+    ]
+    return list(known), np.array(kinds, np.intp)
+
+
+def _give_one(parts: Ints, sizes: Ints, part: int, rows: float) -> None:
+    """Give an empty part the group of about this many rows that another part can spare."""
+    can_spare = np.flatnonzero(np.bincount(parts)[parts] > 1)
+    parts[can_spare[np.abs(sizes[can_spare] - rows).argmin()]] = part
+
+
+class _Assignment:
+    """Assigns groups to parts, in plain numbers of Python: they are the same on all machines.
+
+    What a part lacks is its share of the groups so far, less its own. Rows of a stratum count by
+    the inverse of its size, and all rows by that of the mean stratum.
+    """
+
+    def __init__(
+        self,
+        contents: list[_Content],
+        members: list[int],
+        strata: list[int],
+        shares: Sequence[float],
+    ) -> None:
+        weight = len(strata) / max(1, sum(strata))
+        # All rows are one more stratum.
+        self._weights = [*(1 / size if size else 0.0 for size in strata), weight]
+        self._contents = [
+            [*(content if len(strata) > 1 else ()), (len(strata), sum(rows for _, rows in content))]
+            for content in contents
+        ]
+        self._members, self._shares = members, shares
+
+    def __call__(self, order: list[int]) -> tuple[float, list[list[int]]]:
+        """Return how far off the parts are, and how many groups of each content they get."""
+        found: list[list[int]] = [[] for _ in order]
+        lacks = [[0.0 for _ in self._shares] for _ in self._weights]
+        for kind in order:
+            content, members = self._contents[kind], self._members[kind]
+            # The numbers of groups with which the sum of the squares of all lacks is smallest.
+            per_group = math.fsum(self._weights[s] * rows * rows for s, rows in content)
+            ideal = [
+                share * members
+                + math.fsum(self._weights[s] * rows * lacks[s][part] for s, rows in content)
+                / per_group
+                for part, share in enumerate(self._shares)
+            ]
+            found[kind] = counts = _rounded(ideal, members)
+            for s, rows in content:
+                for part, share in enumerate(self._shares):
+                    lacks[s][part] += rows * (share * members - counts[part])
+        errors = zip(self._weights, lacks, strict=True)
+        return math.fsum(weight * lack * lack for weight, each in errors for lack in each), found
+
+
+def _rounded(ideal: Sequence[float], total: int) -> list[int]:
+    """Return the integers, none negative, that are closest to these numbers and have this sum."""
+    above, excess = list(range(len(ideal))), 0.0
+    while any(ideal[part] < excess for part in above):
+        above = [part for part in above if ideal[part] >= excess]
+        excess = (math.fsum(ideal[part] for part in above) - total) / len(above)
+    counts = [0 for _ in ideal]
+    for part in above:
+        counts[part] = math.floor(ideal[part] - excess)
+    by_remainder = sorted(above, key=lambda part: counts[part] + excess - ideal[part])
+    for part in by_remainder[: total - sum(counts)]:
+        counts[part] += 1
+    return counts
+
+
+def asked_for(shares: Sequence[float], rows: int) -> list[int]:
+    """Return how many rows each part is to have; all rows together, where the shares sum to 1."""
+    edges = [round(rows * share) for share in accumulate(shares, initial=0.0)]
+    return [stop - start for start, stop in pairwise(edges)]
+
+
+def far_off(parts: Ints, groups: Ints, shares: Sequence[float]) -> str:
+    """Describe how far the sizes of parts are off their shares; empty if they are near."""
+    sizes = np.bincount(parts, minlength=len(shares)).tolist()
+    asked = asked_for(shares, len(parts))
+    if all(
+        abs(size - wanted) <= _FAR_OFF * len(parts)
+        for size, wanted in zip(sizes, asked, strict=True)
+    ):
+        return ""
+    of_groups = np.bincount(groups)
+    return (
+        f"the parts have {_listed(sizes)} rows instead of {_listed(asked)}:"
+        f" the largest of {len(of_groups):,} groups has {of_groups.max():,}"
+    )
 
 
 def strata_of(labels: ArrayLike | Sequence[Hashable] | None, rows: int) -> Ints:

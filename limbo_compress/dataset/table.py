@@ -22,7 +22,7 @@ from .row_views import Ints
 if TYPE_CHECKING:
     from .source import Source
 
-__all__ = ["FIXED", "Column", "column_of", "names_of"]
+__all__ = ["FIXED", "Column", "campaign_of", "column_of", "names_of"]
 
 _NO_VALUE = 255
 # The columns that any table may have, with the kind of their values, in their order.
@@ -225,12 +225,12 @@ def _path_column(source: Source, name: str) -> Column:
         )
     if name == "folder":
         return Column(kinds, ids, [folder.rstrip("/") or "/" for folder in folders])
-    campaigns = [_campaign(folder) for folder in folders]
+    campaigns = [campaign_of(folder) for folder in folders]
     kinds[np.array([not each for each in campaigns], bool)[ids]] = _NO_VALUE
     return Column(kinds, ids, campaigns)
 
 
-def _campaign(folder: str) -> str:
+def campaign_of(folder: str) -> str:
     """Return the last part of a path that is named like a campaign; empty if there is none."""
     return next(filter(_CAMPAIGN.fullmatch, reversed(folder.split("/"))), "")
 

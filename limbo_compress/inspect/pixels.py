@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,15 @@ from .. import deflate
 from ..dataset.dataset import Dataset
 from ..dataset.srgb import bits, linear_values, srgb_table
 
-__all__ = ["ODD", "Pixels", "channel_curves", "channel_statistics", "count_pixels", "duplicates"]
+__all__ = [
+    "ODD",
+    "Pixels",
+    "channel_curves",
+    "channel_statistics",
+    "count_pixels",
+    "duplicates",
+    "image_digest",
+]
 
 # Why a row is odd: the number in `Pixels.oddities` is the place here.
 ODD = ("", "black", "constant", "not finite")
@@ -34,14 +43,16 @@ class Pixels:
         A checksum of each image, which equal images share.
     oddities : ndarray of uint8, shape (rows,)
         What is odd about each image, as numbered in `ODD`.
-    masks : Counter of str
-        By the name of each mask, rows that it covers a part of.
+    masks, unknown_masks : Counter of str
+        By the name of each mask: rows that it covers a part of; rows that are zeros, but not known
+        to be empty.
     """
 
     histogram: NDArray[np.int64]
     digests: NDArray[np.uint64]
     oddities: NDArray[np.uint8]
     masks: Counter[str] = field(default_factory=Counter)
+    unknown_masks: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def empty(cls, rows: int) -> Pixels:
@@ -56,10 +67,14 @@ class Pixels:
         self.digests[rows] = other.digests
         self.oddities[rows] = other.oddities
         self.masks.update(other.masks)
+        self.unknown_masks.update(other.unknown_masks)
 
 
-def count_pixels(dataset: Dataset) -> Pixels:
-    """Count what is in the images and masks of some rows, if there are any."""
+def count_pixels(dataset: Dataset, has_matte: NDArray[np.bool_]) -> Pixels:
+    """Count what is in the images and masks of some rows, if there are any.
+
+    `has_matte` says which of them are known to have a cryptomatte.
+    """
     count = len(dataset)
     found = Pixels.empty(count)
     images = dataset.images
@@ -68,9 +83,11 @@ def count_pixels(dataset: Dataset) -> Pixels:
         block = bits(images[at : at + _BLOCK])
         found.histogram += _histogram(block)
         found.oddities[at : at + _BLOCK] = [_oddity(row) for row in block]
-        found.digests[at : at + _BLOCK] = [_digest(row) for row in block]
+        found.digests[at : at + _BLOCK] = [image_digest(row) for row in block]
     for name, mask in dataset.masks.items():
-        found.masks[name] = sum(bool(row.max(initial=0) > 0) for row in mask)
+        covers = np.array([row.max(initial=0) > 0 for row in mask], np.bool_)
+        found.masks[name] = int(np.count_nonzero(covers))
+        found.unknown_masks[name] = int(np.count_nonzero(~covers & ~has_matte))
     return found
 
 
@@ -96,7 +113,8 @@ def _is_constant(row: NDArray[np.uint16]) -> bool:
     return bool((row[0] == first).all()) and bool((row == first).all())  # mostly the first suffices
 
 
-def _digest(row: NDArray[np.uint16]) -> int:
+def image_digest(row: NDArray[Any]) -> int:
+    """Return a checksum of an image, of 64 bits, which equal images share."""
     # Two checksums of 32 bits take a tenth of the time of a hash of 64.
     data = np.ascontiguousarray(row)
     half = len(data) // 2
