@@ -26,7 +26,7 @@ from .dataset.classes import Wanted, find_classes, listed, warn, warn_unseen
 from .dataset.prefetch import prefetch
 from .dataset.row_views import read_ahead, stored_rows
 from .dataset.srgb import linear_values, srgb, srgb8, srgb_table
-from .errors import UsageError, missing_extra, shown
+from .errors import InputError, UsageError, missing_extra, shown
 from .formats.geometry import inside
 
 try:
@@ -70,6 +70,7 @@ class Samples(data.Dataset[Any]):
 
     - the image, ``(3, H, W)``;
     - the masks, ``(masks, H, W)``;
+    - with `known_masks`, whether the masks are known, a bool of shape ``()``;
     - the labels, ``(labels,)`` float32, or with `boxes` a target for detection:
       ``{"boxes": (n, 4) float32, "labels": (n,) int64}``. Boxes are x1, y1, x2, y2 in pixels of
       the row, cut off at its edges; one of which nothing is left is left out. Classes count
@@ -84,10 +85,10 @@ class Samples(data.Dataset[Any]):
     ----------
     dataset : Dataset
         Must have images.
-    labels : set of str, dict of str to str, or array_like of shape (rows,) or (rows, labels)
+    labels : set of str, dict of str to str or set, or array_like of shape (rows,) or (rows, labels)
         What `limbo_compress.Dataset.labels` takes, or numbers for each row, also as a tensor or
         a list. With `boxes` it selects the classes: a set makes one class, a dict one for each of
-        its regular expressions. A box that matches several classes belongs to the first; one that
+        its labels. A box that matches several classes belongs to the first; one that
         matches none is left out. Optional.
     masks : str or sequence of str
         Names of masks.
@@ -109,6 +110,9 @@ class Samples(data.Dataset[Any]):
     memory_format : torch.memory_format, optional
         Of batches of images: ``torch.contiguous_format`` by default, or ``torch.channels_last``,
         as they are stored.
+    known_masks : bool
+        Whether items have a flag that is false where `limbo_compress.Dataset.has_matte` is: there,
+        the zeros of all masks are unknown. Otherwise, a warning says how many such rows there are.
 
     Attributes
     ----------
@@ -120,6 +124,8 @@ class Samples(data.Dataset[Any]):
     UsageError
         If the dataset has no such part, if an argument is not understood, or if torchvision is
         needed and missing.
+    InputError
+        With `known_masks`, if there are no metadata that tell.
     """
 
     def __init__(
@@ -134,6 +140,7 @@ class Samples(data.Dataset[Any]):
         tv_tensors: bool = False,
         classes: Iterable[str] | Mapping[str, int] | None = None,
         memory_format: torch.memory_format | None = None,
+        known_masks: bool = False,
     ) -> None:
         self.dataset = dataset
         self.masks = (masks,) if isinstance(masks, str) else tuple(masks or ())
@@ -155,6 +162,11 @@ class Samples(data.Dataset[Any]):
         if labels is not None and not boxes:
             rows: Any = dataset.labels(labels) if _is_wanted(labels) else labels
             self.labels = _number_rows(rows, len(dataset))
+        if known_masks and not self.masks:
+            raise UsageError("`known_masks` is a flag of masks, and none are asked for in `masks`")
+        self.known_masks = torch.from_numpy(dataset.has_matte) if known_masks else None
+        if self.masks and not known_masks:
+            _warn_of_unknown_masks(dataset)
         self._image_reader, self._mask_reader = _Reader(), _Reader()
 
     def __len__(self) -> int:
@@ -175,6 +187,8 @@ class Samples(data.Dataset[Any]):
         if self.masks:
             masks = [self.dataset.rows(filenames.mask_array(name)) for name in self.masks]
             parts.append(self._mask_reader.read(masks, wanted, self.dtype))
+        if self.known_masks is not None:
+            parts.append(self.known_masks[wanted])
         if self.classes is not None:
             targets = (_target(self.dataset, row, self.classes, self._merges) for row in wanted)
             return [self._item([*item]) for item in zip(*parts, targets, strict=True)]
@@ -447,6 +461,21 @@ def _check(
         raise UsageError(f"memory_format is {memory_format!r}, expected {expected}")
 
 
+def _warn_of_unknown_masks(dataset: Dataset) -> None:
+    """Warn if masks of any row are zeros only because it has no cryptomatte."""
+    try:
+        known = dataset.has_matte
+    except InputError as error:
+        warn(f"masks: it is not known which rows have a cryptomatte: {error.problem}")
+        return
+    if not known.all():
+        warn(
+            f"masks: {np.count_nonzero(~known):,} of {len(known):,} rows have no cryptomatte, so"
+            " their masks are unknown, and not empty as their zeros say; leave them out with"
+            " select(dataset.has_matte), or have them flagged with known_masks=True"
+        )
+
+
 def _import_tv_tensors() -> Any:
     try:
         from torchvision import tv_tensors
@@ -498,7 +527,7 @@ def _class_numbers(
         found = find_classes(dataset.box_classes if labels is None else known, labels, classes)
         numbers = {category: place + 1 for category, place in found.places.items()}
     if labels is not None or classes is not None:
-        warn_unseen("boxes", list(numbers) if labels is None else labels, known)
+        warn_unseen("boxes", list(numbers) if labels is None else labels, dataset)
     _warn_if_stripped(dataset)
     return numbers
 

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from limbo_compress import InputError, UsageError, concat, load
+from benchmarks.mixed import MixedCampaign, write_mixed
+from limbo_compress import InputError, UsageError, compress, concat, load, vocabulary
+from tests.jobs import MASKS, job
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: make torch")
 
@@ -25,6 +29,9 @@ from limbo_compress.torch import (  # noqa: E402
     prefetch,
     srgb_table,
 )
+
+# Both profiles have photographs.
+pytestmark = pytest.mark.filterwarnings("ignore:masks. .* have no cryptomatte:UserWarning")
 
 
 @pytest.fixture
@@ -319,6 +326,100 @@ def test_selected_rows_keep_their_labels(dataset: Any) -> None:
         assert label.tolist() == dataset.labels({"real"})[row].tolist()
 
 
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, list[bool]]:
+    """A data set of several campaigns, and which of its samples have a cryptomatte."""
+    folder = tmp_path_factory.mktemp("mixed")
+    write_mixed(folder / "data", MixedCampaign(samples=24, size=(90, 70), seed=7))
+    compress(job(folder / "data", folder, masks=MASKS))
+    dataset = load(folder / "out")
+    samples = (json.loads(Path(path).read_text()) for path in dataset.paths)
+    return dataset, ["cryptomatte" in sample.get("synthetic", {}) for sample in samples]
+
+
+def test_training_on_unknown_masks_is_warned_of_once(mixed: tuple[Any, list[bool]]) -> None:
+    dataset, known = mixed
+    assert known.count(False) == 8  # two backgrounds and six photographs
+    message = "masks: 8 of 24 rows have no cryptomatte.*select.dataset.has_matte.*known_masks=True"
+    with pytest.warns(UserWarning, match=message) as caught:
+        samples = dataset.torch(masks="all")
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, masks = samples[:]
+        pickle.loads(pickle.dumps(samples))
+        dataset.select(known).torch(masks="all")
+        dataset.torch(labels="@type-30b")
+        dataset.torch(masks="all", known_masks=True)
+    assert not masks[[not is_known for is_known in known]].any()
+    assert masks[known].any(dim=(1, 2, 3)).all()
+    unknown = dataset.select([not is_known for is_known in known])
+    with pytest.warns(UserWarning, match="masks: 32 of 48 rows"):
+        concat([dataset, unknown, unknown, unknown[:]]).torch(masks="big")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("more", [{}, {"labels": np.arange(24)}, {"boxes": True}])
+def test_flags_of_known_masks(
+    mixed: tuple[Any, list[bool]], workers: int, more: dict[str, Any]
+) -> None:
+    dataset, known = mixed
+    samples = dataset.torch(masks=["all", "big"], known_masks=True, **more)
+    assert [samples[row][2].item() for row in range(24)] == known
+    assert (samples[0][2].dtype, samples[0][2].shape) == (torch.bool, ())
+    assert samples[[5, 2, -1]][2].tolist() == [known[5], known[2], known[-1]]
+    rows = [*range(0, 24, 2), *range(23, 0, -2)]
+    loader = DataLoader(samples, 5, sampler=rows, num_workers=workers)
+    batches = list(loader)
+    assert all(len(batch) == 3 + bool(more) for batch in batches)
+    flags = torch.cat([batch[2] for batch in batches])
+    assert flags.dtype == torch.bool
+    assert flags.tolist() == [known[row] for row in rows]
+    if "labels" in more:
+        assert torch.cat([batch[3] for batch in batches]).tolist() == rows
+    if "boxes" in more:
+        found = [len(target["boxes"]) for batch in batches for target in batch[3]]
+        assert found == [len(visible_boxes(dataset, row)) for row in rows]
+    reversed_rows = dataset[::-1].torch(masks="all", known_masks=True)
+    assert reversed_rows[:][2].tolist() == known[::-1]
+
+
+def test_flags_and_transforms(mixed: tuple[Any, list[bool]], torchvision: Any) -> None:
+    dataset, known = mixed
+    v2 = torchvision.transforms.v2
+    transform = v2.Compose([v2.RandomHorizontalFlip(1), v2.ToDtype(torch.float64, scale=True)])
+    for more in ({}, {"boxes": True}):
+        samples = dataset.torch(
+            masks="all", known_masks=True, tv_tensors=True, transform=transform, **more
+        )
+        plain = dataset.torch(masks="all")
+        for row in (0, 9, 23):
+            image, masks, flag, *_ = samples[row]
+            assert torch.equal(masks, plain[row][1].flip(-1))
+            assert (image.dtype, flag.dtype, flag.item()) == (torch.float64, torch.bool, known[row])
+    of_images = dataset.torch(masks="all", known_masks=True, transform=lambda image: image.mean())
+    assert of_images[3][2].item() == known[3]
+
+
+def test_what_does_not_say_which_masks_are_known(
+    mixed: tuple[Any, list[bool]], tmp_path: Path
+) -> None:
+    dataset, known = mixed
+    (prefix, _), *_ = dataset.prefixes
+    for name in ("images.npy", "masks-all.npy"):
+        (tmp_path / f"x-{name}").symlink_to(f"{prefix}-{name}")
+    alone = load(tmp_path / "x")
+    with pytest.warns(UserWarning, match="masks: it is not known which rows have a cryptomatte: "):
+        alone.torch(masks="all")
+    with pytest.raises(InputError, match="there is no such output"):
+        alone.torch(masks="all", known_masks=True)
+    with pytest.raises(UsageError, match="`known_masks` is a flag of masks"):
+        dataset.torch(known_masks=True)
+    # As by the reference, without an index.
+    (tmp_path / "x-metadata.pickle").write_bytes(pickle.dumps(list(dataset.metadata)))
+    assert load(tmp_path / "x").torch(masks="all", known_masks=True)[:][2].tolist() == known
+
+
 def test_the_table_is_the_srgb_curve() -> None:
     table = srgb_table()
     values = np.arange(256) / 255
@@ -345,6 +446,19 @@ def test_targets_have_corners_and_classes(dataset: Any) -> None:
     np.testing.assert_allclose(target["boxes"], expected, atol=0.006)
     numbers = [1 if str(box.category).startswith("48") else 2 for box in boxes]
     assert target["labels"].tolist() == numbers
+
+
+def test_classes_may_be_sets_of_the_vocabulary(dataset: Any) -> None:
+    labels = {"48": vocabulary.TYPE_48, "30B": "@type-30b"}
+    samples = dataset.torch(boxes=True, labels=labels)
+    numbered = dataset.torch(boxes=True, classes=["@type-48", "@type-30b"])
+    expected = dict.fromkeys(vocabulary.TYPE_48, 1) | dict.fromkeys(vocabulary.TYPE_30B, 2)
+    assert samples.classes == numbered.classes == expected
+    patterns = dataset.torch(boxes=True, labels={"48": "^48", "30": "^30"})
+    for row in range(12):
+        assert torch.equal(samples[row][1]["boxes"], patterns[row][1]["boxes"])
+    _, label = dataset.torch(labels="@type-48")[:]
+    assert label.tolist() == dataset.labels(vocabulary.TYPE_48).tolist()
 
 
 def test_a_sample_without_boxes_has_an_empty_target(dataset: Any) -> None:

@@ -20,6 +20,7 @@ from .. import filenames, limits
 from ..dataset.dataset import Dataset
 from ..dataset.row_views import Ints, release
 from ..dataset.srgb import srgb8
+from ..dataset.table import campaign_of
 from ..errors import InputError, MachineError, SampleError
 from ..formats.pickling import no_garbage_collection
 from ..oserrors import machine_errors
@@ -34,7 +35,6 @@ __all__ = ["Picture", "Row", "RowReader", "read_rows"]
 # The kinds that the compressor reads.
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "MPO": ".jpg"}
 _MIN_DIGITS = 6
-_CAMPAIGN = "campaign"
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class Row:
     annotations : tuple of Annotation
     dropped : int
         How many objects were too small, or too close to an edge.
+    problems : tuple of str
+        Why other annotations were left out.
     path : str or None
         Of the sample's metadata file; None if it is not known.
     provenance : dict of str to str
@@ -108,6 +110,7 @@ class Row:
     picture: Picture | None
     annotations: tuple[Annotation, ...]
     dropped: int
+    problems: tuple[str, ...]
     path: str | None
     provenance: dict[str, str]
 
@@ -131,11 +134,8 @@ class Row:
 
     @property
     def campaign(self) -> str | None:
-        """The folder on its path that is named after a campaign, else the innermost one."""
-        if self.path is None:
-            return None
-        folders = os.path.dirname(self.path).split("/")
-        return ([folder for folder in folders if folder.startswith(_CAMPAIGN)] or folders)[-1]
+        """As in `Dataset.table`."""
+        return (self.path and campaign_of(os.path.dirname(self.path))) or None
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,10 @@ class RowReader:
         path = self._path(number)
         size, picture = self._picture(number, metadata, path)
         found: list[Annotation] = []
+        problems: set[str] = set()
         try:
             if self.with_annotations:
-                found = find_annotations(metadata, size, self.classes)
+                found = find_annotations(metadata, size, self.classes, problems.add)
         except ValueError as error:
             raise InputError(f"row {number}: {error}", path or "") from error
         kept = [a for a in found if is_kept(a.box, size, self.min_box, self.edge_margin)]
@@ -201,6 +202,7 @@ class RowReader:
             picture=picture,
             annotations=tuple(kept),
             dropped=len(found) - len(kept),
+            problems=tuple(sorted(problems)),
             path=path and printable(path),
             provenance=_provenance(metadata),
         )

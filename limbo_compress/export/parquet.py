@@ -1,4 +1,7 @@
-"""Parquet: ``annotations.parquet``, one row an annotation, for pandas, polars and DuckDB."""
+"""Parquet for pandas, polars and DuckDB.
+
+``annotations.parquet`` has a row for each annotation, and ``samples.parquet`` one for each sample.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from .annotations import printable
 from .exported_rows import Row
 from .writers import Layout
 
@@ -37,12 +42,14 @@ _COLUMNS = {
 
 
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
-    """Write the annotations of rows as a table. Its column ``split`` says the splits."""
+    """Write the annotations of rows, and their samples. The column ``split`` says the splits."""
     schema = pa.schema(list(_COLUMNS.items()))
     batches = _batches((record for row in rows for record in _records(row)), schema)
     with pq.ParquetWriter(os.path.join(folder, "annotations.parquet"), schema) as writer:
         while group := list(islice(batches, _BATCHES_A_GROUP)):
             writer.write_table(pa.Table.from_batches(group))
+    samples = {printable(name): _column(values) for name, values in layout.table().items()}
+    pq.write_table(pa.table(samples), os.path.join(folder, "samples.parquet"))
 
 
 def _batches(records: Iterator[dict[str, Any]], schema: Any) -> Iterator[Any]:
@@ -70,3 +77,11 @@ def _records(row: Row) -> Iterator[dict[str, Any]]:
             "picture_width": row.size[0],
             "picture_height": row.size[1],
         }
+
+
+def _column(values: NDArray[Any]) -> Any:
+    """Return a column of the table of samples; what a sample does not say is null."""
+    if values.dtype != object:
+        return pa.array(values, from_pandas=True)  # NaN is null
+    found = pa.array(printable(each) if isinstance(each, str) else each for each in values)
+    return found.cast(pa.string()) if found.type == pa.null() else found

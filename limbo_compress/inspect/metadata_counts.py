@@ -7,11 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..dataset.dataset import Dataset
 from ..errors import InputError
 from ..formats.geometry import resolution
 
-__all__ = ["PARTS", "Counts", "count_metadata", "is_synthetic", "path_of"]
+__all__ = ["PARTS", "Counts", "count_metadata", "has_matte", "is_synthetic", "path_of"]
 
 # What a sample may have, as `Counts.parts` calls it.
 PARTS = (
@@ -68,11 +71,14 @@ class Counts:
                 mine.update(getattr(other, each.name))
 
 
-def count_metadata(dataset: Dataset) -> Counts:
-    """Count what the metadata of some rows say; empty if there are none."""
-    counts = Counts()
+def count_metadata(dataset: Dataset) -> tuple[Counts, NDArray[np.bool_]]:
+    """Count what the metadata of some rows say, and return which of them have a cryptomatte.
+
+    Nothing if there are no metadata.
+    """
+    counts, mattes = Counts(), np.zeros(len(dataset), np.bool_)
     if dataset.metadata is None:
-        return counts
+        return counts, mattes
     for place, row in enumerate(dataset.row_numbers.tolist()):
         path = path_of(dataset, place)
         if path is not None:
@@ -82,10 +88,11 @@ def count_metadata(dataset: Dataset) -> Counts:
         except InputError as error:
             counts.damaged[row] = error.problem
             continue
+        mattes[place] = has_matte(metadata)
         counts.sets[dataset.categories[place]] += 1
         _count_sections(counts, metadata)
         _count_annotations(counts, metadata.get("annotations"))
-    return counts
+    return counts, mattes
 
 
 def path_of(dataset: Dataset, place: int) -> str | None:
@@ -101,12 +108,17 @@ def is_synthetic(metadata: dict[str, Any]) -> bool:
     return isinstance(metadata.get("synthetic"), dict)
 
 
+def has_matte(metadata: dict[str, Any]) -> bool:
+    """Whether a sample has a cryptomatte, without which its masks are unknown."""
+    return is_synthetic(metadata) and metadata["synthetic"].get("cryptomatte") is not None
+
+
 def _count_sections(counts: Counts, metadata: dict[str, Any]) -> None:
-    synthetic, provenance = metadata.get("synthetic"), metadata.get("provenance")
+    provenance = metadata.get("provenance")
     found = {
         "image": isinstance(metadata.get("image"), dict),
         "synthetic": is_synthetic(metadata),
-        "cryptomatte": isinstance(synthetic, dict) and bool(synthetic.get("cryptomatte")),
+        "cryptomatte": has_matte(metadata),
         "provenance": isinstance(provenance, dict),
     }
     counts.parts.update(part for part, has in found.items() if has)

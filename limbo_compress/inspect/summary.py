@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import filenames
+from .. import filenames, vocabulary
 from ..dataset.dataset import Dataset
 from ..dataset.provenance import provenance
 from ..oserrors import machine_errors
@@ -27,7 +27,7 @@ from .pixels import (
 )
 from .stretches import in_stretches
 
-__all__ = ["Category", "Channels", "File", "Summary", "summarize"]
+__all__ = ["Category", "Channels", "File", "Summary", "describe_files", "summarize"]
 
 # Of a set with thousands of categories, only the most frequent ones are paired.
 _PAIRED = 40
@@ -105,12 +105,16 @@ class Summary:
         Samples by the folder of their metadata file.
     categories : dict of str to Category
         In the order of their names.
+    mixed : dict of str to list of str
+        Categories that may mean one thing, such as 48 and 48G, by the set of
+        `limbo_compress.vocabulary` that has all names of it: ``@type-48``.
     together : list of (str, str, int)
         Samples that have both of two categories; for the most frequent categories.
     parts : dict of str to int
         Samples that have an image, boxes, and so on.
-    masks : dict of str to int
-        Rows of which each mask covers a part.
+    masks, unknown_masks : dict of str to int
+        Rows of which each mask covers a part; rows of which it is zeros, but not known to be empty:
+        their samples have no cryptomatte, or no metadata that can be read.
     repeated : int
         Annotations that equal an earlier one of their sample; they do not count elsewhere.
     licenses, copyrights : dict of str to int
@@ -134,9 +138,11 @@ class Summary:
     damaged: dict[int, str]
     campaigns: dict[str, int]
     categories: dict[str, Category]
+    mixed: dict[str, list[str]]
     together: list[tuple[str, str, int]]
     parts: dict[str, int]
     masks: dict[str, int]
+    unknown_masks: dict[str, int]
     repeated: int
     licenses: dict[str, int]
     copyrights: dict[str, int]
@@ -183,7 +189,7 @@ def summarize(
         counts.add(found)
         pixels.put(place, seen)
     return Summary(
-        files=_describe_files(dataset),
+        files=describe_files(dataset),
         total=sum(len(rows) for _, rows in dataset.prefixes),
         rows=count,
         provenance={each.prefix: each.line for each in provenance(dataset) if each.line},
@@ -193,10 +199,11 @@ def summarize(
 
 
 def _look(dataset: Dataset, _: int) -> tuple[Counts, Pixels]:
-    return count_metadata(dataset), count_pixels(dataset)
+    counts, has_matte = count_metadata(dataset)
+    return counts, count_pixels(dataset, has_matte)
 
 
-def _describe_files(dataset: Dataset) -> list[File]:
+def describe_files(dataset: Dataset) -> list[File]:
     """Describe the files of each prefix."""
     files = []
     for prefix, rows in dataset.prefixes:
@@ -229,6 +236,7 @@ def _metadata_fields(counts: Counts, dataset: Dataset) -> dict[str, Any]:
             )
             for name in sorted(samples)
         },
+        "mixed": vocabulary.mixed(samples),
         "together": _together(counts.sets, samples),
         "parts": {part: counts.parts[part] for part in PARTS} if dataset.metadata else {},
         "repeated": counts.repeated,
@@ -262,6 +270,7 @@ def _pixel_fields(pixels: Pixels, dataset: Dataset) -> dict[str, Any]:
     groups = duplicates(pixels.digests) if has_images else []
     return {
         "masks": dict(pixels.masks),
+        "unknown_masks": dict(pixels.unknown_masks),
         "channels": _channels(pixels),
         "odd": odd if has_images else {},
         "duplicates": [rows[group].tolist() for group in groups],

@@ -78,7 +78,10 @@ def test_the_command_writes_what_pycocotools_reads(
         sum(len(find(sample)) for sample in samples)
         for find in (visible_boxes, lambda sample: distinct(sample, "contours"))
     )
-    assert done.stdout == f"{tmp_path}/out  12 rows  {boxes} boxes\n"
+    unknown = sum("cryptomatte" not in sample.get("synthetic", {}) for sample in samples)
+    counts = f"12 rows  {boxes} boxes  {unknown} without a cryptomatte"
+    assert unknown > 0
+    assert done.stdout == f"{tmp_path}/out  {counts}\n"
     coco = opened(tmp_path / "out")
     assert check_against_sources(coco) == contours > 0
     assert sorted(coco.imgs) == list(range(12))
@@ -87,6 +90,22 @@ def test_the_command_writes_what_pycocotools_reads(
     for image in coco.imgs.values():
         with Image.open(tmp_path / "out" / "images" / image["file_name"]) as picture:
             assert (picture.mode, picture.size) == ("RGB", (image["width"], image["height"]))
+
+
+def test_unknown_masks_make_no_segmentation(prefix: Path, tmp_path: Path) -> None:
+    dataset = load(prefix)
+    coco = exported(prefix, tmp_path / "coco")
+    for row in np.flatnonzero(~dataset.has_matte).tolist():
+        boxes = visible_boxes((dataset.metadata or [])[row])
+        annotations = coco.loadAnns(coco.getAnnIds(row))
+        assert [annotation["has_contour"] for annotation in annotations] == [False] * len(boxes)
+        assert row in coco.imgs
+    # Masks are not read at all.
+    for name in ("images.npy", "metadata.pickle"):
+        (tmp_path / f"x-{name}").symlink_to(f"{prefix}-{name}")
+    report = export_dataset(load(tmp_path / "x"), "coco", tmp_path / "without", workers=1)
+    assert report.without_matte is None
+    assert opened(tmp_path / "without").anns == coco.anns
 
 
 def test_a_box_without_a_contour_is_a_rectangle(tmp_path: Path) -> None:

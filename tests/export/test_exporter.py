@@ -33,6 +33,7 @@ from limbo_compress import (
 )
 from tests.annotations import box
 from tests.export.sources import compressed, reference, visible_boxes, write_sample
+from tests.frozen import damaged_outputs
 from tests.jobs import Command, error_line, files, job, run, run_command, script, wait_until
 
 HOSTILE = (
@@ -190,7 +191,7 @@ def test_given_parts_keep_their_rows(tmp_path: Path, to: str) -> None:
             images = coco_of(tmp_path / "out", part)["images"]
             assert [image["path"] for image in images] == list(dataset.paths)
     elif to == "parquet":
-        table = pd.read_parquet(tmp_path / "out")
+        table = pd.read_parquet(tmp_path / "out" / "annotations.parquet")
         expected = [(0, "train"), (1, "train"), (2, "val"), (3, "test")]
         assert list(zip(table["row"], table["split"], strict=True)) == expected
     else:
@@ -245,13 +246,15 @@ def test_a_usage_error_is_one_line(
 def test_rows_keep_their_numbers(export: Command, prefix: Path, tmp_path: Path) -> None:
     flags = ("--to", "parquet", "--quiet")
     assert export(prefix, *flags, "-o", "all").returncode == 0
-    whole = pd.read_parquet(tmp_path / "all")
+    whole = pd.read_parquet(tmp_path / "all" / "annotations.parquet")
     chosen = choose_rows(load(prefix), ["^48"], "2:", 3, seed=1).row_numbers.tolist()
     words = ("--where", "^48", "--rows", "2:", "--sample", 3, "--seed", 1)
     assert export(prefix, *flags, "-o", "some", *words).returncode == 0
     expected = whole[whole["row"].isin(chosen)].reset_index(drop=True)
     assert set(expected["row"]) == set(chosen)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "some"), expected)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "some" / "annotations.parquet"), expected
+    )
 
 
 def test_rows_are_chosen_of_all_splits_together(
@@ -265,8 +268,15 @@ def test_rows_are_chosen_of_all_splits_together(
     expected = zip(["train", "train", "val", "val"], range(10, 14), strict=True)
     assert found == [(part, "images", f"{row:06}.png") for part, row in expected]
     report = {"path": f"{tmp_path}/out", "rows": 4, "boxes": 0, "dropped": 0}
+    report["without_matte"] = np.count_nonzero(~load(prefix).has_matte[[10, 11, 0, 1]])
     assert json.loads(done.stdout) == report
     assert "no row of the split val is chosen" in export(*flags, "-o", "b", "--rows", "5").stderr
+
+
+def test_damaged_metadata_that_are_not_needed(tmp_path: Path) -> None:
+    damaged_outputs(tmp_path)
+    report = export_dataset(load(tmp_path / "out"), "imagefolder", tmp_path / "to", workers=1)
+    assert (report.rows, report.without_matte) == (5, None)
 
 
 def test_rows_that_there_are_not(prefix: Path, tmp_path: Path) -> None:
@@ -360,7 +370,7 @@ def test_without_images(export: Command, tmp_path: Path) -> None:
     for to in EXPORT_FORMATS:
         done = export(prefix, "--to", to, "-o", to, "--from", "source", "--quiet")
         assert (done.returncode, done.stderr) == (0, "")
-    table = pd.read_parquet(tmp_path / "parquet")
+    table = pd.read_parquet(tmp_path / "parquet" / "annotations.parquet")
     assert table[["x", "width", "picture_width"]].to_numpy().tolist() == [[32, 64, 128]]
 
 
@@ -410,6 +420,29 @@ def test_a_box_in_another_mode_is_one_line(export: Command, tmp_path: Path, to: 
     line = failed(export(compressed(tmp_path), "--to", to, "-o", "out"), 1, tmp_path)
     assert line == f"limbo-export: {path}: row 1: bbox_mode is 'XYXY_ABS', not 'XYWH_ABS'\n"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo", "yolo-seg", "parquet", "webdataset"])
+def test_a_box_without_a_mode_is_left_out(export: Command, tmp_path: Path, to: str) -> None:
+    whole = [box(1, 2, 30, 40), {"category": "48"}]
+    write_sample(tmp_path / "data", "a", whole)
+    write_sample(tmp_path / "data", "b", [*whole, {"bbox": [9, 9, 30, 30], "category": "48"}])
+    (tmp_path / "plain").mkdir()
+    write_sample(tmp_path / "plain" / "data", "a", whole)
+    write_sample(tmp_path / "plain" / "data", "b", whole)
+    words = ("--to", to, "--label", "box=.", "-o")
+    done = export(compressed(tmp_path), *words, "out")
+    problem = "annotations with bbox but without bbox_mode are left out: rows 1"
+    assert done.returncode == 0
+    assert f"\nlimbo-export: {problem}\n" in done.stderr
+    plain = export(compressed(tmp_path / "plain"), *words, "plain/out")
+    assert (plain.returncode, "left out" in plain.stderr) == (0, False)
+    kinds = (".txt", ".jpg", ".png")
+    written = [
+        {name: data for name, data in files(tmp_path / out).items() if name.endswith(kinds)}
+        for out in ("out", "plain/out")
+    ]
+    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize("library", ["PIL", "pycocotools", "yaml"])
@@ -526,7 +559,7 @@ def test_hostile_categories_are_names(hostile: Path, tmp_path: Path) -> None:
     assert coco["images"][0]["provenance"]["license"] == HOSTILE[0]
     layout = yaml.safe_load((tmp_path / "yolo" / "data.yaml").read_text(encoding="utf-8"))
     assert list(layout["names"].values()) == expected
-    table = pd.read_parquet(tmp_path / "parquet")
+    table = pd.read_parquet(tmp_path / "parquet" / "annotations.parquet")
     assert sorted(table["category"]) == sorted(expected)
 
 
@@ -539,7 +572,8 @@ def test_hostile_labels_stay_inside(hostile: Path, tmp_path: Path, to: str) -> N
     assert os.listdir(tmp_path) == ["deep"]
     assert os.listdir(out.parent) == ["out"]
     if to == "imagefolder":
-        assert os.listdir(out) == ["%3Cscript%3Ealert%281%29%3C%2Fscript%3E"]
+        names = ["%3Cscript%3Ealert%281%29%3C%2Fscript%3E", "CREDITS"]
+        assert sorted(os.listdir(out)) == names
     if to == "yolo":
         layout = yaml.safe_load((out / "data.yaml").read_text(encoding="utf-8"))
         assert list(layout["names"].values()) == list(HARMLESS.values())
@@ -645,3 +679,42 @@ def test_a_category_has_one_number_in_exports_of_all_views(prefix: Path, tmp_pat
             expected = Counter(box["category"] for box in found)
             assert Counter(names[int(line.split()[0])] for line in lines) == expected
             assert Counter(categories[a["category_id"]] for a in annotations) == expected
+
+
+def test_a_split_by_groups(prefix: Path, tmp_path: Path) -> None:
+    dataset = load(prefix)
+    groups = np.array([0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4])
+    rows = [0, 1, 2, 3, 5, 8, 9]
+    for chosen in (range(12), rows):
+        out = tmp_path / str(len(chosen))
+        export_dataset(dataset, "coco", out, split=0.5, split_by=groups, rows=list(chosen))
+        train, val = (
+            {image["id"] for image in coco_of(out, part)["images"]} for part in ("train", "val")
+        )
+        assert train | val == set(chosen)
+        assert train
+        assert val
+        assert not set(groups[list(train)]) & set(groups[list(val)])
+        if len(chosen) == 12:
+            expected, _ = dataset.split(0.5, groups=groups)
+            assert sorted(train) == expected.row_numbers.tolist()
+
+
+@pytest.mark.uniform
+def test_groups_of_a_split_on_a_command_line(prefix: Path, export: Command, tmp_path: Path) -> None:
+    flags = (prefix, "--to", "parquet", "-o", "out", "--split", 0.5)
+    line = failed(export(*flags, "--split-by", "folder"), 2, tmp_path)
+    assert "the 12 rows are in 1 group, which cannot be divided into 2 parts" in line
+    line = failed(export(*flags, "--split-by", "duplicates"), 2, tmp_path)
+    assert "there is no column duplicates" in line
+    assert "--split-by is folder, campaign, pair, duplicate, block:N" in line
+    line = failed(export(*flags[:-2], "--split-by", "folder"), 2, tmp_path)
+    assert "--split-by is given without --split" in line
+    done = export(*flags, "--split-by", "/background/env_map")
+    assert done.returncode == 0
+    assert "3 of 12 rows have no /background/env_map, and each of them is a group" in done.stderr
+    assert "rows instead of 6 + 6: the largest of 4 groups has 9" in done.stderr
+    flags = (*flags[:4], "out2", *flags[5:])
+    assert export(*flags, "--split-by", "pair", "--split-by", "block:3").returncode == 0
+    table = pd.read_parquet(tmp_path / "out2" / "annotations.parquet")
+    assert set(table.groupby(table["row"] // 3)["split"].nunique()) == {1}

@@ -206,6 +206,71 @@ def test_filters(visit: Visit) -> None:
     assert page.is_disabled("#next")
 
 
+def test_the_table_filters_and_sorts(visit: Visit) -> None:
+    page = visit.page
+
+    def found(rows: int, first: str) -> None:
+        assert page.inner_text("#count") == f"{rows:,} of 5,000 rows"
+        assert page.locator(".caption").first.inner_text() == first
+
+    value, least = page.locator("label:has(#by-value)"), page.locator("label:has(#by-from)")
+    assert not value.is_visible()
+    page.select_option("#by-column", label="/number")
+    assert value.is_visible()
+    assert least.is_visible()
+    assert page.locator("#by-value option").last.inner_text() == "and 3,001 more"
+    page.fill("#by-from", "100")
+    found(3920, "101 30B, synthetic")
+    page.fill("#by-to", "111.5")
+    found(9, "101 30B, synthetic")
+    page.select_option("#by-order", label="/number, descending")
+    found(9, "111 111 · 30B, synthetic")
+    page.select_option("#by-category", label="48G (2,500)")
+    found(4, "108 108 · 48G, synthetic")
+    page.select_option("#by-value", label="104 (1)")
+    found(1, "104 104 · 48G, synthetic")
+    page.click("#reset")
+    page.wait_for_selector("#count:text-is('5,000 of 5,000 rows')")
+    assert not value.is_visible()
+    page.select_option("#by-column", label="/number")
+    page.select_option("#by-value", label="not given (1,000)")
+    found(1000, "0 48G, real")
+    page.select_option("#by-column", label="synthetic")
+    assert not least.is_visible()
+    found(5000, "0 48G, real")
+    page.select_option("#by-value", label="true (4,000)")
+    page.select_option("#by-order", label="/number")
+    found(4000, "1 1 · 30B, synthetic")
+    page.select_option("#by-column", label="any")
+    page.select_option("#by-order", label="/number, descending")
+    found(5000, "4999 4999 · 30B, synthetic")
+    page.focus(".cell")
+    page.keyboard.press("End")
+    assert visit.focused() == "4995"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#metadata > ul")
+    assert visit.title() == "Row 4995: 30B, real"
+
+
+def test_a_mask_without_a_cryptomatte_is_unknown(browser: Browser, tmp_path: Path) -> None:
+    samples = [sample(1), sample(2), sample(3)]
+    for has_matte in samples[:2]:
+        has_matte["synthetic"]["cryptomatte"] = {"manifest": []}
+    masks = np.zeros((3, SIZE, SIZE, 1))
+    masks[0, 4:8, 4:8] = 1
+    path = gallery(tmp_path, np.zeros((3, SIZE, SIZE, 3)), samples, masks=masks)
+    visit = Visit(browser, path)
+    for row, words in enumerate(("white, dashed", "empty", "unknown, without a cryptomatte")):
+        visit.open_row(row)
+        assert visit.page.locator("#legend li").last.inner_text() == f"mask m: {words}"
+        visit.page.keyboard.press("Escape")
+    visit.page.click("#figures > summary")
+    figures = visit.page.locator("#figures-body tr", has_text="mask m").inner_text().split("\t")
+    assert figures == ["mask m", "1", "1", "1"]
+    assert visit.complaints == []
+    visit.page.context.close()
+
+
 def test_a_row_and_its_layers(visit: Visit) -> None:
     page = visit.page
     visit.open_row(7)

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from limbo_compress import InputError, OutputError, choose_rows, compress, load, write_gallery
+from tests.frozen import damaged_outputs
 from tests.inspect.sets import HOSTILE, write_set
 from tests.jobs import Command, job
 
@@ -95,6 +96,64 @@ def test_outlines_are_those_of_the_row(prefix: Path, tmp_path: Path) -> None:
                 for end in (np.min, np.max):
                     np.testing.assert_allclose(end(points, axis=0), end(polygon, axis=0), atol=0.31)
         assert list(found["masks"]) == ["all", "big"]
+
+
+def test_a_mask_without_a_cryptomatte_is_not_empty(prefix: Path, tmp_path: Path) -> None:
+    details = received(written(prefix, tmp_path / "g") / "data" / "details" / "0.js")
+    for found, has_matte in zip(details, load(prefix).has_matte, strict=True):
+        for outlines in found["masks"].values():
+            assert (outlines is None) != has_matte
+
+
+def test_rows_have_the_columns_of_the_table(prefix: Path, tmp_path: Path) -> None:
+    columns = received(written(prefix, tmp_path / "g", rows="1:") / "data" / "rows.js")["columns"]
+    dataset = load(prefix)[1:]
+    table = dataset.table()
+    found = {
+        column["name"]: [None if id < 0 else column["values"][id] for id in column["ids"]]
+        for column in columns
+    }
+    for name in set(table) - {"row", "path", "folder"}:
+        values = [None if value != value else value for value in table[name].tolist()]
+        if len(set(values)) > 1:
+            assert found.pop(name) == values
+    assert found == {}
+    for column in columns:
+        numbers = [value for value in column["values"] if not isinstance(value, str)]
+        assert numbers == sorted(set(numbers))
+    assert {"has_matte", "synthetic", "license", "width"} <= {column["name"] for column in columns}
+
+
+def test_columns_of_mixed_values(tmp_path: Path) -> None:
+    numbers = [2, 0.5, float("nan"), None, float("inf"), -3, 2, 2**53]
+    mixed = [2, "b", True, None, "<b>", "a", 2**60, "b"]
+    samples = [
+        {"synthetic": {"parameters": {"/x": number, "/y": value, "/same": 1}}}
+        for number, value in zip(numbers, mixed, strict=True)
+    ]
+    prefix = write_set(tmp_path / "x", np.zeros((len(samples), 8, 8, 3)), samples)
+    columns = received(written(prefix, tmp_path / "g") / "data" / "rows.js")["columns"]
+    assert columns == [
+        {
+            "name": "/x",
+            "values": [-3, 0.5, 2, 2**53, {"number": "inf"}],
+            "ids": [2, 1, -1, -1, 4, 0, 2, 3],
+        },
+        {
+            "name": "/y",
+            "values": [str(2**60), "2", "<b>", "a", "b", "true"],
+            "ids": [1, 4, 5, -1, 2, 3, 0, 4],
+        },
+    ]
+
+
+def test_damaged_metadata_without_a_table(tmp_path: Path) -> None:
+    damaged_outputs(tmp_path)
+    folder = written(tmp_path / "out", tmp_path / "g")
+    assert received(folder / "data" / "rows.js")["columns"] == []
+    (damaged,) = received(folder / "data" / "summary.js")["damaged"]
+    problems = [row["problem"] for row in received(folder / "data" / "details" / "0.js")]
+    assert [row for row, problem in enumerate(problems) if problem] == [int(damaged)]
 
 
 def test_metadata_are_whole_but_for_points(prefix: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import sys
 from collections import Counter
 from itertools import combinations
@@ -114,6 +115,7 @@ def test_pixels(summary: Summary, prefix: Path) -> None:
     for name in ("all", "big"):
         masks = np.load(f"{prefix}-masks-{name}.npy")
         assert summary.masks[name] == np.count_nonzero(masks.any(axis=(1, 2, 3)))
+        assert summary.unknown_masks[name] == 12 - summary.parts["cryptomatte"] > 0
     assert summary.odd == {"black": [], "constant": [], "not finite": []}
     assert summary.duplicates == []
 
@@ -177,7 +179,8 @@ def test_masks_alone(campaign: Path, tmp_path: Path, inspect: Command) -> None:
     compress(job(campaign, tmp_path, images=False, metadata=False, masks=(("m", "."),)))
     summary = summary_of(tmp_path / "out")
     assert [file.kind for file in summary.files] == ["masks-m"]
-    assert 0 < summary.masks["m"] <= 12
+    assert 0 < summary.masks["m"] < 12
+    assert summary.unknown_masks["m"] == 12 - summary.masks["m"]  # nothing says that they are empty
     assert "mask m" in inspect("out").stdout
 
 
@@ -217,6 +220,19 @@ def test_the_screen(prefix: Path, inspect: Command) -> None:
         assert len(line) <= (200 if "made by" in line else 100) + len(str(prefix))
     for part in ("(12, 24, 32, 3)", "checksums of the metadata hold", "CC0", "synthetic", "sRGB"):
         assert part in done.stdout
+
+
+def test_unknown_masks_are_not_empty_ones(prefix: Path, inspect: Command) -> None:
+    known = ["cryptomatte" in sample.get("synthetic", {}) for sample in load(prefix).metadata or []]
+    covers = np.load(f"{prefix}-masks-big.npy").any(axis=(1, 2, 3))
+    empty = np.count_nonzero(known) - np.count_nonzero(covers)
+    counts = np.count_nonzero(covers), empty, known.count(False)
+    assert known.count(False) > 0
+    done = inspect(prefix)
+    assert re.findall(r"mask big +(\d+) +(\d+) +(\d+)\n", done.stdout) == [tuple(map(str, counts))]
+    assert "a mask is unknown where it is zeros" in done.stdout
+    chosen = inspect(prefix, "--where", "48", "--where", "synthetic")
+    assert "unknown where" not in chosen.stdout
 
 
 def test_json_is_the_same_for_machines(prefix: Path, summary: Summary, inspect: Command) -> None:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ... import __version__
 from ...dataset.dataset import Dataset
-from ...errors import OutputError
+from ...errors import InputError, OutputError
 from ...formats.pickling import Points
 from ...imaging.decode import opencv
 from ...oserrors import machine_errors, writing
@@ -53,6 +53,8 @@ _THUMB_SIDE = 144  # in pixels
 # How far the lines that are shown may be from the annotation's, in pixels of the row.
 _SIMPLIFIED = 0.25
 _UNKNOWN, _SYNTHETIC, _REAL = range(3)
+# Columns of the table of samples that the page has without it.
+_SHOWN_COLUMNS = ("row", "path", "folder")
 # What of the metadata is shown: at most N items of a list, characters of a text, levels.
 _MAX_ITEMS, _MAX_TEXT, _MAX_DEPTH = 500, 20_000, 40
 _EXACT = 1 << 53  # up to here, JavaScript has all integers
@@ -167,10 +169,36 @@ def _describe_rows(dataset: Dataset, summary: Summary, kinds: Sequence[int]) -> 
         "kinds": kinds,
         "odd": summary.odd | {"repeated": sorted(chain.from_iterable(summary.duplicates))},
         "masks": list(dataset.masks),
+        "columns": _describe_columns(dataset),
         "size": [width, height],
         "thumb": {"width": thumb_width, "height": thumb_height, "columns": _SPRITE_COLUMNS},
         "per_sprite": _PER_SPRITE,
         "per_details": _PER_DETAILS,
+    }
+
+
+def _describe_columns(dataset: Dataset) -> list[dict[str, Any]]:
+    """Describe the columns of the table of samples in which rows differ.
+
+    None, if there are no metadata, or if an index without the table has damaged ones.
+    """
+    try:
+        table = dataset.table(name for name in dataset.columns if name not in _SHOWN_COLUMNS)
+    except InputError:
+        return []
+    columns = (_column(name, values) for name, values in table.items())
+    return [column for column in columns if len(set(column["ids"])) > 1]
+
+
+def _column(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    """Return the distinct values of a column in order, and the place of each row's value, or -1."""
+    listed = [None if value != value else value for value in values.tolist()]  # NaN is none
+    distinct = sorted({value for value in listed if value is not None})
+    places = {value: place for place, value in enumerate(distinct)} | {None: -1}
+    return {
+        "name": name,
+        "values": list(map(_shown, distinct)),
+        "ids": [places[value] for value in listed],
     }
 
 
@@ -226,7 +254,10 @@ def _details(row: ShownRow) -> dict[str, Any]:
         "contours": [
             [contour.category, list(map(_line, contour.polygons))] for contour in row.contours
         ],
-        "masks": {name: list(map(_line, outlines)) for name, outlines in row.masks.items()},
+        "masks": {
+            name: list(map(_line, outlines)) if outlines or row.has_matte else None
+            for name, outlines in row.masks.items()
+        },
         "metadata": _shown(row.metadata),
         "problem": row.problem,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ...errors import InputError, missing_extra, shown
 from ...formats import geometry
 from ...formats.geometry import Box, Contour
 from ...imaging.decode import opencv
+from ..metadata_counts import has_matte
 
 __all__ = ["Color", "ShownRow", "check_pictures", "colors", "fitted", "picture", "read_row"]
 
@@ -44,8 +45,10 @@ class ShownRow:
     contours : list of Contour
     masks : dict of str to list of ndarray of float32, shape (points, 2)
         The outlines of each mask, and of its holes, as polygons.
+    has_matte : bool
+        Otherwise, what masks do not cover is unknown.
     problem : str
-        Why there are no metadata, or no boxes and contours; mostly empty.
+        Why there are no metadata, or not all boxes and contours; mostly empty.
     """
 
     number: int
@@ -54,6 +57,7 @@ class ShownRow:
     boxes: list[Box] = field(default_factory=list)
     contours: list[Contour] = field(default_factory=list)
     masks: dict[str, list[Floats]] = field(default_factory=dict)
+    has_matte: bool = False
     problem: str = ""
 
 
@@ -97,14 +101,17 @@ def read_row(dataset: Dataset, place: int) -> ShownRow:
         categories = tuple(sorted(dataset.categories[place]))
     except InputError as error:
         return ShownRow(number, masks=masks, problem=shown(error.problem))
+    row = ShownRow(number, categories, metadata, masks=masks, has_matte=has_matte(metadata))
+    problems: set[str] = set()
     try:
         size = dataset.row_size
         with np.errstate(over="ignore"):  # what is far outside may be infinitely far
-            boxes = geometry.boxes(metadata, size)
-            contours = geometry.contours(metadata, size)
+            boxes = geometry.boxes(metadata, size, problems.add)
+            contours = geometry.contours(metadata, size, problems.add)
     except ValueError as error:
-        return ShownRow(number, categories, metadata, masks=masks, problem=shown(str(error)))
-    return ShownRow(number, categories, metadata, boxes, contours, masks)
+        return replace(row, problem=shown(str(error)))
+    problem = "; ".join(sorted(problems))
+    return replace(row, boxes=boxes, contours=contours, problem=problem)
 
 
 def _outlines(mask: Floats) -> list[Floats]:

@@ -6,10 +6,13 @@ const gallery = (() => {
   const GAP = 8;
   const CAPTION = 46; // height of a cell beyond its thumbnail, in pixels
   const MANY = 100; // items of the metadata's tree that are shown at once
+  const MOST_VALUES = 1000; // of a column, in a list to choose from
 
   let rows; // data/rows.js
   let summary; // data/summary.js
   let chosen = []; // places of the rows that pass the filters
+  let column; // of the table of samples: the one by which rows are chosen
+  let sorted; // the one in whose order they are
   let current = 0; // the cell that has the focus, or gets it next: a place in `chosen`
   let columns = 1;
   let rendered = new Map(); // lines of the grid that are in the document
@@ -132,16 +135,54 @@ const gallery = (() => {
     fill($("by-kind"), "all", kinds.map(([kind, number]) => [kind, `${KINDS[kind]} (${count(number)})`]));
     const odd = Object.entries(rows.odd).filter(([, numbers]) => numbers.length);
     fill($("by-odd"), "all rows", odd.map(([why, numbers]) => [why, `${why} (${count(numbers.length)})`]));
+    const names = rows.columns.map(({ name }) => short(name));
+    fill($("by-column"), "any", names.map((name, number) => [number, name]));
+    fill($("by-order"), "row", names.flatMap((name, number) =>
+      [[number + 1, name], [-number - 1, `${name}, descending`]]));
+    $("by-column").addEventListener("input", chooseColumn);
     // Not on "change": that comes when the focus leaves the text, between the halves of a click.
     $("filters").addEventListener("input", applyFilters);
-    $("filters").addEventListener("reset", () => setTimeout(applyFilters));
+    $("filters").addEventListener("reset", () => setTimeout(() => {
+      chooseColumn();
+      applyFilters();
+    }));
     $("filters").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  // What a column says of a row, or of all that have one of its values; a row may have none: -1.
+  function valueText({ values }, id) {
+    const value = id < 0 ? "not given" : values[id];
+    if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toPrecision(6)));
+    return short(leftOut(value) ?? String(value));
+  }
+
+  // Show what rows can be chosen by in a column.
+  function chooseColumn() {
+    column = rows.columns[$("by-column").value];
+    const counts = column ? [...tally(column.ids)].sort(([a], [b]) => a - b) : [];
+    fill($("by-value"), "any", counts.slice(0, MOST_VALUES).map(([id, number]) =>
+      [id, `${valueText(column, id)} (${count(number)})`]));
+    if (counts.length > MOST_VALUES) {
+      $("by-value").append(make("option", { disabled: "" }, `and ${count(counts.length - MOST_VALUES)} more`));
+    }
+    const hasNumbers = column?.values.some((value) => typeof value === "number");
+    for (const id of ["by-from", "by-to"]) {
+      $(id).value = "";
+      $(id).parentElement.hidden = !hasNumbers;
+    }
+    $("by-value").parentElement.hidden = !column;
+  }
+
+  function isInColumn(place, id, from, to) {
+    const value = column.values[column.ids[place]];
+    return (id === null || column.ids[place] === id) && (from === null || value >= from) && (to === null || value <= to);
   }
 
   function applyFilters() {
     const text = $("by-text").value.toLowerCase();
     const numberOf = (id) => ($(id).value === "" ? null : Number($(id).value));
     const [has, lacks, folder, kind] = ["by-category", "by-missing", "by-folder", "by-kind"].map(numberOf);
+    const [value, from, to, order] = ["by-value", "by-from", "by-to", "by-order"].map(numberOf);
     const odd = $("by-odd").value && new Set(rows.odd[$("by-odd").value]);
     chosen = rows.numbers.map((_, place) => place).filter((place) =>
       (has === null || categories(place).includes(has)) &&
@@ -149,7 +190,12 @@ const gallery = (() => {
       (folder === null || rows.folder[place] === folder) &&
       (kind === null || rows.kinds[place] === kind) &&
       (!odd || odd.has(rows.numbers[place])) &&
+      (!column || isInColumn(place, value, from, to)) &&
       (!text || path(place).toLowerCase().includes(text)));
+    sorted = order && rows.columns[Math.abs(order) - 1];
+    // The values of a column are sorted. Rows without one come last.
+    const { ids } = sorted ?? {};
+    if (ids) chosen.sort((a, b) => (ids[a] < 0) - (ids[b] < 0) || Math.sign(order) * (ids[a] - ids[b]));
     current = 0;
     $("count").textContent = `${count(chosen.length)} of ${count(rows.numbers.length)} rows`;
     layOut();
@@ -216,7 +262,8 @@ const gallery = (() => {
       thumb.alt = "no picture";
     });
     const names = short(categories(place).map((category) => rows.categories[category]).join(", "), 200);
-    const caption = make("span", { class: "caption" }, make("b", {}, rows.numbers[place]), " ", names);
+    const value = sorted ? `${valueText(sorted, sorted.ids[place])} · ` : "";
+    const caption = make("span", { class: "caption" }, make("b", {}, rows.numbers[place]), " ", value, names);
     const cell = make("button", { class: "cell", type: "button", tabindex: index === current ? 0 : -1 }, thumb, caption);
     cell.style.width = `${cellWidth()}px`;
     cell.dataset.index = index;
@@ -301,7 +348,8 @@ const gallery = (() => {
       $("legend").append(make("li", {}, swatch, text));
     }
     for (const [mask, outlines] of Object.entries(row.masks)) {
-      $("legend").append(make("li", {}, `mask ${mask}: ${outlines.length ? "white, dashed" : "empty"}`));
+      const what = outlines === null ? "unknown, without a cryptomatte" : outlines.length ? "white, dashed" : "empty";
+      $("legend").append(make("li", {}, `mask ${mask}: ${what}`));
     }
     const root = make("ul");
     if (row.metadata === null) root.append(make("li", { class: "hint" }, "none"));
@@ -326,7 +374,7 @@ const gallery = (() => {
       layers.contours.append(line);
     }
     for (const outlines of Object.values(row.masks)) {
-      const d = lines(outlines);
+      const d = lines(outlines ?? []);
       layers.masks.append(makeSvg("path", { class: "mask-shade", d }), makeSvg("path", { class: "mask", d }));
     }
     for (const [category, [left, top, right, bottom]] of row.boxes) {
@@ -484,11 +532,13 @@ const gallery = (() => {
     const commands = made.map(([prefix, line]) => [prefix, make("td", { class: "text" }, line)]);
     if (commands.length) card("Made by", table(["prefix", "command"], commands));
     const known = summary.rows - damaged.length;
-    const parts = Object.entries(summary.parts).map(([part, number]) => [part, number, known - number]);
+    const parts = Object.entries(summary.parts).map(([part, number]) =>
+      [part, number, known - number, damaged.length]);
     for (const [mask, number] of Object.entries(summary.masks)) {
-      parts.push([`mask ${mask}`, number, summary.rows - number]);
+      const unknown = summary.unknown_masks[mask];
+      parts.push([`mask ${mask}`, number, summary.rows - number - unknown, unknown]);
     }
-    if (parts.length) card("Samples", table(["", "with", "without"], parts));
+    if (parts.length) card("Samples", table(["", "with", "without", "unknown"], parts));
     counted("Campaigns", "folder", Object.entries(summary.campaigns));
     counted("Source images", "pixels", summary.sizes.map(([w, h, number]) => [`${w} × ${h}`, number]));
     counted("Licenses", "license", Object.entries(summary.licenses));
@@ -504,6 +554,8 @@ const gallery = (() => {
     card("Categories", table(["category", "samples", "", "annotations", "boxes", "contours"],
       byNumber.slice(0, MANY).map(([name, found]) =>
         [short(name), found.samples, meter(found.samples, summary.rows), found.annotations, found.boxes, found.contours])));
+    const mixed = Object.entries(summary.mixed).map(([set, found]) => [set, make("td", { class: "text" }, found.join(", "))]);
+    if (mixed.length) card("Names that may mean the same", table(["set", "categories"], mixed));
     const names = byNumber.slice(0, 12).map(([name]) => name);
     const pairs = new Map(summary.together.map(([a, b, number]) => [JSON.stringify([a, b]), number]));
     const both = (a, b) => a === b ? summary.categories[a].samples
