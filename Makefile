@@ -30,8 +30,10 @@ help-all:  ### list all targets
 	if [ ! -e $@ ] || [ "$$($*/bin/python -c '$(VERSION)' 2>/dev/null)" != "$$found" ]; then \
 		echo "Creating $* with $$found"; $(PYTHON) -m venv --clear $*; fi
 
-.venv/locked: .venv/pyvenv.cfg requirements/dev.txt
-	$(BIN)/python $(PIP) --require-hashes -r requirements/dev.txt
+# What has no wheel (jsonpath-rw, for mlcroissant) is built by the locked setuptools.
+.venv/locked: .venv/pyvenv.cfg requirements/backend.txt requirements/dev.txt
+	$(BIN)/python $(PIP) --require-hashes -r requirements/backend.txt
+	$(BIN)/python $(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
 	@touch $@
 
 # The demo needs what users need. The developers' tools are added to it.

@@ -9,9 +9,10 @@
                                         part-file              renamed into place
 
 `compress` runs a whole job and `load` reads its outputs back. `summarize`, `check`, `verify`,
-`provenance`, `write_sheet` and `write_gallery` inspect them, and `export_dataset` hands them to
-other tools. The commands are ``limbo-compress``, which is also ``python -m limbo_compress``,
-``limbo-inspect`` and ``limbo-export``.
+`leaks`, `provenance`, `write_sheet` and `write_gallery` inspect them, `write_card` and
+`write_croissant` describe them for others, and `export_dataset` hands them to other tools. The
+commands are ``limbo-compress``, which is also ``python -m limbo_compress``, ``limbo-inspect`` and
+``limbo-export``.
 """
 
 import sys
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .dataset.provenance import Provenance, provenance
     from .dataset.row_choice import choose_rows
     from .dataset.row_views import Rows
+    from .dataset.splits import Split
     from .dependencies import installation
     from .errors import (
         CompressError,
@@ -45,7 +47,10 @@ if TYPE_CHECKING:
     from .export.writers import EXPORT_FORMATS
     from .formats.geometry import Box, Contour
     from .formats.shard_record import SampleIssue
+    from .inspect.card import write_card
     from .inspect.check import CheckReport, check
+    from .inspect.croissant import write_croissant
+    from .inspect.leaks import LeakedPair, LeakReport, SharedGroups, leaks
     from .inspect.summary import Summary, summarize
     from .inspect.verify import Finding, VerifyReport, verify
     from .inspect.views.gallery import write_gallery
@@ -65,6 +70,8 @@ __all__ = [
     "ExportReport",
     "Finding",
     "InputError",
+    "LeakReport",
+    "LeakedPair",
     "LimboError",
     "MachineError",
     "MissingError",
@@ -77,6 +84,8 @@ __all__ = [
     "Rows",
     "SampleError",
     "SampleIssue",
+    "SharedGroups",
+    "Split",
     "Status",
     "Stopped",
     "Summary",
@@ -89,11 +98,14 @@ __all__ = [
     "concat",
     "export_dataset",
     "installation",
+    "leaks",
     "load",
     "provenance",
     "status",
     "summarize",
     "verify",
+    "write_card",
+    "write_croissant",
     "write_gallery",
     "write_sheet",
 ]
@@ -108,6 +120,8 @@ _HOMES = {
     "Dataset": ".dataset.dataset",
     "ExportReport": ".export.exporter",
     "Finding": ".inspect.verify",
+    "LeakReport": ".inspect.leaks",
+    "LeakedPair": ".inspect.leaks",
     "Options": ".options",
     "OutputFile": ".output.assemble",
     "Partition": ".partition",
@@ -115,6 +129,8 @@ _HOMES = {
     "Report": ".coordinator",
     "Rows": ".dataset.row_views",
     "SampleIssue": ".formats.shard_record",
+    "SharedGroups": ".inspect.leaks",
+    "Split": ".dataset.splits",
     "Status": ".output.status",
     "Summary": ".inspect.summary",
     "VerifyReport": ".inspect.verify",
@@ -124,11 +140,14 @@ _HOMES = {
     "concat": ".dataset.dataset",
     "export_dataset": ".export.exporter",
     "installation": ".dependencies",
+    "leaks": ".inspect.leaks",
     "load": ".dataset.load",
     "provenance": ".dataset.provenance",
     "status": ".coordinator",
     "summarize": ".inspect.summary",
     "verify": ".inspect.verify",
+    "write_card": ".inspect.card",
+    "write_croissant": ".inspect.croissant",
     "write_gallery": ".inspect.views.gallery",
     "write_sheet": ".inspect.views.sheet",
 }

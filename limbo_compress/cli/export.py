@@ -26,15 +26,18 @@ _HELPS = {
     "--out": "folder to be written, which must not exist",
     "--from": "source: link the source images, or copy them where links are not possible, with"
     " boxes in their pixels (default: rows)",
-    "--labels": "a label by a regular expression, such as 48=^48; the first that is found in a"
-    " category counts; may be repeated, or several be joined by commas (default: each category with"
-    " a box, or one folder for imagefolder)",
+    "--labels": "a label by a regular expression, such as tank=^tank/, or a set of names, such as"
+    " 48=@type-48; the first that has a category counts; may be repeated, or several be joined by"
+    " commas (default: each category with a box, or one folder for imagefolder)",
     "--min-box": "drop objects whose box, within the picture, covers fewer pixels (default: 0)",
     "--edge-margin": "drop objects whose center is closer to an edge of the picture (default: 0)",
     "--shard-size": "rows of a shard of webdataset (default: 1000); each worker of a loader needs a"
     " shard",
     "--split": "how much of the rows, of 1, goes at random to the split train; the others are val,"
     " with the same balance of labels",
+    "--split-by": "with --split: keep rows together that belong together, by folder, campaign, pair"
+    " (image_N and background_N), duplicate, block:N (N samples in a row) or a column such as"
+    " /background/env_map; may be repeated",
     "--val": "instead of --split: train on the first prefixes, validate on these",
     "--test": "with --val: test on these",
 }
@@ -52,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _describe(report: ExportReport) -> str:
     dropped = f"  {report.dropped} dropped" if report.dropped else ""
-    return f"{report.path}  {report.rows} rows  {report.boxes} boxes{dropped}"
+    unknown = f"  {report.without_matte} without a cryptomatte" if report.without_matte else ""
+    return f"{report.path}  {report.rows} rows  {report.boxes} boxes{dropped}{unknown}"
 
 
 def parser() -> Parser:
@@ -62,7 +66,7 @@ def parser() -> Parser:
         "[options] PREFIX ... --to FORMAT -o OUT",
         (
             "test --to coco -o test-coco",
-            "test --to yolo -o boxes --label 48=^48 --label 30=^30 --split 0.8",
+            "test --to yolo -o boxes --label 48=@type-48 --split 0.8",
         ),
         "Export compressed Limbo data sets to other tools.",
         "Pictures are the rows in 8-bit sRGB, named by the number of their row. With --label, what"
@@ -82,6 +86,7 @@ def parser() -> Parser:
     made.add_row_flags()
     flag = made.group("training, validation and test")
     flag("--split", type=float, metavar="FRACTION")
+    flag("--split-by", action="append", metavar="GROUPS")
     flag("--val", nargs="+", action="extend", metavar="PREFIX")
     flag("--test", nargs="+", action="extend", metavar="PREFIX")
     made.add_run_flags()
@@ -89,7 +94,7 @@ def parser() -> Parser:
 
 
 def _split_labels(text: str) -> list[str]:
-    """Split ``48=^48,30=^30``. A comma separates only where a name and ``=`` follow."""
+    """Split ``48=^48,30B=@type-30b``. A comma separates only where a name and ``=`` follow."""
     return re.split(r",(?=[^,=]+=)", text)
 
 
@@ -98,7 +103,8 @@ def _labels(items: Sequence[str]) -> dict[str, str]:
     for item in items:
         name, equals, pattern = item.partition("=")
         if not equals or not name or name in labels:
-            raise UsageError(f"--label {item!r} is not a new NAME=PATTERN", "", "such as 48=^48")
+            problem = f"--label {item!r} is not a new NAME=PATTERN"
+            raise UsageError(problem, "", "such as 48=@type-48")
         labels[name] = pattern
     return labels
 
@@ -127,6 +133,7 @@ def _export(arguments: argparse.Namespace) -> ExportReport:
             min_box=arguments.min_box,
             edge_margin=arguments.edge_margin,
             shard_size=arguments.shard_size,
+            split_by=arguments.split_by and tuple(arguments.split_by),
             rows=_rows(arguments, [train, val, test]),
         )
 

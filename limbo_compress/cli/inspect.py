@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = chosen(load(arguments.prefix, root=dict(arguments.root)), arguments)
     found: dict[str, Any] = {}
     is_well = True
-    for name in [name for name in _TASKS if getattr(arguments, name, None)] or ["summary"]:
+    for name in _chosen_tasks(arguments):
         # A bar on a terminal, and nothing in a log: what takes long writes files.
         with shown_progress(arguments.quiet, in_logs=False) as progress:
             result = _TASKS[name](dataset, arguments, progress)
@@ -41,6 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(found)
     return 0 if is_well else 1
+
+
+def _chosen_tasks(arguments: argparse.Namespace) -> list[str]:
+    chosen = [name for name in _TASKS if getattr(arguments, name, None)]
+    if arguments.against and arguments.html:
+        chosen.remove("html")  # which shows pairs then
+    return ["summary", *chosen] if chosen in ([], ["against"]) else chosen
 
 
 def parser() -> Parser:
@@ -54,6 +61,10 @@ def parser() -> Parser:
         {
             "--sheet": "draw them on a contact sheet, .png or .jpg",
             "--html": "write a gallery to a folder",
+            "--against": "say which rows and groups are in PREFIX, to evaluate on, as well; with"
+            " --html, show them; may be repeated",
+            "--card": "write a data card in Markdown, with front matter for Hugging Face",
+            "--croissant": "describe whole outputs in Croissant 1.1 (JSON-LD)",
             "--check": "compare them with their checksums; this needs no sources",
             "--provenance": "print the command that would make the outputs again",
             "--verify": f"compare N of them (default: {_VERIFIED}; or all) with their sources",
@@ -64,6 +75,9 @@ def parser() -> Parser:
     flag = made.group("what to do with them")
     flag("--sheet", type=Path, metavar="FILE")
     flag("--html", type=Path, metavar="DIR")
+    flag("--against", action="append", metavar="PREFIX")
+    flag("--card", type=Path, metavar="FILE")
+    flag("--croissant", type=Path, metavar="FILE")
     flag("--check", action="store_true")
     flag("--provenance", action="store_true")
     flag("--verify", nargs="?", type=_row_count, const=_VERIFIED, metavar="N")
@@ -115,6 +129,35 @@ def _gallery(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> 
     return _Result(path, [path])
 
 
+def _against(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> _Result:
+    from .. import leaks, load, write_gallery
+    from .summary_text import leak_lines
+
+    other = load(arguments.against, root=dict(arguments.root))
+    report = leaks(dataset, other, progress=progress, workers=arguments.workers)
+    lines = list(leak_lines(report, " ".join(arguments.against)))
+    found = report.as_json()
+    if arguments.html and report.pairs:
+        pairs = report.select(dataset, other)
+        found["html"] = write_gallery(pairs, arguments.html, workers=arguments.workers)
+        lines.append(found["html"])
+    return _Result(found, lines)
+
+
+def _card(dataset: Dataset, arguments: argparse.Namespace, _: Any) -> _Result:
+    from .. import write_card
+
+    path = write_card(dataset, arguments.card)
+    return _Result(path, [path])
+
+
+def _croissant(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> _Result:
+    from .. import write_croissant
+
+    path = write_croissant(dataset, arguments.croissant, progress)
+    return _Result(path, [path])
+
+
 def _verify(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> _Result:
     from .. import verify
 
@@ -151,6 +194,9 @@ def _summary(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> 
 _TASKS: dict[str, _Task] = {
     "sheet": _sheet,
     "html": _gallery,
+    "against": _against,
+    "card": _card,
+    "croissant": _croissant,
     "check": _check,
     "verify": _verify,
     "provenance": _provenance,

@@ -19,6 +19,7 @@ _log = logging.getLogger("limbo_compress")
 # How a command line writes an argument of Python: --NAME, but for these.
 _FLAGS = {
     "directories": "directory",
+    "groups": "--split-by",
     "labels": "--label",
     "masks": "--mask",
     "out": "-o",

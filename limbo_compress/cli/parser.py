@@ -18,9 +18,10 @@ __all__ = ["Parser", "chosen"]
 _HELPS = {
     "prefix": "beginning of the output names",
     "--root": "look for samples that were below the folder OLD in the folder NEW; may be repeated",
-    "--where": "rows with a category in which this regular expression is found; with ! in front,"
-    " rows without one; NAME=PATTERN, NAME!=PATTERN, NAME<x, <=, > or >= choose by a column of the"
-    " table of samples, such as /camera/focal; may be repeated",
+    "--where": "rows with a category in which this regular expression is found, or one of a set of"
+    " names such as @type-48; with ! in front, rows without one; NAME=PATTERN, NAME!=PATTERN,"
+    " NAME<x, <=, > or >= choose by a column of the table of samples, such as /camera/focal; may be"
+    " repeated",
     "--rows": "rows by their numbers, such as 5:20 or -10:",
     "--sample": "N of these rows at random",
     "--seed": "another seed chooses others at random (default: 0)",

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 from .console import escaped
 
 if TYPE_CHECKING:
-    from .. import Summary
+    from .. import LeakReport, Summary
 
-__all__ = ["lines"]
+__all__ = ["leak_lines", "lines"]
 
 # How many of each kind fit a screen.
 _MAX_FOLDERS, _MAX_CATEGORIES, _MAX_PAIRED, _MAX_TEXTS, _MAX_ODD = 8, 14, 5, 4, 8
+_MAX_LEAKED = 3
 _NAME_WIDTH = 16
 _TEXT_WIDTH = 58
 _MAX_COMMANDS, _COMMAND_WIDTH = 2, 180
 # The parts of a sample that are counted on a line of their own.
-_PARTS = ("boxes", "contours", "tags", "cryptomatte", "provenance")
+_PARTS = ("synthetic", "boxes", "contours", "tags", "cryptomatte", "provenance")
 
 
 def lines(summary: Summary) -> Iterator[str]:
@@ -108,22 +109,29 @@ def _categories(summary: Summary) -> Iterator[str]:
     yield from _table(table, "<" + ">" * (len(heads) + len(paired)))
     if len(by_samples) > _MAX_CATEGORIES:
         yield f"  and {len(by_samples) - _MAX_CATEGORIES:,} more categories (--json has all)"
+    if summary.mixed:
+        mixed = (f"{', '.join(names)} ({name})" for name, names in summary.mixed.items())
+        yield f"  several names of one thing: {'; '.join(mixed)}"
     if summary.repeated:
         yield f"  {summary.repeated:,} annotations repeat one of their sample, and do not count"
 
 
 def _samples(summary: Summary) -> Iterator[str]:
-    table = [["samples", "with", "without"]]
-    found = {}
+    table = [["samples", "with", "without", "unknown"]]
+    found: list[tuple[str, int, int]] = []
     if summary.has_metadata:
-        known = summary.rows - len(summary.damaged)
-        table.append(["synthetic (else real)", *_split(summary.parts["synthetic"], known)])
-        found = {part: _split(summary.parts[part], known) for part in _PARTS}
-    found |= {f"mask {name}": _split(rows, summary.rows) for name, rows in summary.masks.items()}
-    table += [[_short(name, _NAME_WIDTH), *counts] for name, counts in found.items()]
-    if len(table) > 1:
+        found = [(part, summary.parts[part], len(summary.damaged)) for part in _PARTS]
+    for mask, rows in summary.masks.items():
+        found.append((_short(f"mask {mask}", _NAME_WIDTH), rows, summary.unknown_masks[mask]))
+    for name, rows, unknown in found:
+        numbers = (rows, summary.rows - rows - unknown, unknown)
+        shown = "synthetic (else real)" if name == "synthetic" else name
+        table.append([shown, *(f"{number:,}" for number in numbers)])
+    if found:
         yield ""
-        yield from _table(table, "<>>")
+        yield from _table(table, "<>>>")
+    if any(summary.unknown_masks.values()):
+        yield "  a mask is unknown where it is zeros, and no cryptomatte says that nothing is there"
     if summary.parts.get("empty boxes"):
         yield f"  {summary.parts['empty boxes']:,} samples have a box without any area"
     sizes = {f"{width} × {height} pixels": rows for width, height, rows in summary.sizes}
@@ -133,10 +141,6 @@ def _samples(summary: Summary) -> Iterator[str]:
             named = {name or "(not given)": count for name, count in counts.items()}
             yield f"{what}:"
             yield from _counted(named, _MAX_TEXTS)
-
-
-def _split(count: int, of: int) -> list[str]:
-    return [f"{count:,}", f"{of - count:,}"]
 
 
 def _pixels(summary: Summary) -> Iterator[str]:
@@ -160,6 +164,22 @@ def _pixels(summary: Summary) -> Iterator[str]:
         yield f"  {repeats:,} repeat the image of another, such as {_numbers(groups[0], ' = ')}"
     elif not odd:
         yield "  none is black, constant, not finite, or the same as another"
+
+
+def leak_lines(report: LeakReport, name: str) -> Iterator[str]:
+    """Write what a set to evaluate on has in common with one to train on."""
+    yield ""
+    yield f"{_short(name, _TEXT_WIDTH)}, {report.test:,} rows, against these {report.train:,}:"
+    equal, near = report.pairs[: report.equal], report.pairs[report.equal :]
+    for pairs, what, sign in ((equal, "equal", "="), (near, "nearly equal", "~")):
+        if pairs:
+            such = ", ".join(f"{pair.test} {sign} {pair.train}" for pair in pairs[:_MAX_LEAKED])
+            yield f"  WARNING: rows that {what} one of these: {len(pairs):,}, such as {such}"
+    if not report.pairs:
+        yield "  none of its rows equals one of these, or nearly does"
+    for kind, shared in report.groups.items():
+        rows = f", which have {shared.rows:,} of its rows" if shared.groups else ""
+        yield f"  groups in both, by {kind}: {shared.groups:,}{rows}"
 
 
 def _numbers(rows: Sequence[int], separator: str = ", ") -> str:

@@ -8,29 +8,32 @@ import math
 import os
 import secrets
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import filenames
-from ..dataset.classes import Classes, find_classes, matching, unseen
+from ..dataset.classes import Classes, Labels, doubts, find_classes, matching
+from ..dataset.credits import find_credits
 from ..dataset.dataset import Dataset, concat
+from ..dataset.groups import Groups, group_rows
 from ..dataset.provenance import provenance
 from ..dataset.row_views import Ints
-from ..dataset.splits import split_rows
+from ..dataset.splits import divide, far_off, shares_of
 from ..errors import InputError, OutputError, UsageError, missing_extra, shown
 from ..oserrors import machine_errors, writing
 from ..renaming import check_renaming, rename_folder
 from ..run.cpus import default_workers
 from ..signals import finishing
-from .writers import FORMATS, Format, Layout
+from .writers import CREDITS, FORMATS, Format, Layout
 
 if TYPE_CHECKING:
     from ..run.executor import Progress
@@ -42,6 +45,8 @@ _log = logging.getLogger("limbo_compress")
 
 _SPLITS = ("train", "val", "test")
 _SHARD_SIZE = 1000
+# Rows of which a warning gives the numbers.
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,16 @@ class ExportReport:
         With a label; 0 if the format has none.
     dropped : int
         Objects left out by `min_box` and `edge_margin`.
+    without_matte : int or None
+        Rows without a cryptomatte, of which masks say nothing; None if there are no masks, or no
+        metadata that can be read.
     """
 
     path: str
     rows: int
     boxes: int
     dropped: int
+    without_matte: int | None = None
 
 
 @machine_errors()
@@ -70,7 +79,7 @@ def export_dataset(
     dataset: Dataset,
     to: str,
     out: str | os.PathLike[str],
-    labels: Mapping[str, str] | None = None,
+    labels: Labels | None = None,
     split: float | None = None,
     seed: int = 0,
     source: bool = False,
@@ -83,6 +92,7 @@ def export_dataset(
     edge_margin: float = 0,
     shard_size: int | None = None,
     rows: ArrayLike | None = None,
+    split_by: Groups | None = None,
 ) -> ExportReport:
     """Write a data set in the format of another tool.
 
@@ -94,10 +104,11 @@ def export_dataset(
         The format: one of `EXPORT_FORMATS`, which describes them.
     out : path
         The folder to be written; there must be nothing of this name.
-    labels : dict of str to str, optional
-        For each label a regular expression that is searched for in the categories. A category
-        belongs to the first that finds it, a row to the first of its categories' labels. What
-        belongs to none is left out. By default, each category is a label.
+    labels : dict of str to (str or set of str), optional
+        For each label what `Dataset.labels` takes: a regular expression that is searched for in the
+        categories, categories, or a set such as ``@type-48``. A category belongs to the first that
+        finds it, a row to the first of its categories' labels. What belongs to none is left out.
+        By default, each category is a label.
     split : float, optional
         How much of the rows, of 1, goes to the split ``train``; the others are ``val``.
     seed : int
@@ -122,6 +133,8 @@ def export_dataset(
     rows : array_like of int, optional
         Which rows to export, of those of all splits together. They keep their numbers and are
         exported in their order. By default, all.
+    split_by : str, array_like of shape (rows,), or tuple of these, optional
+        With `split`: groups of rows, as `Dataset.groups` takes them, that stay together.
 
     Returns
     -------
@@ -137,6 +150,8 @@ def export_dataset(
         If the folder cannot be written. Nothing of its name is left then.
     """
     dataset, rows_of_splits = _joined(dataset, val, test, split)
+    if split_by is not None and split is None:
+        raise UsageError("`split_by` is given without `split`")
     target = _check(dataset, to, workers, source)
     _check_numbers(to, target, min_box, edge_margin, shard_size)
     out = os.path.abspath(os.fsdecode(out))
@@ -145,7 +160,9 @@ def export_dataset(
 
     classes = _classes(dataset, target, labels)
     numbers = _numbers(dataset, rows)
-    reader = _reader(dataset, numbers, target, classes, labels, rows_of_splits, split, seed, source)
+    groups = None if split_by is None else group_rows(dataset, split_by, _log.warning)
+    split_of = partial(_split, split, groups, seed)
+    reader = _reader(dataset, numbers, target, classes, labels, rows_of_splits, split_of, source)
     reader = replace(reader, min_box=min_box, edge_margin=edge_margin)
     write = target.writer()
     layout = Layout(
@@ -154,24 +171,61 @@ def export_dataset(
         splits=tuple(rows_of_splits) if split is None else _SPLITS[:2],
         with_contours=target.with_contours,
         shard_size=shard_size or _SHARD_SIZE,
+        table=partial(_table, dataset, reader),
+        credits=find_credits(dataset.select(reader.numbers))._replace(rows=reader.numbers),
         provenance=[each.line for each in provenance(dataset) if each.line],
     )
+    without_matte = _without_matte(dataset.select(reader.numbers))
     counts: Counter[str] = Counter()
+    problems: dict[str, list[int]] = defaultdict(list)
     with _work_folder(out) as folder:
         ready = read_rows(reader, workers or default_workers(), progress)
         with closing(ready), writing(out):
-            write(folder, _counted(ready, counts), layout)
-    report = ExportReport(out, counts["rows"], counts["boxes"], counts["dropped"])
+            write(folder, _counted(ready, counts, problems), layout)
+            _write_credits(folder, target, layout, reader.splits)
+    for problem, where in problems.items():
+        more = f", … ({len(where)} in all)" if len(where) > _MOST_NAMED else ""
+        _log.warning("%s: rows %s%s", problem, ", ".join(map(str, where[:_MOST_NAMED])), more)
+    report = ExportReport(out, counts["rows"], counts["boxes"], counts["dropped"], without_matte)
     if target.needs_metadata and not report.boxes + report.dropped:
         _log.warning("no row has a box with a label: were the regions left out of the metadata?")
     return report
 
 
-def _counted(rows: Iterable[Row], counts: Counter[str]) -> Iterator[Row]:
-    """Count the rows that pass, their boxes, and the objects that were dropped."""
+def _table(dataset: Dataset, reader: RowReader) -> dict[str, NDArray[Any]]:
+    """Make the table of the exported samples, with the numbers and the splits of their rows."""
+    splits = np.array([split or None for split in reader.splits.tolist()], np.object_)
+    found = dataset.select(reader.numbers).table() | {"row": reader.numbers, "split": splits}
+    return {name: found.pop(name) for name in ("row", "split")} | found
+
+
+def _without_matte(dataset: Dataset) -> int | None:
+    with suppress(InputError):  # not all formats need metadata
+        return int(np.count_nonzero(~dataset.has_matte)) if dataset.masks else None
+    return None
+
+
+def _counted(
+    rows: Iterable[Row], counts: Counter[str], problems: dict[str, list[int]]
+) -> Iterator[Row]:
+    """Count the rows that pass, their boxes and dropped objects, and note rows with problems."""
     for row in rows:
+        for problem in row.problems:
+            problems[problem].append(row.number)
         counts.update(rows=1, boxes=len(list(row.objects)), dropped=row.dropped)
         yield row
+
+
+def _write_credits(folder: str, target: Format, layout: Layout, splits: NDArray[np.str_]) -> None:
+    """Write whom to credit for the pictures, next to those of each split and for all of them."""
+    if not target.with_pictures or target.with_shards:  # shards have their own
+        return
+    found = {"": layout.credits}
+    if target.with_split_folders:
+        found |= {split: layout.credits.of(splits == split) for split in layout.splits}
+    for place, credit in found.items():
+        with open(os.path.join(folder, place, CREDITS), "x", encoding="utf-8") as stream:
+            stream.write(credit.text())
 
 
 def _check(dataset: Dataset, to: str, workers: int | None, source: bool) -> Format:
@@ -221,12 +275,12 @@ def _hint(hint: str) -> Iterator[None]:
         raise
 
 
-def _classes(dataset: Dataset, target: Format, labels: Mapping[str, str] | None) -> Classes | None:
+def _classes(dataset: Dataset, target: Format, labels: Labels | None) -> Classes | None:
     """Number the classes; None if the format needs none, and there are no labels."""
     if labels is None and not target.needs_metadata:
         return None
     _check_metadata(dataset)
-    if labels is not None and (problem := unseen(labels, dataset.classes)):
+    if labels is not None and (problem := doubts(labels, dataset)):
         _log.warning("labels: %s", problem)
     known = dataset.classes if labels or target.by_label else dataset.box_classes
     return find_classes(known, labels)
@@ -263,10 +317,9 @@ def _reader(
     numbers: Ints,
     target: Format,
     classes: Classes | None,
-    labels: Mapping[str, str] | None,
+    labels: Labels | None,
     rows_of_splits: Mapping[str, int],
-    split: float | None,
-    seed: int,
+    split_of: Callable[[Ints, Ints], NDArray[np.str_] | None],
     source: bool,
 ) -> RowReader:
     """Find the labels and the splits of the rows."""
@@ -290,7 +343,7 @@ def _reader(
     return RowReader(
         dataset=dataset,
         numbers=numbers,
-        splits=splits[numbers] if split is None else _split(chosen, split, seed),
+        splits=splits[numbers] if (divided := split_of(numbers, chosen)) is None else divided,
         labels=named[chosen],
         classes=label_of,
         from_source=source,
@@ -299,7 +352,7 @@ def _reader(
     )
 
 
-def _row_labels(dataset: Dataset, numbers: Ints, labels: Mapping[str, str]) -> Ints:
+def _row_labels(dataset: Dataset, numbers: Ints, labels: Labels) -> Ints:
     """Return the number of the first label of each of some rows, or -1."""
     table = dataset.has_any(matching(labels, dataset.classes))[numbers]
     found = np.where(table.any(axis=1), table.argmax(axis=1), -1)
@@ -318,16 +371,23 @@ def _warn_of_labels(row_labels: Ints, labels: Sequence[str]) -> None:
             _log.warning("label %s: no row has it before another one", shown(label))
 
 
-def _split(strata: Ints, split: float, seed: int) -> NDArray[np.str_]:
-    """Return the split of each row; the rows of each stratum are divided by the same fraction."""
-    if not 0 <= split <= 1:
-        raise UsageError(f"`split` is {split}, expected a fraction from 0 to 1")
+def _split(
+    fraction: float | None, groups: Ints | None, seed: int, numbers: Ints, labels: Ints
+) -> NDArray[np.str_] | None:
+    """Return the split of each of some rows, if a fraction is given; each label is divided so."""
+    if fraction is None:
+        return None
+    if not 0 <= fraction <= 1:
+        raise UsageError(f"`split` is {fraction}, expected a fraction from 0 to 1")
     if seed < 0:
         raise UsageError(f"`seed` is {seed}, expected 0 or more")
-    train, _ = split_rows(strata + 1, split, seed)
-    splits = np.full(len(strata), _SPLITS[1], np.dtype("U5"))
-    splits[train] = _SPLITS[0]
-    return splits
+    shares = shares_of([fraction])
+    if groups is not None:
+        groups = np.unique(groups[numbers], return_inverse=True)[1]
+    parts = divide(labels + 1, groups, shares, seed)
+    if groups is not None and (problem := far_off(parts, groups, shares)):
+        _log.warning("split: %s", problem)
+    return np.array(_SPLITS)[parts]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Set
 
 from .exported_rows import Row
-from .writers import Layout
+from .writers import CREDITS, Layout
 
 __all__ = ["folder_names", "write"]
 
@@ -25,7 +25,7 @@ _WORDS = "train|training|validation|valid|dev|val|test|testing|eval|evaluation"
 _SPLIT = re.compile(f"(?<![^-_0-9])({_WORDS})(?![^-_0-9])")
 _IGNORED = re.compile("^__")
 # Windows: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
-_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)$", re.IGNORECASE | re.ASCII)
+_RESERVED = re.compile(rf"^(con|prn|aux|nul|com\d|lpt\d|{CREDITS})$", re.IGNORECASE | re.ASCII)
 
 
 def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
@@ -52,8 +52,9 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
     """Return a name for the folder of each label that is safe on every filesystem.
 
-    No two names differ in case only. None is reserved by Windows, or means a split to Hugging Face.
-    `urllib.parse.unquote` returns the label, unless it is so long that it had to be cut.
+    No two names differ in case only. None is reserved by Windows or for `CREDITS`, or means a split
+    to Hugging Face. `urllib.parse.unquote` returns the label, unless it is so long that it had to
+    be cut.
 
     Examples
     --------

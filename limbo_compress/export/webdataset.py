@@ -10,15 +10,16 @@ import io
 import logging
 import os
 import tarfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import orjson
 
 from .annotations import Annotation
 from .exported_rows import Row
-from .writers import Layout
+from .writers import CREDITS, Layout
 
 __all__ = ["write"]
 
@@ -29,18 +30,28 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
     """Write rows to shards: ``shard-000000.tar`` or, for a split, ``train-000000.tar``."""
     written: Counter[str] = Counter()
     shards: dict[str, tarfile.TarFile] = {}
+    numbers: defaultdict[str, list[int]] = defaultdict(list)  # of the rows of the open shards
     suffixes: set[str] = set()
+
+    def end_shard(split: str) -> None:
+        credit = layout.credits.of(np.isin(layout.credits.rows, numbers.pop(split)))
+        with shards.pop(split) as tar:
+            _add_member(tar, CREDITS, credit.text().encode())
+
     try:
         for row in rows:
             shard, place = divmod(written[row.split], layout.shard_size)
             if place == 0:
                 if row.split in shards:
-                    shards.pop(row.split).close()
+                    end_shard(row.split)
                 name = f"{row.split or 'shard'}-{shard:06d}.tar"
                 shards[row.split] = tarfile.open(os.path.join(folder, name), "x")  # noqa: SIM115
             _add(shards[row.split], row)
+            numbers[row.split].append(row.number)
             suffixes.add(os.path.splitext(row.file_name)[1])
             written[row.split] += 1
+        for split in list(shards):
+            end_shard(split)
     finally:
         for tar in shards.values():
             tar.close()
@@ -52,14 +63,15 @@ def write(folder: str, rows: Iterable[Row], layout: Layout) -> None:
 
 def _add(tar: tarfile.TarFile, row: Row) -> None:
     assert row.picture is not None
-    for name, data in (
-        (row.file_name, row.picture.read()),
-        (f"{row.name}.json", orjson.dumps(_record(row))),
-    ):
-        # Nobody's and of 1970, so that the same rows give the same bytes.
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        tar.addfile(member, io.BytesIO(data))
+    _add_member(tar, row.file_name, row.picture.read())
+    _add_member(tar, f"{row.name}.json", orjson.dumps(_record(row)))
+
+
+def _add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    # Nobody's and of 1970, so that the same rows give the same bytes.
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
 
 
 def _record(row: Row) -> dict[str, Any]:

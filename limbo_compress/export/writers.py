@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..dataset.credits import Credits
     from .exported_rows import Row
 
-__all__ = ["EXPORT_FORMATS", "FORMATS", "Format", "Layout", "Writer"]
+__all__ = ["CREDITS", "EXPORT_FORMATS", "FORMATS", "Format", "Layout", "Writer"]
+
+# Without a suffix, readers of pictures, shards and folders leave it alone.
+CREDITS = "CREDITS"
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,10 @@ class Layout:
         Whether YOLO gets contours instead of boxes.
     shard_size : int
         How many rows a shard of WebDataset has.
+    table : callable
+        Makes the table of the exported samples: columns by their names.
+    credits : Credits
+        Whom to credit for the rows.
     provenance : sequence of str
         The commands that would make the exported outputs again, as far as they are known.
     """
@@ -38,6 +48,8 @@ class Layout:
     splits: Sequence[str]
     with_contours: bool
     shard_size: int
+    table: Callable[[], dict[str, NDArray[Any]]]
+    credits: Credits
     provenance: Sequence[str] = ()
 
 
@@ -67,6 +79,8 @@ class Format:
         Whether it has no place for rows without a label, if labels were asked for.
     with_shards : bool
         Whether its rows are in shards.
+    with_split_folders : bool
+        Whether each split is a folder that is of use without the others.
     """
 
     description: str
@@ -78,6 +92,7 @@ class Format:
     needs_metadata: bool = True
     by_label: bool = False
     with_shards: bool = False
+    with_split_folders: bool = False
 
     def writer(self) -> Writer:
         """Import the writer, and with it the libraries that it needs."""
@@ -91,7 +106,7 @@ FORMATS = {
     "yolo": _YOLO,
     "yolo-seg": replace(_YOLO, description="contours for these", with_contours=True),
     "parquet": Format(
-        "a table of annotations",
+        "tables of annotations and samples",
         "parquet",
         ("PIL", "pycocotools", "pyarrow"),
         with_pictures=False,
@@ -103,6 +118,7 @@ FORMATS = {
         with_annotations=False,
         needs_metadata=False,
         by_label=True,
+        with_split_folders=True,
     ),
 }
 EXPORT_FORMATS = {name: format.description for name, format in FORMATS.items()}

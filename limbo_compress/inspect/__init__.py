@@ -3,6 +3,8 @@
 ::
 
     Dataset ──► stretches ──┬──► metadata_counts, pixels ──► summary
-                of rows     ├──► views: sheet, gallery
+                of rows     ├──► leaks: rows that two sets both have
+                            ├──► views: sheet, gallery
+                            ├──► description ──► card, croissant
                             └──► verify ◄── the samples, read again
 """

@@ -81,7 +81,7 @@ def test_many_rows_become_several_shards(tmp_path: Path) -> None:
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"shard-{number:06d}.tar" for number in range(3)]
     with tarfile.open(tmp_path / "out" / names[1]) as tar:
-        assert len(tar.getnames()) == 2000
+        assert len(tar.getnames()) == 2001
     found = samples(tmp_path / "out")
     assert [sample["__key__"] for sample in found] == [f"{row:06d}" for row in range(2001)]
     levels = [sample["png"].getpixel((0, 0))[0] for sample in found]
@@ -106,8 +106,8 @@ def test_source_images_are_copied_byte_by_byte(tmp_path: Path, kind: str) -> Non
     export_dataset(load(compressed(tmp_path)), "webdataset", tmp_path / "out", source=True)
     suffix = {"JPEG": "jpg", "PNG": "png"}[kind]
     with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
-        names = tar.getnames()
-        assert names == [f"000000.{suffix}", "000000.json"]
+        *names, credit = tar.getnames()
+        assert (names, credit) == ([f"000000.{suffix}", "000000.json"], "CREDITS")
         picture_bytes, record = (tar.extractfile(name).read() for name in names)  # type: ignore[union-attr]
     assert picture_bytes == stream.getvalue()
     annotations = json.loads(json.loads(record)["annotations"])

@@ -45,7 +45,9 @@ class Layout:
         expected = {folder / data[part] for part in names}
         assert {path.parent for path in images} <= expected
         assert len(labels) == len(images)
-        assert {path.name for path in folder.iterdir()} == {"data.yaml", "images", "labels"}
+        assert {path.name for path in folder.iterdir()} == {
+            *("CREDITS", "data.yaml", "images", "labels")
+        }
 
     def _read(self, folder: Path, images: str) -> dict[str, list[tuple[str, list[float]]]]:
         """The class and the box of each line, in pixels of the picture, by the picture's name."""
