@@ -12,8 +12,7 @@ PIP_INSTALL := $(strip $(PIP) $(if $(LOCKED),--no-index --no-build-isolation))
 .DEFAULT_GOAL := help
 .PHONY: FORCE $(shell sed -n 's/^\([a-z-]*\):.* \#\#.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 .DELETE_ON_ERROR:
-# Two targets must not install into .venv at the same time.
-.NOTPARALLEL:
+.NOTPARALLEL:  # two targets must not install into .venv at the same time
 
 help:  ## list the main targets; make help-all lists all of them
 	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +31,7 @@ help-all:  ### list all targets
 
 # What has no wheel (jsonpath-rw, for mlcroissant) is built by the locked setuptools.
 .venv/locked: .venv/pyvenv.cfg requirements/backend.txt requirements/dev.txt
-	$(BIN)/python $(PIP) --require-hashes -r requirements/backend.txt
-	$(BIN)/python $(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
+	for name in backend dev; do $(BIN)/python $(PIP) --require-hashes --no-build-isolation -r requirements/$$name.txt || exit; done
 	@touch $@
 
 # The demo needs what users need. The developers' tools are added to it.
