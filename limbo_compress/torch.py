@@ -22,7 +22,7 @@ from torch.utils.data._utils.collate import default_collate_fn_map
 from . import filenames
 from .array_kinds import IMAGES
 from .dataset.block_sampler import BlockSampler
-from .dataset.classes import Wanted, find_classes, listed, warn, warn_unseen
+from .dataset.classes import Wanted, find_classes, listed, meant, warn, warn_unseen
 from .dataset.prefetch import prefetch
 from .dataset.row_views import read_ahead, stored_rows
 from .dataset.srgb import linear_values, srgb, srgb8, srgb_table
@@ -520,9 +520,11 @@ def _class_numbers(
     if labels is not None and not _is_wanted(labels):
         raise UsageError("the classes of boxes are a set of categories or a dict of patterns")
     if isinstance(classes, Mapping):
-        numbers = {name: classes[name] for name in listed(iter(classes))}
-        if not all(isinstance(number, int) and number > 0 for number in numbers.values()):
-            raise UsageError(f"the numbers of classes count from 1: {shown(repr(numbers))}")
+        if not all(isinstance(number, int) and number > 0 for number in classes.values()):
+            raise UsageError(f"the numbers of classes count from 1: {shown(repr(dict(classes)))}")
+        numbers: dict[str, int] = {}
+        for name in listed(iter(classes)):
+            numbers = dict.fromkeys(sorted(meant(name, known)), classes[name]) | numbers
     else:
         found = find_classes(dataset.box_classes if labels is None else known, labels, classes)
         numbers = {category: place + 1 for category, place in found.places.items()}

@@ -23,6 +23,7 @@ __all__ = [
     "find_classes",
     "listed",
     "matching",
+    "meant",
     "unseen",
     "warn",
     "warn_unseen",
@@ -68,7 +69,7 @@ def find_classes(
         if isinstance(names, set | frozenset):
             raise UsageError("a set has no order to number classes by", hint="give a list of names")
         chosen = sorted(known) if names is None else listed(names)
-        classes = [frozenset({name}) if names is None else _meant(name) for name in chosen]
+        classes = [meant(name, known) for name in chosen]
     else:
         classes = matching(labels, known)
         one_class = [", ".join(sorted(classes[0]))]
@@ -79,14 +80,15 @@ def find_classes(
     return Classes(tuple(chosen), places)
 
 
-def matching(wanted: Wanted, known: Iterable[str]) -> list[frozenset[str]]:
+def matching(wanted: Wanted, known: Collection[str]) -> list[frozenset[str]]:
     """Return the categories that each label means, which are as in `find_classes`."""
     if not isinstance(wanted, Mapping):
-        return [_meant(wanted)]
+        return [meant(wanted, known)]
     if not wanted:
         raise UsageError("`labels` names no label")
     return [
-        _search(label, known) if _is_pattern(label) else _meant(label) for label in wanted.values()
+        _search(label, known) if _is_pattern(label) else meant(label, known)
+        for label in wanted.values()
     ]
 
 
@@ -115,7 +117,7 @@ def unseen(wanted: Wanted, known: Collection[str]) -> str:
     names: set[str] = set()
     for label in wanted.values() if isinstance(wanted, Mapping) else [listed(wanted)]:
         if not _is_pattern(label):
-            names |= _missing(_meant(label), known)
+            names |= _missing(meant(label, known), known)
         elif not _search(label, known):
             patterns.append(_text(label))
     problems = {"no category matches": patterns, "no sample has the category": sorted(names)}
@@ -155,9 +157,15 @@ def _is_pattern(label: object) -> TypeGuard[str | re.Pattern[str]]:
     return not label.startswith("@") if isinstance(label, str) else isinstance(label, re.Pattern)
 
 
-def _meant(names: str | Iterable[str]) -> frozenset[str]:
-    """Return the categories of these names, of which some may be sets of the vocabulary."""
-    found = (vocabulary.named(name) if name.startswith("@") else {name} for name in listed(names))
+def meant(names: str | Iterable[str], known: Collection[str]) -> frozenset[str]:
+    """Return the categories of these names, of which some may be sets of the vocabulary.
+
+    A category that is `known` means itself, even if its name begins with ``@``.
+    """
+    found = (
+        vocabulary.named(name) if name.startswith("@") and name not in known else {name}
+        for name in listed(names)
+    )
     return frozenset().union(*found)
 
 

@@ -37,10 +37,11 @@ def meeting(dataset: Dataset, condition: str) -> tuple[NDArray[np.bool_], str]:
             raise UsageError(f"{shown(condition)} makes no sense", hint=f"write {name}!=VALUE")
         column = dataset.column(name)
         try:
-            meets = column.meets(sign, value)
+            meets = column.meets(sign.removeprefix("!"), value)
         except ValueError as error:
             raise UsageError(f"{shown(condition)}: {error}") from error
-        return meets, "" if meets.any() else "no row has such a value"
+        problem = "" if meets.any() else "no row has such a value"
+        return ~meets if sign == "!=" else meets, problem
     wanted = {"": condition.removeprefix("!")}
     has = dataset.has_any(matching(wanted, dataset.classes))[:, 0] == 1
     return ~has if condition.startswith("!") else has, unseen(wanted, dataset.classes)

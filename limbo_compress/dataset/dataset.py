@@ -185,6 +185,11 @@ class Dataset:
         return Items(self._rows, self._path)
 
     @property
+    def campaigns(self) -> Items[str | None]:
+        """Campaign of each row, as in `table`."""
+        return Items(self._rows, self._campaign)
+
+    @property
     def source_files(self) -> Items[tuple[SourceFile, ...]]:
         """Name, size in bytes and CRC-32 of each file that was read of a row's sample.
 
@@ -204,7 +209,7 @@ class Dataset:
         return names_of(self._sources, self._rows)
 
     def table(self, columns: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Return what is asked of every sample, as columns: ``pandas.DataFrame`` takes it.
+        """Return facts about the samples as columns, which ``pandas.DataFrame`` takes.
 
         Parameters
         ----------
@@ -257,9 +262,9 @@ class Dataset:
         *conditions : str
             A regular expression, or a set such as ``@type-48`` of `limbo_compress.vocabulary`: rows
             with a category in which it is found; with ``!`` in front, rows without one.
-            ``NAME=PATTERN`` and ``NAME!=PATTERN``, where NAME is a column of `table`: rows in whose
-            value the regular expression is found, or not. ``NAME=NUMBER``, ``!=``, ``<``, ``<=``,
-            ``>`` and ``>=`` compare numbers. A row without a value meets ``!=`` only.
+            ``NAME=PATTERN`` and ``NAME!=PATTERN``, where NAME is a column of `table`: rows whose
+            whole value the regular expression matches, or does not. ``NAME=NUMBER``, ``!=``, ``<``,
+            ``<=``, ``>`` and ``>=`` compare numbers. A row without a value meets ``!=`` only.
 
         Returns
         -------
@@ -323,7 +328,7 @@ class Dataset:
         """Make labels of categories: 1 where a row has one of them, else 0.
 
         What matches no category of the prefixes gets zeros, and a warning names it. So it does with
-        names that are left out but may mean the same, such as 48 beside 48G.
+        names that are left out but may mean the same, such as 48 if 48G is wanted.
 
         Parameters
         ----------
@@ -700,6 +705,10 @@ class Dataset:
     def _path(self, row: int) -> str:
         source, row = locate(self._starts, row)
         return self._sources[source].path(row)
+
+    def _campaign(self, row: int) -> str | None:
+        source, row = locate(self._starts, row)
+        return self._sources[source].campaign(self._sources[source].metadata.path(row))
 
     def _source_files(self, row: int) -> tuple[SourceFile, ...]:
         source, row = locate(self._starts, row)

@@ -99,7 +99,7 @@ class _IndexedMetadata:
 
     @cached_property
     def facts(self) -> Facts:
-        """What is asked of every sample. All metadata are read if the index is of an older kind."""
+        """Facts about each sample. All metadata are read if the index is of an older kind."""
         path = os.fsdecode(self._stream.name)
         try:
             found = self.index.facts

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ from .row_proof import differing_row
 __all__ = ["Move", "Source"]
 
 _TRIES = 5
+_CAMPAIGN = re.compile(r"campaign-?\d+|ref(-\d+)?")
 Mapped = np.memmap[Any, np.dtype[Any]]
 # A folder, absolute, and where it is now.
 Move = tuple[str, str]
@@ -127,6 +130,15 @@ class Source:
             if f"{path}/".startswith(f"{old}/"):
                 return new + path[len(old) :] or "/"
         return path
+
+    def campaign(self, path: str) -> str | None:
+        """Return the campaign of a path that the metadata say, None if it names none.
+
+        It is the last folder with such a name: where it was found or, if none is named so, where
+        it is now.
+        """
+        folders = (os.path.dirname(each).split("/") for each in (path, self.moved(path)))
+        return next(filter(_CAMPAIGN.fullmatch, chain(*map(reversed, folders))), None)
 
     def has_samples_in(self, folder: str) -> bool:
         """Whether the metadata file of any sample was somewhere below a folder."""

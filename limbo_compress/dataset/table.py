@@ -22,19 +22,18 @@ from .row_views import Ints
 if TYPE_CHECKING:
     from .source import Source
 
-__all__ = ["FIXED", "Column", "campaign_of", "column_of", "names_of"]
+__all__ = ["FIXED", "Column", "column_of", "names_of"]
 
 _NO_VALUE = 255
 # The columns that any table may have, with the kind of their values, in their order.
 _OF_PATHS = {"path": TEXT, "folder": TEXT, "campaign": TEXT}
 FIXED = {"row": INT, **_OF_PATHS, **FACTS}
-_CAMPAIGN = re.compile(r"campaign-?\d+|ref(-\d+)?")
 # float64 has all integers up to this one.
 _EXACT = 1 << 53
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+_TRUTHS = {"true": 1, "1": 1, "false": 0, "0": 0}
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
-    "!=": operator.eq,  # and then those that do not
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -95,20 +94,26 @@ class Column(NamedTuple):
         ValueError
             If they cannot be compared.
         """
-        number = _number(wanted)
+        number, truth = _number(wanted), _TRUTHS.get(wanted.lower())
         meets = np.zeros(len(self.kinds), bool)
         found = {*np.unique(self.kinds).tolist()} - {_NO_VALUE}
-        is_order = sign not in ("=", "!=")
+        is_order = sign != "="
         if is_order and (number is None or (found and found <= {BOOL, TEXT})):
             raise ValueError("it compares numbers only")
+        if found == {BOOL} and truth is None:
+            raise ValueError("it is true or false")
+        if found != {BOOL} and number is not None:  # 1 means the number, not true
+            truth = None
         pattern = _pattern(wanted) if number is None else None
         for kind in found:
             rows = np.flatnonzero(self.kinds == kind)
-            if kind not in (BOOL, TEXT) and number is not None:
+            if kind == BOOL:
+                meets[rows] = (self.numbers[rows] == truth) & (not is_order)
+            elif kind != TEXT and number is not None:
                 meets[rows] = self._compare(kind, rows, _COMPARISONS[sign], number)
             elif not is_order:
-                meets[rows] = self._search(kind, rows, pattern or _pattern(wanted))
-        return ~meets if sign == "!=" else meets
+                meets[rows] = self._match(kind, rows, pattern or _pattern(wanted))
+        return meets
 
     def _compare(
         self, kind: int, rows: Ints, comparison: Callable[[Any, Any], Any], number: int | float
@@ -119,7 +124,7 @@ class Column(NamedTuple):
         is_whole = isinstance(number, float) and number.is_integer()
         return comparison(_signed(stored), int(number) if is_whole else number)
 
-    def _search(self, kind: int, rows: Ints, pattern: re.Pattern[str]) -> Any:
+    def _match(self, kind: int, rows: Ints, pattern: re.Pattern[str]) -> Any:
         texts, ids = self.texts, self.numbers[rows].astype(np.intp)
         if kind != TEXT:
             distinct, ids = np.unique(self.numbers[rows], return_inverse=True)
@@ -127,7 +132,7 @@ class Column(NamedTuple):
         is_used, is_found = np.zeros((2, len(texts)), bool)
         is_used[ids] = True
         used = np.flatnonzero(is_used)
-        is_found[used] = [pattern.search(texts[number]) is not None for number in used.tolist()]
+        is_found[used] = [pattern.fullmatch(texts[number]) is not None for number in used.tolist()]
         return is_found[ids]
 
     def _objects(self, meanings: Sequence[Any]) -> NDArray[Any]:
@@ -225,14 +230,9 @@ def _path_column(source: Source, name: str) -> Column:
         )
     if name == "folder":
         return Column(kinds, ids, [folder.rstrip("/") or "/" for folder in folders])
-    campaigns = [campaign_of(folder) for folder in folders]
+    campaigns = [source.campaign(f"{folder}/") or "" for folder in paths.folders()]
     kinds[np.array([not each for each in campaigns], bool)[ids]] = _NO_VALUE
     return Column(kinds, ids, campaigns)
-
-
-def campaign_of(folder: str) -> str:
-    """Return the last part of a path that is named like a campaign; empty if there is none."""
-    return next(filter(_CAMPAIGN.fullmatch, reversed(folder.split("/"))), "")
 
 
 def _signed(numbers: NDArray[np.uint64]) -> NDArray[np.int64]:

@@ -20,7 +20,6 @@ from .. import filenames, limits
 from ..dataset.dataset import Dataset
 from ..dataset.row_views import Ints, release
 from ..dataset.srgb import srgb8
-from ..dataset.table import campaign_of
 from ..errors import InputError, MachineError, SampleError
 from ..formats.pickling import no_garbage_collection
 from ..oserrors import machine_errors
@@ -98,6 +97,8 @@ class Row:
         Why other annotations were left out.
     path : str or None
         Of the sample's metadata file; None if it is not known.
+    campaign : str or None
+        As in `Dataset.table`.
     provenance : dict of str to str
         What the metadata say about license, copyright and origin.
     """
@@ -112,6 +113,7 @@ class Row:
     dropped: int
     problems: tuple[str, ...]
     path: str | None
+    campaign: str | None
     provenance: dict[str, str]
 
     @property
@@ -131,11 +133,6 @@ class Row:
         """The labels of the annotations that concern the whole picture."""
         labels = (found.label for found in self.annotations if found.box is None)
         return [label for label in dict.fromkeys(labels) if label is not None]
-
-    @property
-    def campaign(self) -> str | None:
-        """As in `Dataset.table`."""
-        return (self.path and campaign_of(os.path.dirname(self.path))) or None
 
 
 @dataclass(frozen=True)
@@ -204,6 +201,7 @@ class RowReader:
             dropped=len(found) - len(kept),
             problems=tuple(sorted(problems)),
             path=path and printable(path),
+            campaign=path and self.dataset.campaigns[number],
             provenance=_provenance(metadata),
         )
 

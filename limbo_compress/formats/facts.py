@@ -1,4 +1,4 @@
-"""Facts: what is asked of every sample, from its metadata, and as the index stores it.
+"""Facts: single values that the metadata of a sample say, and how the index stores them.
 
 Samples with facts of the same names and types share a list of these. The values of each fact are a
 column, of those samples that have it. So facts of some campaigns cost nothing in others.
@@ -44,7 +44,7 @@ _TYPECODES = "BQdI"
 _FLOAT, _NUMBER = struct.Struct("<d"), struct.Struct("<Q")
 _KINDS: dict[type, int] = {bool: BOOL, int: INT, float: FLOAT, str: TEXT}
 
-# What is asked of every sample, apart from parameters, and how it is stored.
+# The facts apart from parameters, and how each is stored.
 FACTS = {
     **{"width": INT, "height": INT},
     **dict.fromkeys(("license", "license_uri", "copyright", "uri"), TEXT),
@@ -60,7 +60,7 @@ _PROVENANCE = {
 
 
 def facts(metadata: dict[str, Any]) -> dict[str, Scalar]:
-    """Return what is asked of every sample, as far as its metadata say it.
+    """Return the facts about a sample, as far as its metadata say them.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def _key(numbers: Callable[[Any], object], value: Any, place: int) -> object:
     try:
         key = numbers(value)
         hash(key)
-    except TypeError:
+    except (TypeError, LookupError):
         return place
     return key
 

@@ -196,7 +196,7 @@ class Index:
 
     @cached_property
     def facts(self) -> Facts | None:
-        """What is asked of every sample; None if only the metadata tell it, as in older files."""
+        """Facts about each sample; None if only the metadata tell it, as in older files."""
         with damage():
             return self._take_facts() if self._take_facts else None
 
