@@ -454,6 +454,8 @@ def test_classes_may_be_sets_of_the_vocabulary(dataset: Any) -> None:
     numbered = dataset.torch(boxes=True, classes=["@type-48", "@type-30b"])
     expected = dict.fromkeys(vocabulary.TYPE_48, 1) | dict.fromkeys(vocabulary.TYPE_30B, 2)
     assert samples.classes == numbered.classes == expected
+    given = dataset.torch(boxes=True, classes={"@type-48": 1, "@type-30b": 2})
+    assert given.classes == expected
     patterns = dataset.torch(boxes=True, labels={"48": "^48", "30": "^30"})
     for row in range(12):
         assert torch.equal(samples[row][1]["boxes"], patterns[row][1]["boxes"])

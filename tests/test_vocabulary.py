@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import warnings
@@ -102,6 +103,17 @@ def test_a_set_finds_what_literal_labels_miss(tmp_path: Path) -> None:
         assert dataset.labels(TYPE_48).tolist() == [[1]]
         assert dataset.labels("@type-48").tolist() == [[1]]
         assert dataset.labels({"48": TYPE_48, "x": {"@type-48"}, "y": "8$"}).tolist() == [[1, 1, 1]]
+
+
+def test_a_category_means_itself_though_it_looks_like_a_set(tmp_path: Path) -> None:
+    metadata = [{"annotations": [{"category": name}]} for name in ("@odd", "48")]
+    (tmp_path / "out-metadata.pickle").write_bytes(pickle.dumps(metadata))
+    dataset = load(tmp_path / "out")
+    assert dataset.labels(set(dataset.classes)).tolist() == [[1], [1]]
+    assert dataset.labels({"a": {"@odd"}, "b": "@odd", "c": "@type-48"}).tolist() == [
+        [1, 1, 0],
+        [0, 0, 1],
+    ]
 
 
 def test_sets_work_wherever_categories_do(mixed: Path, tmp_path: Path) -> None:

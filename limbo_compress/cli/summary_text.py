@@ -131,7 +131,7 @@ def _samples(summary: Summary) -> Iterator[str]:
         yield ""
         yield from _table(table, "<>>>")
     if any(summary.unknown_masks.values()):
-        yield "  a mask is unknown where it is zeros, and no cryptomatte says that nothing is there"
+        yield "  without a cryptomatte, a mask is all zeros and says nothing: it is unknown"
     if summary.parts.get("empty boxes"):
         yield f"  {summary.parts['empty boxes']:,} samples have a box without any area"
     sizes = {f"{width} × {height} pixels": rows for width, height, rows in summary.sizes}

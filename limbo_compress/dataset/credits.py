@@ -95,7 +95,8 @@ def citation(campaign: str | None) -> str:
 def find_credits(dataset: Dataset) -> Credits:
     """Read whom to credit for the rows of a data set. What nothing says is None.
 
-    So it is, with a warning, where metadata cannot be read, which not all exports need.
+    Not all exports need metadata. If those of a prefix cannot be read, all of it is None, and a
+    warning says so.
     """
     numbers, start = dataset.row_numbers, 0
     said = np.full((len(numbers), len(_COLUMNS)), None, object)

@@ -121,8 +121,9 @@ def _body(found: Description) -> Iterator[str]:
         yield from _counts("prefix", found.prefixes)
     campaigns = {name or "(not known)": n for name, n in found.campaigns.items()}
     yield from _counts("campaign", campaigns)
-    yield from _counts("category", found.categories)
-    yield "\nA row counts once for each of its categories."
+    if found.categories:
+        yield from _counts("category", found.categories)
+        yield "\nA row counts once for each of its categories."
     yield "\n## Licenses and credits\n"
     yield from _credits(found)
     yield "\n## Citations\n"

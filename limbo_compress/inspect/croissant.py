@@ -27,7 +27,7 @@ __all__ = ["write_croissant"]
 
 _BLOCK_BYTES = 1 << 20
 _MOST = 1000
-# Of the specification, without what is of no use here but expected by mlcroissant.
+# The context of the specification, as mlcroissant expects it.
 _TERMS = {
     "cr": (
         *("arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract"),
@@ -96,8 +96,6 @@ def write_croissant(
         problem = f"Croissant describes whole files, but {found.rows:,} of {found.total:,} rows"
         raise UsageError(f"{problem} are chosen", hint="compress these rows on their own")
     files = list(_files(dataset, os.path.dirname(os.path.abspath(path))))
-    if len({file.id for file in files}) < len(files):
-        raise UsageError("a prefix is given twice")
     record = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",

@@ -14,7 +14,7 @@ from ..dataset.citations import report
 from ..dataset.credits import Credits, find_credits
 from ..dataset.dataset import Dataset
 from ..dataset.provenance import Provenance, provenance
-from ..errors import shown
+from ..errors import UsageError, shown
 from .summary import File, describe_files
 from .views.unfinished import unfinished
 
@@ -57,7 +57,7 @@ class Description:
     def limits(self) -> list[str]:
         """What to mind, a sentence for each."""
         found = {
-            "have no cryptomatte: their masks are zero, whatever their images show": self.mattes,
+            "have no cryptomatte: a mask of theirs is zero, whatever the image shows": self.mattes,
             "are photographs, or not known to be rendered": self.synthetic,
             "have no box": self.boxes,
             "have no contour": self.contours,
@@ -85,8 +85,12 @@ def describe(dataset: Dataset) -> Description:
     ------
     InputError
         If the outputs cannot be read.
+    UsageError
+        If a prefix is given twice.
     """
     parts = dataset.parts()
+    if len({source.prefix for source, _, _ in parts}) < len(parts):
+        raise UsageError("a prefix is given twice")
     names = [os.path.basename(source.given) or source.given for source, _, _ in parts]
     if len({*names}) < len(names):
         names = [source.given for source, _, _ in parts]

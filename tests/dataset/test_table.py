@@ -166,6 +166,13 @@ def test_paths_and_campaigns(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_that_moved_keeps_its_campaign(tmp_path: Path) -> None:
+    written(tmp_path, indexed([{}], ["/x/campaign3/0001/a.json"]))
+    moved = load(tmp_path / "out", root={"/x/campaign3": "/mnt/ref/c3"})
+    assert moved.paths[0] == "/mnt/ref/c3/0001/a.json"
+    assert moved.campaigns[0] == moved.table(["campaign"])["campaign"][0] == "campaign3"
+
+
 def test_a_column_that_no_row_has_is_named(dataset: Dataset) -> None:
     with pytest.raises(UsageError, match="no column /txet; the nearest: /text, "):
         dataset.table(["/txet"])

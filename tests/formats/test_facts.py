@@ -61,6 +61,7 @@ def test_what_metadata_say_is_a_fact(metadata: Any, expected: dict[str, Any]) ->
         ([contour(["a"], [[1, 2]]), contour(None, [[1, 2]]), contour("a", [[1, 2]])], 0, 2),
         # What is not made of numbers cannot be compared.
         ([{"bbox": 5}, {"bbox": 5}, {"bbox": [[1], 2]}, {"contours": [[[[1]]]]}], 3, 1),
+        ([{"contours": [{"x": 1}]}, {"contours": [{"x": 1}]}, {"contours": ["a", [1]]}], 0, 3),
     ],
 )
 def test_equal_annotations_count_once(annotations: list[Any], boxes: int, contours: int) -> None:

@@ -230,7 +230,7 @@ def test_unknown_masks_are_not_empty_ones(prefix: Path, inspect: Command) -> Non
     assert known.count(False) > 0
     done = inspect(prefix)
     assert re.findall(r"mask big +(\d+) +(\d+) +(\d+)\n", done.stdout) == [tuple(map(str, counts))]
-    assert "a mask is unknown where it is zeros" in done.stdout
+    assert "a mask is all zeros and says nothing" in done.stdout
     chosen = inspect(prefix, "--where", "48", "--where", "synthetic")
     assert "unknown where" not in chosen.stdout
 
