@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     from .. import load  # here so that --help and usage errors are fast
 
     dataset = chosen(load(arguments.prefix, root=dict(arguments.root)), arguments)
+    if arguments.against:
+        _other(dataset, arguments)  # what is wrong with them is said before any work
     found: dict[str, Any] = {}
     is_well = True
     for name in _chosen_tasks(arguments):
@@ -61,8 +63,8 @@ def parser() -> Parser:
         {
             "--sheet": "draw them on a contact sheet, .png or .jpg",
             "--html": "write a gallery to a folder",
-            "--against": "say which rows and groups are in PREFIX, to evaluate on, as well; with"
-            " --html, show them; may be repeated",
+            "--against": "compare with the outputs of PREFIX, such as a test set: which rows and"
+            " groups both have; with --html, show the rows; may be repeated",
             "--card": "write a data card in Markdown, with front matter for Hugging Face",
             "--croissant": "describe whole outputs in Croissant 1.1 (JSON-LD)",
             "--check": "compare them with their checksums; this needs no sources",
@@ -130,10 +132,10 @@ def _gallery(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> 
 
 
 def _against(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> _Result:
-    from .. import leaks, load, write_gallery
+    from .. import leaks, write_gallery
     from .summary_text import leak_lines
 
-    other = load(arguments.against, root=dict(arguments.root))
+    other = _other(dataset, arguments)
     report = leaks(dataset, other, progress=progress, workers=arguments.workers)
     lines = list(leak_lines(report, " ".join(arguments.against)))
     found = report.as_json()
@@ -141,7 +143,25 @@ def _against(dataset: Dataset, arguments: argparse.Namespace, progress: Any) -> 
         pairs = report.select(dataset, other)
         found["html"] = write_gallery(pairs, arguments.html, workers=arguments.workers)
         lines.append(found["html"])
+    elif arguments.html:
+        lines.append(f"there is no pair to show, so {arguments.html} was not written")
     return _Result(found, lines)
+
+
+def _other(dataset: Dataset, arguments: argparse.Namespace) -> Dataset:
+    """Open what to compare with, and check that both have what this needs."""
+    from .. import InputError, concat, load
+
+    other = load(arguments.against, root=dict(arguments.root))
+    for rows in (dataset, other):
+        rows.rows("images")
+    if arguments.html:
+        try:
+            concat([dataset, other]).rows("images")
+        except InputError as error:
+            error.add_hint("a gallery shows rows of one size; leave out `html`")
+            raise
+    return other
 
 
 def _card(dataset: Dataset, arguments: argparse.Namespace, _: Any) -> _Result:

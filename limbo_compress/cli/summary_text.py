@@ -10,6 +10,7 @@ from .console import escaped
 
 if TYPE_CHECKING:
     from .. import LeakReport, Summary
+    from ..inspect.leaks import SharedGroups
 
 __all__ = ["leak_lines", "lines"]
 
@@ -178,8 +179,16 @@ def leak_lines(report: LeakReport, name: str) -> Iterator[str]:
     if not report.pairs:
         yield "  none of its rows equals one of these, or nearly does"
     for kind, shared in report.groups.items():
-        rows = f", which have {shared.rows:,} of its rows" if shared.groups else ""
-        yield f"  groups in both, by {kind}: {shared.groups:,}{rows}"
+        yield f"  by {kind}: {_in_both(shared, report.test, _short(name, _TEXT_WIDTH))}"
+
+
+def _in_both(shared: SharedGroups, rows: int, name: str) -> str:
+    if not shared.groups:
+        return "no group is in both"
+    some = "1 group is in both; it has"
+    if shared.groups > 1:
+        some = f"{shared.groups:,} groups are in both; they have"
+    return f"{some} {shared.rows:,} of the {rows:,} rows of {name}"
 
 
 def _numbers(rows: Sequence[int], separator: str = ", ") -> str:

@@ -447,9 +447,8 @@ class Dataset:
         stratify : array_like, shape (rows,) or (rows, labels), optional
             Labels, or such as `categories`: rows with equal ones are divided by the fractions, too.
         groups : str, array_like of shape (rows,), or tuple of these, optional
-            As `groups` takes it: rows of a group stay together. The sizes and the balance are
-            then as near as the groups allow. A warning says if a size is off by more than 10 % of
-            the rows.
+            As `groups` takes it: rows of a group stay together. Sizes and balance are then about
+            as asked. A warning says if a size is off by more than 10 % of the rows.
 
         Returns
         -------
@@ -464,10 +463,10 @@ class Dataset:
         InputError
             As by `groups`.
         """
-        shares = shares_of(fractions)
-        parts, numbers = self._divided(shares, seed, stratify, groups)
-        made = range(max(2, len(fractions)))
-        return self._split([parts == part for part in made], shares, numbers)
+        shares, count = shares_of(fractions), max(2, len(fractions))
+        parts, numbers = self._divided("split", shares, count, seed, stratify, groups)
+        asked = asked_for(shares, len(self))[:count]
+        return self._split([parts == part for part in range(count)], asked, numbers)
 
     def folds(
         self,
@@ -500,10 +499,11 @@ class Dataset:
         """
         if not (isinstance(k, Integral) and 2 <= k <= len(self)):
             raise UsageError(f"folds takes a number from 2 to that of the rows, not {k!r}")
-        parts, numbers = self._divided([1 / k] * int(k), seed, stratify, groups)
+        shares = [1 / k] * int(k)
+        parts, numbers = self._divided("folds", shares, int(k), seed, stratify, groups)
         return [
-            self._split([parts != fold, parts == fold], [1 - 1 / k, 1 / k], numbers)
-            for fold in range(int(k))
+            self._split([parts != fold, parts == fold], [len(self) - asked, asked], numbers)
+            for fold, asked in enumerate(asked_for(shares, len(self)))
         ]
 
     def boxes(self, row: int) -> list[Box]:
@@ -649,24 +649,25 @@ class Dataset:
 
     def _divided(
         self,
+        what: str,
         shares: Sequence[float],
+        needed: int,
         seed: int,
         stratify: ArrayLike | Sequence[Hashable] | None,
         groups: Groups | None,
     ) -> tuple[Ints, Ints | None]:
         """Return the part and the group of each row."""
-        check_seed(seed)
+        check_seed(seed, what)
         strata = strata_of(stratify, len(self))
         numbers = None if groups is None else self.groups(groups)
-        parts = divide(strata, numbers, shares, seed)
+        parts = divide(strata, numbers, shares, seed, needed)
         if numbers is not None and (problem := far_off(parts, numbers, shares)):
-            warn(f"split: {problem}")
+            warn(f"{what}: {problem}")
         return parts, numbers
 
     def _split(
-        self, parts: Sequence[NDArray[np.bool_]], shares: Sequence[float], groups: Ints | None
+        self, parts: Sequence[NDArray[np.bool_]], asked: Sequence[int], groups: Ints | None
     ) -> Split:
-        asked = asked_for(shares, len(self))[: len(parts)]
         of_groups = groups if groups is None else [len(np.unique(groups[part])) for part in parts]
         return Split(map(self.select, parts), asked, of_groups)
 

@@ -29,14 +29,21 @@ _KINDS = "`groups` is folder, campaign, pair, duplicate, block:N, a column of `D
 _READ = 256
 
 
-def group_rows(dataset: Dataset, by: Groups, tell: Callable[[str], None]) -> Ints:
-    """Number the groups of rows, as `Dataset.groups` documents it; `tell` gets what is odd."""
+def group_rows(
+    dataset: Dataset, by: Groups, tell: Callable[[str], None], rows: Ints | slice = slice(None)
+) -> Ints:
+    """Number the groups of rows, as `Dataset.groups` documents it; `tell` gets what is odd.
+
+    Of the rows of `dataset`, those chosen by `rows` are grouped. An array has a value for each row
+    of `dataset`.
+    """
     if isinstance(by, tuple):
         if not by:
             raise UsageError("`groups` names none", hint=_KINDS)
-        return _joined([group_rows(dataset, each, tell) for each in by])
-    values = _values(dataset, by) if isinstance(by, str) else _given(by, len(dataset))
-    return _numbered(values, by if isinstance(by, str) else "value in `groups`", tell)
+        return _joined([group_rows(dataset, each, tell, rows) for each in by])
+    if isinstance(by, str):
+        return _numbered(_values(dataset.select(rows), by), by, tell)
+    return _numbered(_given(by, len(dataset), rows), "value in `groups`", tell)
 
 
 def _values(dataset: Dataset, by: str) -> Iterable[Hashable]:
@@ -59,14 +66,15 @@ def _column(dataset: Dataset, name: str) -> list[Any]:
     return values
 
 
-def _given(values: Any, rows: int) -> Iterable[Hashable]:
+def _given(values: Any, count: int, rows: Ints | slice) -> Iterable[Hashable]:
     try:
         found = np.asarray(values)
     except ValueError as error:
         raise UsageError(f"`groups` takes a value for each row: {error}") from error
-    if found.shape[:1] != (rows,):
-        raise UsageError(f"`groups` takes {rows} values, not {found.shape}", hint=_KINDS)
-    return found.tolist() if found.ndim == 1 else map(tuple, found.reshape(rows, -1).tolist())
+    if found.shape[:1] != (count,):
+        raise UsageError(f"`groups` takes {count} values, not {found.shape}", hint=_KINDS)
+    found = found[rows]
+    return found.tolist() if found.ndim == 1 else map(tuple, found.reshape(len(found), -1).tolist())
 
 
 def _numbered(values: Iterable[Hashable], what: str, tell: Callable[[str], None]) -> Ints:
@@ -76,7 +84,7 @@ def _numbered(values: Iterable[Hashable], what: str, tell: Callable[[str], None]
     unknown = 0
     try:
         for value in values:
-            if value is None or value != value:
+            if _is_missing(value):
                 unknown += 1
                 value = object()
             numbers.append(known.setdefault(value, len(known)))
@@ -88,6 +96,13 @@ def _numbered(values: Iterable[Hashable], what: str, tell: Callable[[str], None]
             raise UsageError(problem, hint=_KINDS)
         tell(f"groups: {problem}, and each of them is a group of its own")
     return np.array(numbers, np.intp)
+
+
+def _is_missing(value: object) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA has no truth value
+        return True
 
 
 def _pair(path: str) -> Hashable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import chain, combinations, pairwise, permutations, product
 from numbers import Integral, Real
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -35,6 +35,10 @@ __all__ = [
 
 # Orders of groups to try: the fewer there are, the more one order may be off by chance.
 _MOST_ORDERS, _TRIED_KINDS = 32, 2000
+# With more kinds of groups than this, chance leaves little to improve.
+_IMPROVED_KINDS = 24
+# Of the highest cost: costs that differ by less are equal, so rounding cannot keep a search going.
+_SAME_COST = 1e-13
 # Of all rows, how far a part may be off its size before that is worth a warning.
 _FAR_OFF = 0.1
 # How far fractions such as 0.7, 0.15 and 0.15 may be off 1.
@@ -96,22 +100,25 @@ def shares_of(fractions: Sequence[float]) -> list[float]:
     return [*map(float, fractions), *([rest] if rest > _ROUNDING else [])]
 
 
-def check_seed(seed: int) -> None:
+def check_seed(seed: int, what: str) -> None:
     if not (isinstance(seed, Integral) and seed >= 0):
-        raise UsageError(f"split takes a seed of 0 or more, not {seed!r}")
+        raise UsageError(f"{what} takes a seed of 0 or more, not {seed!r}")
 
 
-def divide(strata: Ints, groups: Ints | None, shares: Sequence[float], seed: int) -> Ints:
+def divide(
+    strata: Ints, groups: Ints | None, shares: Sequence[float], seed: int, needed: int
+) -> Ints:
     """Return the part of each row; the same seed gives the same parts.
 
-    `strata` and `groups`, if any, number those of each row from 0, and `shares` sum to 1.
+    `strata` and `groups`, if any, number those of each row from 0, and `shares` sum to 1. Each of
+    the first `needed` parts gets a group, if it has a share.
     """
     if groups is not None:
-        return split_groups(groups, strata, shares, seed)
+        return split_groups(groups, strata, shares, seed, needed)
     parts = np.full(len(strata), len(shares) - 1)
     rows, left = np.arange(len(strata)), 1.0
     for part, share in enumerate(shares[:-1]):
-        first, others = split_rows(strata[rows], min(1.0, share / left), seed)
+        first, others = split_rows(strata[rows], share / max(share, left), seed)
         parts[rows[first]] = part
         rows, left = rows[others], left - share
     return parts
@@ -140,16 +147,18 @@ def split_rows(strata: Ints, fraction: float, seed: int) -> tuple[Ints, Ints]:
     return np.flatnonzero(is_first), np.flatnonzero(~is_first)
 
 
-def split_groups(groups: Ints, strata: Ints, shares: Sequence[float], seed: int) -> Ints:
+def split_groups(
+    groups: Ints, strata: Ints, shares: Sequence[float], seed: int, needed: int
+) -> Ints:
     """Divide groups at random into parts of about these shares; return the part of each row.
 
-    `groups` and `strata` number those of each row from 0. Every part with a share gets a group.
-    Large groups come first. Each goes to the part that lacks most of what it has, rows and rows of
-    each stratum, as in scikit-learn's ``StratifiedGroupKFold``. Of several random orders, the one
-    counts that ends closest to the shares. Groups with the same contents are divided at once.
+    The arguments are those of `divide`. Large groups come first. Each goes to the part that lacks
+    most of what it has, rows and rows of each stratum, as in scikit-learn's
+    ``StratifiedGroupKFold``. Of several random orders, the one counts that ends closest to the
+    shares. Groups with the same contents are divided at once.
     """
     sizes = np.bincount(groups)
-    wanted = [part for part, share in enumerate(shares) if share > 0]
+    wanted = [part for part, share in enumerate(shares[:needed]) if share > 0]
     if len(groups) and len(sizes) < len(wanted):
         raise UsageError(
             f"the {len(groups):,} rows are in {len(sizes):,} group{'s' * (len(sizes) > 1)},"
@@ -163,7 +172,8 @@ def split_groups(groups: Ints, strata: Ints, shares: Sequence[float], seed: int)
     size = np.array([sum(rows for _, rows in content) for content in contents])
     best: tuple[float, list[list[int]]] = math.inf, []
     for number in range(max(1, min(_MOST_ORDERS, _TRIED_KINDS // max(1, len(contents))))):
-        by = np.frexp(size)[1] if number % 2 else size  # powers of two leave more to chance
+        # Powers of two leave more to chance, and no sizes all of it.
+        by = (size, np.frexp(size)[1], np.zeros(len(size)))[number % 3]
         shuffled = stream.permutation(len(contents))
         order = shuffled[np.argsort(-by[shuffled], kind="stable")]
         best = min(best, assignment(order.tolist()), key=itemgetter(0))
@@ -173,7 +183,7 @@ def split_groups(groups: Ints, strata: Ints, shares: Sequence[float], seed: int)
         np.tile(np.arange(len(shares)), len(contents)), list(chain.from_iterable(best[1]))
     )
     for part in sorted(set(wanted).difference(parts.tolist())) if len(groups) else ():
-        _give_one(parts, sizes, part, shares[part] * len(groups))
+        _give_one(parts, sizes, part, shares[part] * len(groups), wanted)
     return parts[groups]
 
 
@@ -195,9 +205,9 @@ def _contents(groups: Ints, strata: Ints, count: int) -> tuple[list[_Content], I
     return list(known), np.array(kinds, np.intp)
 
 
-def _give_one(parts: Ints, sizes: Ints, part: int, rows: float) -> None:
+def _give_one(parts: Ints, sizes: Ints, part: int, rows: float, wanted: list[int]) -> None:
     """Give an empty part the group of about this many rows that another part can spare."""
-    can_spare = np.flatnonzero(np.bincount(parts)[parts] > 1)
+    can_spare = np.flatnonzero((np.bincount(parts)[parts] > 1) | ~np.isin(parts, wanted))
     parts[can_spare[np.abs(sizes[can_spare] - rows).argmin()]] = part
 
 
@@ -223,6 +233,7 @@ class _Assignment:
             for content in contents
         ]
         self._members, self._shares = members, shares
+        self._same_cost = _SAME_COST * len(strata) * sum(strata)
 
     def __call__(self, order: list[int]) -> tuple[float, list[list[int]]]:
         """Return how far off the parts are, and how many groups of each content they get."""
@@ -242,8 +253,39 @@ class _Assignment:
             for s, rows in content:
                 for part, share in enumerate(self._shares):
                     lacks[s][part] += rows * (share * members - counts[part])
+        if len(order) <= _IMPROVED_KINDS:
+            self._improve(found, lacks)
         errors = zip(self._weights, lacks, strict=True)
         return math.fsum(weight * lack * lack for weight, each in errors for lack in each), found
+
+    def _improve(self, counts: list[list[int]], lacks: list[list[float]]) -> None:
+        """Move a group to another part, or swap two, for as long as that lowers the cost."""
+        rows = [[dict(content).get(s, 0) for s in range(len(lacks))] for content in self._contents]
+        rows.append([0 for _ in lacks])  # no group, in exchange for one
+        swaps = [
+            (one, other, [a - b for a, b in zip(rows[one], rows[other], strict=True)])
+            for one, other in permutations(range(len(rows)), 2)
+        ]
+        held = [*counts, [1 for _ in self._shares]]
+        may_improve = True
+        while may_improve:
+            may_improve = False
+            for (a, b), (one, other, moved) in product(combinations(range(len(held[0])), 2), swaps):
+                if not (held[one][a] and held[other][b]):
+                    continue
+                change = math.fsum(
+                    weight * n * (lack[a] - lack[b] + n)
+                    for weight, n, lack in zip(self._weights, moved, lacks, strict=True)
+                )
+                if change < -self._same_cost:
+                    may_improve = True
+                    for kind in {one, other} - {len(counts)}:
+                        step = 1 if kind == other else -1
+                        counts[kind][a] += step
+                        counts[kind][b] -= step
+                    for n, lack in zip(moved, lacks, strict=True):
+                        lack[a] += n
+                        lack[b] -= n
 
 
 def _rounded(ideal: Sequence[float], total: int) -> list[int]:
@@ -262,9 +304,13 @@ def _rounded(ideal: Sequence[float], total: int) -> list[int]:
 
 
 def asked_for(shares: Sequence[float], rows: int) -> list[int]:
-    """Return how many rows each part is to have; all rows together, where the shares sum to 1."""
-    edges = [round(rows * share) for share in accumulate(shares, initial=0.0)]
-    return [stop - start for start, stop in pairwise(edges)]
+    """Return how many rows each part is to have, as `divide` gives without groups."""
+    asked: list[int] = []
+    left = 1.0
+    for share in shares[:-1]:
+        asked.append(round(share / max(share, left) * (rows - sum(asked))))
+        left -= share
+    return [*asked, rows - sum(asked)]
 
 
 def far_off(parts: Ints, groups: Ints, shares: Sequence[float]) -> str:

@@ -160,8 +160,8 @@ def export_dataset(
 
     classes = _classes(dataset, target, labels)
     numbers = _numbers(dataset, rows)
-    groups = None if split_by is None else group_rows(dataset, split_by, _log.warning)
-    split_of = partial(_split, split, groups, seed)
+    grouped = None if split_by is None else partial(group_rows, dataset, split_by, _log.warning)
+    split_of = partial(_split, split, grouped, seed)
     reader = _reader(dataset, numbers, target, classes, labels, rows_of_splits, split_of, source)
     reader = replace(reader, min_box=min_box, edge_margin=edge_margin)
     write = target.writer()
@@ -372,7 +372,11 @@ def _warn_of_labels(row_labels: Ints, labels: Sequence[str]) -> None:
 
 
 def _split(
-    fraction: float | None, groups: Ints | None, seed: int, numbers: Ints, labels: Ints
+    fraction: float | None,
+    groups_of: Callable[[Ints], Ints] | None,
+    seed: int,
+    numbers: Ints,
+    labels: Ints,
 ) -> NDArray[np.str_] | None:
     """Return the split of each of some rows, if a fraction is given; each label is divided so."""
     if fraction is None:
@@ -382,9 +386,8 @@ def _split(
     if seed < 0:
         raise UsageError(f"`seed` is {seed}, expected 0 or more")
     shares = shares_of([fraction])
-    if groups is not None:
-        groups = np.unique(groups[numbers], return_inverse=True)[1]
-    parts = divide(labels + 1, groups, shares, seed)
+    groups = None if groups_of is None else groups_of(numbers)
+    parts = divide(labels + 1, groups, shares, seed, len(shares))
     if groups is not None and (problem := far_off(parts, groups, shares)):
         _log.warning("split: %s", problem)
     return np.array(_SPLITS)[parts]

@@ -66,7 +66,7 @@ class LeakReport:
     train, test : int
         How many rows they have.
     groups : dict of str to SharedGroups
-        By kind.
+        By kind, such as ``folder``; a tuple of kinds is written as ``pair + duplicate``.
     pairs : tuple of LeakedPair
         One for each row of the second that has an equal or nearly equal one in the first: equal
         ones first, then by distance.
@@ -83,14 +83,22 @@ class LeakReport:
         return sum(pair.is_equal for pair in self.pairs)
 
     def select(self, train: Dataset, test: Dataset) -> Dataset:
-        """Return the rows of all pairs, as for `write_gallery`: each of `train` before its copy."""
+        """Return the rows of all pairs, as for `write_gallery`: each of `train` before its copy.
+
+        Raises
+        ------
+        InputError
+            If their images have different sizes.
+        """
+        both = concat([train, test])
+        both.rows(filenames.IMAGES)  # its error says the sizes
         starts = [0, len(train)]
         places = [
             {number: place + start for place, number in enumerate(rows.row_numbers.tolist())}
             for rows, start in zip((train, test), starts, strict=True)
         ]
         chosen = [(places[0][pair.train], places[1][pair.test]) for pair in self.pairs]
-        return concat([train, test]).select(np.array(chosen, np.intp).reshape(-1))
+        return both.select(np.array(chosen, np.intp).reshape(-1))
 
     def as_json(self) -> dict[str, Any]:
         """Return it as values that JSON has."""
@@ -98,11 +106,10 @@ class LeakReport:
         return asdict(self) | {"groups": groups, "pairs": [pair._asdict() for pair in self.pairs]}
 
 
-@machine_errors()
 def leaks(
     train: Dataset,
     test: Dataset,
-    by: Sequence[str] | str | None = None,
+    by: Sequence[str | tuple[str, ...]] | str | None = None,
     progress: Progress | None = None,
     *,
     workers: int | None = None,
@@ -122,9 +129,9 @@ def leaks(
     ----------
     train, test : Dataset
         Their images may have different sizes.
-    by : str or sequence of str, optional
+    by : str or sequence of (str or tuple of str), optional
         Kinds of groups, as `Dataset.groups` takes them; each is looked for on its own. By default
-        ``folder`` and ``pair``, or none if the metadata do not say the paths of samples.
+        ``folder`` and ``pair``, or none if the metadata of either do not say the paths of samples.
     progress : callable, optional
         Called as ``progress(done, rows)``.
     workers : int, optional
@@ -146,11 +153,20 @@ def leaks(
     .. [1] N. Krawetz, "Looks Like It", 2011, after C. Zauner, "Implementation and Benchmarking of
        Perceptual Image Hash Functions", 2010.
     """
-    for rows in (train, test):
-        rows.rows(filenames.IMAGES)  # its error names the file that is missing
-    kinds = _known_kinds(train, test) if by is None else [by] if isinstance(by, str) else by
-    both = concat([train, test])
-    groups = {kind: _shared(both.groups(kind), len(train)) for kind in kinds}
+    with machine_errors():
+        for rows in (train, test):
+            rows.rows(filenames.IMAGES)  # its error names the file that is missing
+        kinds = _known_kinds(train, test) if by is None else [by] if isinstance(by, str) else by
+        both = concat([train, test])
+        groups = {_name(kind): _shared(both.groups(kind), len(train)) for kind in kinds}
+        return LeakReport(
+            len(train), len(test), groups, tuple(_pairs(train, test, progress, workers))
+        )
+
+
+def _pairs(
+    train: Dataset, test: Dataset, progress: Progress | None, workers: int | None
+) -> list[LeakedPair]:
     count = len(train) + len(test)
 
     def go_through(function: Callable[..., Any], rows: Dataset, before: int) -> Iterator[Any]:
@@ -172,14 +188,17 @@ def leaks(
         )
         if is_equal or distance <= _NEAR
     ]
-    pairs.sort(key=lambda pair: (not pair.is_equal, pair.distance, pair.test))
-    return LeakReport(len(train), len(test), groups, tuple(pairs))
+    return sorted(pairs, key=lambda pair: (not pair.is_equal, pair.distance, pair.test))
+
+
+def _name(kind: str | tuple[str, ...]) -> str:
+    return kind if isinstance(kind, str) else " + ".join(kind)
 
 
 def _known_kinds(train: Dataset, test: Dataset) -> list[str]:
     try:
         for rows in (train, test):
-            rows.paths[:1]
+            rows.column("folder")
     except InputError:
         return []
     return ["folder", "pair"]

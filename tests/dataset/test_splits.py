@@ -228,7 +228,7 @@ def test_any_split(
 
 
 @given(Numbers, st.integers(2, 5), st.booleans(), st.integers(0, 2**32))
-@pytest.mark.filterwarnings("ignore:split")
+@pytest.mark.filterwarnings("ignore:folds")
 def test_folds_evaluate_on_each_row_once(
     many: Dataset, rows: list[tuple[int, int]], k: int, with_groups: bool, seed: int
 ) -> None:
@@ -262,6 +262,7 @@ def test_several_fractions(many: Dataset) -> None:
     np.testing.assert_array_equal(
         train.row_numbers, many.split(0.5, seed=3, stratify=np.arange(80) % 5)[0].row_numbers
     )
+    assert len(many.split(0.5, 0.5, 1e-10, 1e-10)) == 4
     for fractions in ((), (0.5, 0.6), (0.5, 0), (0.5, 1), (0.5, -0.1), (0.7, "0.3"), (0.5, None)):
         with pytest.raises(UsageError, match=r"split takes a fraction from 0 to 1, or several"):
             many.split(*fractions)
@@ -288,6 +289,58 @@ def test_a_group_that_is_too_large_is_told(many: Dataset) -> None:
         many.split(0.8, groups=np.arange(80) // 10)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "shares", "best"),
+    [
+        ((14, 20, 37), (0.8, 0.2), [14, 57]),
+        ((9, 5, 6, 8, 5), (0.5, 0.5), [16, 17]),
+        ((8, 33, 9, 21, 1), (0.7, 0.15, 0.15), [9, 9, 54]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:split")
+def test_few_groups_are_divided_as_near_as_possible(
+    many: Dataset, sizes: tuple[int, ...], shares: tuple[float, ...], best: list[int]
+) -> None:
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    for seed in range(20):
+        split = many[: len(groups)].split(*shares, groups=groups, seed=seed)
+        assert sorted(map(len, split)) == best
+
+
+def test_what_fractions_leave_over_may_be_empty(many: Dataset) -> None:
+    with pytest.warns(UserWarning, match=r"have 40 \+ 40 \+ 0 rows instead of 40 \+ 16 \+ 24"):
+        split = many.split(0.5, 0.2, groups=np.arange(80) // 40)
+    assert str(split) == "40 + 40 rows, asked for 40 + 16; 1 + 1 groups"
+
+
+@given(st.integers(2, 80), st.lists(st.integers(1, 9), min_size=1, max_size=10))
+def test_a_split_without_groups_has_the_sizes_asked_for(
+    many: Dataset, rows: int, weights: list[int]
+) -> None:
+    dataset = many[:rows]
+    for fractions in ([weight / sum(weights) for weight in weights], [0.1] * len(weights)):
+        split = dataset.split(*fractions)
+        assert split.asked == tuple(map(len, split))
+    for train, val in (folds := dataset.folds(min(rows, 5))):
+        assert (len(train), len(val)) in [each.asked for each in folds]
+    assert all(fold.asked == tuple(map(len, fold)) for fold in folds)
+
+
+def test_folds_speak_of_folds(many: Dataset) -> None:
+    with pytest.raises(UsageError, match="folds takes a seed of 0 or more, not -1"):
+        many.folds(4, seed=-1)
+    with pytest.warns(UserWarning, match=r"^folds: the parts have"):
+        many.folds(2, groups=np.maximum(0, np.arange(80) - 60))
+
+
+def test_missing_values_of_pandas_are_no_values(many: Dataset) -> None:
+    pandas = pytest.importorskip("pandas")
+    values = pandas.Series(["a", None, "a", "b", None], dtype="string")
+    for by in (values, values.array, list(values)):
+        with pytest.warns(UserWarning, match="2 of 5 rows have no value"):
+            assert many[:5].groups(by).tolist() == [0, 1, 0, 2, 3]
+
+
 def digest(datasets: Sequence[Dataset]) -> str:
     rows = [part.row_numbers.astype("<i8").tobytes() for part in datasets]
     return hashlib.sha256(b"|".join(rows)).hexdigest()[:16]
@@ -298,7 +351,7 @@ PINNED = {
     "split": "dcdecfd84b9fcd1c",
     "stratified": "71ca8b068fb7c6c8",
     "groups": "e0600835e90f9ae9",
-    "both": "dcd9a0a5bccbf467",
+    "both": "cdd53f027a8b242f",
     "folds": "8f38c844cb3fa1f2",
     "folds of groups": "d5805253136bc928",
 }

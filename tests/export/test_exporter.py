@@ -700,6 +700,22 @@ def test_a_split_by_groups(prefix: Path, tmp_path: Path) -> None:
             assert sorted(train) == expected.row_numbers.tolist()
 
 
+def test_groups_of_a_split_are_those_of_chosen_rows(
+    prefix: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset, column = load(prefix), "/background/env_map"
+    kinds = dataset.column(column).values()
+    unknown = [row for row, value in enumerate(kinds) if value is None]
+    chosen = [row for row in range(12) if row not in unknown[1:]]
+    export_dataset(dataset, "coco", tmp_path / "a", split=0.5, split_by=column, rows=chosen)
+    assert f"1 of {len(chosen)} rows have no /background/env_map" in caplog.text
+    for by in (column, kinds):
+        with pytest.raises(UsageError, match=f"{len(unknown)} of {len(unknown)} rows have no"):
+            export_dataset(dataset, "coco", tmp_path / "b", split=0.5, split_by=by, rows=unknown)
+    with pytest.raises(UsageError, match=r"takes 12 values, not \(2,\)"):
+        export_dataset(dataset, "coco", tmp_path / "b", split=0.5, split_by=[1] * 2, rows=[0, 5])
+
+
 @pytest.mark.uniform
 def test_groups_of_a_split_on_a_command_line(prefix: Path, export: Command, tmp_path: Path) -> None:
     flags = (prefix, "--to", "parquet", "-o", "out", "--split", 0.5)

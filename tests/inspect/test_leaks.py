@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.scenes import Scene
-from limbo_compress import Dataset, InputError, UsageError, leaks, load
+from limbo_compress import Dataset, InputError, UsageError, concat, leaks, load
 from limbo_compress.dataset.srgb import srgb8
 from tests.inspect.sets import write_set
 from tests.jobs import Command
@@ -119,6 +121,7 @@ def flights(tmp_path: Path) -> tuple[Dataset, Dataset]:
         images = np.random.default_rng(len(files)).random((len(files), 16, 16, 3))
         paths = [f"/d/campaign05/{file}.json" for file in files]
         samples: list[dict[str, Any]] = [{"annotations": []} for _ in files]
+        samples[0]["synthetic"] = {"parameters": {"/place": name}}
         found.append(load(write_set(tmp_path / name, images, samples, paths)))
     return found[0], found[1]
 
@@ -129,6 +132,36 @@ def test_groups_of_both(flights: tuple[Dataset, Dataset]) -> None:
     assert leaks(*flights, by=["block:1"]).groups == {"block:1": (0, 0)}
     with pytest.raises(UsageError, match="no column foldr; the nearest: folder"):
         leaks(*flights, by="foldr")
+
+
+def test_several_kinds_of_groups_as_json(flights: tuple[Dataset, Dataset]) -> None:
+    found = leaks(*flights, by=[("pair", "duplicate"), "folder"]).as_json()["groups"]
+    one = {"groups": 1, "rows": 1}
+    assert json.loads(json.dumps(found)) == {"pair + duplicate": one, "folder": one}
+
+
+def test_paths_that_one_prefix_lacks(tmp_path: Path, flights: tuple[Dataset, Dataset]) -> None:
+    shutil.copy(tmp_path / "b-images.npy", tmp_path / "c-images.npy")
+    with (tmp_path / "c-metadata.pickle").open("wb") as stream:
+        pickle.dump([{"annotations": []}] * 2, stream)
+    others = [flights[1], load(tmp_path / "c")]
+    for both in (others, others[::-1]):
+        assert leaks(flights[0], concat(both)).groups == {}
+
+
+def test_warnings_name_the_line_that_called(flights: tuple[Dataset, Dataset]) -> None:
+    train, test = flights
+    with pytest.warns(UserWarning, match="3 of 5 rows have no /place") as told:
+        leaks(train, test, by="/place")
+    assert {warning.filename for warning in told} == {__file__}
+
+
+def test_pairs_of_two_sizes_are_not_joined(originals: Dataset, folder: Path) -> None:
+    large = render(3)
+    small = cv2.resize(large, (96, 96), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    other = write(folder / "one", [small])
+    with pytest.raises(InputError, match="rows of 96 × 96 and 224 × 224 pixels cannot be joined"):
+        leaks(originals[:5], other).select(originals, other)
 
 
 def test_rows_without_images_cannot_leak(tmp_path: Path, flights: tuple[Dataset, Dataset]) -> None:
@@ -160,6 +193,39 @@ def test_the_command_says_what_leaks(
     assert [(pair["train"], pair["test"]) for pair in found["pairs"]] == [(4, 0), (6, 1)]
     rows = (tmp_path / "gallery" / "data" / "rows.js").read_text()
     assert '\\"numbers\\":[4,200,6,201]' in rows
+
+
+def test_the_command_refuses_before_any_work(
+    folder: Path, originals: Dataset, inspect: Command, tmp_path: Path
+) -> None:
+    write_set(folder / "tiny", np.zeros((2, 8, 8, 3)))
+    flags = (folder / "train", "--rows", "0:20", "--against")
+    for others, message in (
+        ((folder / "typo",), "typo"),
+        ((folder / "tiny", "--html", "gallery"), "leave out --html"),
+    ):
+        done = inspect(*flags, *others)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+    write(folder / "unlike", [render(COUNT + 1)])
+    done = inspect(*flags, folder / "unlike", "--html", "gallery")
+    assert done.returncode == 0
+    assert done.stdout.endswith("\nthere is no pair to show, so gallery was not written\n")
+    assert not (tmp_path / "gallery").exists()
+
+
+def test_the_command_counts_groups_of_both(
+    tmp_path: Path, flights: tuple[Dataset, Dataset], inspect: Command
+) -> None:
+    done = inspect("a", "--against", "b")
+    assert done.stdout.splitlines()[-2:] == [
+        "  by folder: 1 group is in both; it has 1 of the 2 rows of b",
+        "  by pair: 1 group is in both; it has 1 of the 2 rows of b",
+    ]
+    done = inspect("b", "--rows", "1", "--against", "a")
+    assert "  by pair: no group is in both\n" in done.stdout
 
 
 def test_the_number_of_workers_changes_nothing(originals: Dataset) -> None:
